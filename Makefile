@@ -1,0 +1,40 @@
+# Each target sets itself up in a virtual environment; Python 3.10 or newer and make are enough.
+PYTHON ?= python3
+VENV := .venv
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-fast check bench example clean
+
+demo: $(VENV)/cli  ## purify the embedded backdoored model
+	$(VENV)/bin/flain demo
+
+test: $(VENV)/dev  ## every test
+	$(VENV)/bin/python -m pytest
+
+test-fast: $(VENV)/dev  ## the tests that take seconds
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+check: $(VENV)/dev  ## lint, format, types
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/dev  ## the search against plain re-evaluation; writes benchmarks/results
+	$(VENV)/bin/python benchmarks/search_speed.py
+
+example: $(VENV)/dev  ## train the embedded example anew; needs FLAIN_DATA
+	$(VENV)/bin/python benchmarks/train_example.py --out adapters/flain_cli/data
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/cli: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) -e ".[cli]"
+	@touch $@
+
+$(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/cli
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)

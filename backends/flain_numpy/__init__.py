@@ -1,0 +1,42 @@
+"""Small inference-only networks in NumPy, for plain arrays and for tests without a framework.
+
+>>> import numpy as np
+>>> import flain_numpy as fn
+>>> network = fn.Network([
+...     fn.Conv2d("conv1", np.ones((4, 1, 3, 3), np.float32), padding=1), fn.ReLU(),
+...     fn.MaxPool2d(2), fn.Flatten(),
+...     fn.Dense("fc1", np.ones((10, 64), np.float32), np.zeros(10, np.float32)),
+... ])
+>>> network.predict(np.zeros((2, 1, 8, 8), np.float32)).shape
+(2, 10)
+>>> list(network.layers())
+['conv1', 'fc1']
+"""
+
+from .activations import GELU, ReLU, Sigmoid, Softmax, Tanh
+from .layers import Conv2d, Dense
+from .network import Network, open_network
+from .normalization import BatchNorm
+from .pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d
+from .program import Residual
+from .storage import load, save
+
+__all__ = [
+    "GELU",
+    "AvgPool2d",
+    "BatchNorm",
+    "Conv2d",
+    "Dense",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "MaxPool2d",
+    "Network",
+    "ReLU",
+    "Residual",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "load",
+    "open_network",
+    "save",
+]

@@ -1,0 +1,41 @@
+"""How parameters are kept: copied once, read only ever after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flain_core.errors import ModelError
+from flain_core.network import Array
+
+__all__ = ["frozen", "shape_text"]
+
+
+def frozen(values: Any) -> Array:
+    """A read-only copy in native byte order.
+
+    Arrays keep their float type; integers and plain Python numbers become float32.
+
+    >>> frozen([1, 2]).dtype, frozen(np.ones(2)).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    try:
+        given = np.asarray(values)
+    except ValueError as error:
+        raise ModelError(f"expected an array of numbers, given {type(values).__name__}") from error
+    if given.dtype.kind not in "fiub":
+        raise ModelError(f"expected an array of real numbers, given one of {given.dtype}")
+    keeps_type = given.dtype.kind == "f" and hasattr(values, "dtype")
+    copy = np.array(given, given.dtype.newbyteorder("=") if keeps_type else np.float32, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape as people write it.
+
+    >>> shape_text((64, 1568))
+    '64×1568'
+    """
+    return "×".join(map(str, shape)) or "()"

@@ -1,0 +1,92 @@
+"""A network run once up to a layer, ready to go on from there many times."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from flain_core.errors import LayerError, ModelError, WeightsError
+from flain_core.network import Array
+
+from .layers import Contribution, LinearLayer
+from .program import Program, depending, run
+
+__all__ = ["Cut"]
+
+
+class Cut:
+    """One batch of n samples at one layer; see :class:`flain_core.network.Cut`."""
+
+    def __init__(self, program: Program, layer: LinearLayer, x: Array) -> None:
+        calls = [index for index, step in enumerate(program) if step.operation is layer]
+        self._program = program
+        self._layer = layer
+        self._value = calls[-1] + 1
+        self._tail = depending(program, self._value)
+        entering = [program[index].reads[0] for index in calls]
+        tail_values = {self._value} | {index + 1 for index in self._tail}
+        side = {value for index in self._tail for value in program[index].reads} - tail_values
+        head = [index for index in range(len(program)) if index not in set(self._tail)]
+        known = run(program, head, {0: x}, {*entering, *side, self._value})
+        self._side = {value: known[value] for value in side}
+        self._entering = [known[value] for value in entering]
+        self._output = _read_only(known[self._value])
+
+    @property
+    def inputs(self) -> Array:
+        """``(n, in, *positions)``; several calls are stacked as positions, ``(n, in, p)``."""
+        inputs = [self._layer.inputs(x) for x in self._entering]
+        if len(inputs) == 1:
+            return _read_only(inputs[0])
+        return np.concatenate([each.reshape(*each.shape[:2], -1) for each in inputs], axis=2)
+
+    @property
+    def calls(self) -> int:
+        """How often the layer ran on the batch."""
+        return len(self._entering)
+
+    @property
+    def output(self) -> Array:
+        """The pre-activation of the layer's last call, in the layer's own layout. Read only."""
+        return self._output
+
+    def linear(self, weight: Array, neurons: Array) -> Array:
+        """What ``neurons`` ``(k,)`` contribute under ``weight``, an array like :attr:`output`."""
+        self._require_one_call()
+        if weight.shape != self._layer.weight.shape:
+            raise WeightsError(
+                f"weight for {self._layer.name!r}: expected shape {self._layer.weight.shape}, "
+                f"given {weight.shape}"
+            )
+        return self._contribution(weight, neurons)
+
+    def tail(self, output: Array) -> Array:
+        """The scores of the batch if the layer's pre-activation were ``output``."""
+        self._require_one_call()
+        if output.shape != self._output.shape:
+            raise ModelError(
+                f"pre-activation of {self._layer.name!r}: expected shape {self._output.shape}, "
+                f"given {output.shape}"
+            )
+        end = len(self._program)
+        scores = run(self._program, self._tail, {**self._side, self._value: output}, {end})[end]
+        # After the last layer the scores would be the caller's own array.
+        return scores.copy() if np.may_share_memory(scores, output) else scores
+
+    @cached_property
+    def _contribution(self) -> Contribution:
+        return self._layer.contribution(self._entering[0])
+
+    def _require_one_call(self) -> None:
+        if self.calls > 1:
+            raise LayerError(
+                f"layer {self._layer.name!r} runs {self.calls} times per sample, so a change of "
+                "its weight cannot be followed from one place; run the whole network instead"
+            )
+
+
+def _read_only(values: Array) -> Array:
+    view = values.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,210 @@
+"""The network: a fixed list of operations that can be run, cut and copied with other weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace as with_fields
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from flain_core.errors import LayerError, ModelError, WeightsError, nearest
+from flain_core.network import Array, Layer
+
+from .arrays import shape_text
+from .cut import Cut
+from .layers import LinearLayer
+from .program import Operation, Program, Residual, program_of, run
+
+__all__ = ["Network", "open_network"]
+
+
+class Network:
+    """An inference-only network. It never changes, and its arrays are read only.
+
+    It computes in the widest float type of its parameters, at least float32; samples are cast.
+
+    Args:
+        operations: What is done to a batch, in order. The same layer object may appear more than
+            once; two different layers may not have the same name.
+
+    >>> from flain_numpy import Dense, ReLU
+    >>> network = Network([
+    ...     Dense("fc1", np.array([[1.0, -1.0], [0.0, 1.0], [2.0, 0.0]])), ReLU(),
+    ...     Dense("fc2", np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])),
+    ... ])
+    >>> network
+    Network(fc1 3×2, fc2 2×3)
+    >>> network.predict(np.array([[1.0, 3.0]]))
+    array([[0., 5.]])
+    """
+
+    def __init__(self, operations: Iterable[Operation | Residual]) -> None:
+        self._operations = tuple(operations)
+        self._program = program_of(self._operations)
+        self._linear = _linear_layers(self._program)
+        self._dtype = _dtype(self._program)
+        self._layers = MappingProxyType(
+            {
+                name: Layer(
+                    name,
+                    layer.kind,
+                    layer.weight,
+                    layer.groups,
+                    float(np.finfo(layer.weight.dtype).eps),
+                )
+                for name, layer in self._linear.items()
+            }
+        )
+
+    def __repr__(self) -> str:
+        layers = (f"{name} {shape_text(each.weight.shape)}" for name, each in self._linear.items())
+        return f"Network({', '.join(layers)})"
+
+    @property
+    def native(self) -> Network:
+        """The network itself."""
+        return self
+
+    @property
+    def operations(self) -> tuple[Operation | Residual, ...]:
+        """What is done to a batch, in order."""
+        return self._operations
+
+    def layers(self) -> Mapping[str, Layer]:
+        """The dense and convolutional layers by name, in the order in which they run."""
+        return self._layers
+
+    def predict(self, x: Array) -> Array:
+        """The scores ``(n, ...)`` of the samples ``(n, ...)``."""
+        end = len(self._program)
+        return run(self._program, range(end), {0: self._samples(x)}, {end})[end]
+
+    def cut(self, layer: str, x: Array) -> Cut:
+        """Run the samples ``(n, ...)`` up to ``layer`` once.
+
+        >>> from flain_numpy import Dense
+        >>> network = Network([Dense("fc1", np.array([[1.0, 10.0], [2.0, 0.0], [3.0, 0.0]]))])
+        >>> cut = network.cut("fc1", np.array([[1.0, 1.0]]))
+        >>> cut.output - cut.linear(network.layers()["fc1"].weight, np.array([1]))
+        array([[1., 2., 3.]])
+        """
+        # A loader may reuse the array of one batch for the next one.
+        return Cut(self._program, self._find(layer), self._samples(x).copy())
+
+    def replace(self, weights: Mapping[str, Array]) -> Network:
+        """A copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced.
+
+        >>> from flain_numpy import Dense
+        >>> network = Network([Dense("fc1", np.array([[1.0, 10.0]]))])
+        >>> network.replace({"fc1": np.array([[2.0, 0.0]])}).predict(np.array([[1.0, 1.0]]))
+        array([[2.]])
+        """
+        layers = [self._find(name) for name in weights]
+        replaced = {
+            id(layer): with_fields(layer, weight=_fitting(layer, weights[layer.name]))
+            for layer in layers
+        }
+        return Network(_exchange(self._operations, replaced))
+
+    def _find(self, name: str) -> LinearLayer:
+        if name not in self._linear:
+            known = ", ".join(self._linear) or "no layer with a weight"
+            raise LayerError(
+                f"no layer {name!r}; the network has {known}.{nearest(name, self._linear)}"
+            )
+        return self._linear[name]
+
+    def _samples(self, x: Any) -> Array:
+        if not isinstance(x, np.ndarray):
+            raise ModelError(
+                f"expected one NumPy array of samples (n, ...), given {type(x).__name__}"
+            )
+        if x.ndim == 0 or x.dtype.kind not in "fiub":
+            raise ModelError(
+                f"expected real numbers of shape (n, ...), given {x.dtype} of shape {x.shape}"
+            )
+        return x.astype(self._dtype, copy=False)
+
+
+def open_network(model: Network | Mapping[str, Array], *, like: Network | None = None) -> Network:
+    """Return a network as it is, or give plain weights their architecture.
+
+    Args:
+        model: A network; or the weights of all layers by name, ``(out, in / groups, *kernel)``.
+        like: The network whose architecture, biases and statistics go with bare weights; ignored
+            for a network.
+
+    >>> from flain_numpy import Dense
+    >>> final = Network([Dense("fc1", np.array([[1.0, 2.0]]))])
+    >>> open_network(final) is final
+    True
+    >>> initial = open_network({"fc1": np.array([[0.5, 0.5]])}, like=final)
+    >>> initial.predict(np.array([[1.0, 3.0]]))
+    array([[2.]])
+    """
+    if isinstance(model, Network):
+        return model
+    if not isinstance(model, Mapping) or not isinstance(like, Network):
+        raise ModelError(
+            "expected a flain_numpy.Network, or weights by name together with like=network; given "
+            f"{type(model).__name__}; build a network with flain_numpy.Network([...])"
+        )
+    missing = like.layers().keys() - model.keys()
+    if missing:
+        raise WeightsError(
+            f"expected a weight for each of {', '.join(like.layers())}; none is given for "
+            f"{', '.join(sorted(missing))}"
+        )
+    return like.replace(model)
+
+
+def _linear_layers(program: Program) -> dict[str, LinearLayer]:
+    layers: dict[str, LinearLayer] = {}
+    for step in program:
+        layer = step.operation
+        if isinstance(layer, LinearLayer) and layers.setdefault(layer.name, layer) is not layer:
+            raise ModelError(
+                f"two different layers are named {layer.name!r}; rename one, or use one object "
+                "twice if they share their weight"
+            )
+    return layers
+
+
+def _dtype(program: Program) -> np.dtype[Any]:
+    parameters = (
+        value for step in program for value in getattr(step.operation, "__dict__", {}).values()
+    )
+    types = {value.dtype for value in parameters if isinstance(value, np.ndarray)}
+    return np.result_type(np.float32, *types)
+
+
+def _fitting(layer: LinearLayer, weight: Array) -> Array:
+    given = np.asarray(weight)
+    if given.shape != layer.weight.shape or given.dtype.kind not in "fiub":
+        raise WeightsError(
+            f"weight for {layer.name!r}: expected real numbers of shape {layer.weight.shape}, "
+            f"given {given.dtype} of shape {given.shape}"
+        )
+    if not np.isfinite(given).all():
+        raise WeightsError(f"weight for {layer.name!r}: expected finite numbers, given NaN or inf")
+    with np.errstate(over="ignore"):
+        cast = given.astype(layer.weight.dtype)
+    if not np.isfinite(cast).all():
+        raise WeightsError(
+            f"weight for {layer.name!r}: {np.abs(given).max():.3g} overflows the layer's "
+            f"{cast.dtype}; build the network with a wider type"
+        )
+    return cast
+
+
+def _exchange(
+    operations: Iterable[Operation | Residual], replaced: Mapping[int, LinearLayer]
+) -> tuple[Operation | Residual, ...]:
+    return tuple(
+        Residual(_exchange(each.branch, replaced), _exchange(each.shortcut, replaced))
+        if isinstance(each, Residual)
+        else replaced.get(id(each), each)
+        for each in operations
+    )

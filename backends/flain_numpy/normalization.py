@@ -1,0 +1,70 @@
+"""Batch normalization with frozen statistics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from flain_core.errors import ModelError
+from flain_core.network import Array
+
+from .arrays import frozen
+
+__all__ = ["BatchNorm"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BatchNorm:
+    """``(x − mean) / sqrt(variance + epsilon) · scale + shift`` per channel, which is axis 1 of x.
+
+    Attributes:
+        mean: ``(C,)``, the running mean.
+        variance: ``(C,)``, the running variance.
+        scale: ``(C,)``, or None for 1.
+        shift: ``(C,)``, or None for 0.
+        epsilon: Added to the variance.
+
+    >>> norm = BatchNorm(np.array([1.0, 0.0]), np.array([4.0, 1.0]), epsilon=0.0)
+    >>> norm(np.array([[3.0, 5.0]]))
+    array([[1., 5.]])
+    """
+
+    mean: Array
+    variance: Array
+    scale: Array | None = None
+    shift: Array | None = None
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "variance", "scale", "shift"):
+            values = getattr(self, name)
+            if values is not None or name in ("mean", "variance"):
+                object.__setattr__(self, name, frozen(values))
+                self._check_shape(name)
+        if not isinstance(self.epsilon, (int, float)) or not 0 <= self.epsilon < math.inf:
+            raise ModelError(f"epsilon: expected a number of at least 0, given {self.epsilon!r}")
+
+    def _check_shape(self, name: str) -> None:
+        shape = getattr(self, name).shape
+        if len(shape) != 1 or shape != self.mean.shape:
+            channels = self.mean.shape if self.mean.ndim == 1 else "(C,)"
+            raise ModelError(f"{name} of a BatchNorm: expected shape {channels}, given {shape}")
+
+    def __repr__(self) -> str:
+        return f"BatchNorm({self.mean.size} channels)"
+
+    def __call__(self, x: Array) -> Array:
+        """Map ``(n, C, ...)`` to the same shape."""
+        if x.ndim < 2 or x.shape[1] != self.mean.size:
+            raise ValueError(f"expected (n, {self.mean.size}, ...), given {x.shape}")
+        factor = 1 / np.sqrt(self.variance + self.epsilon)
+        if self.scale is not None:
+            factor = factor * self.scale
+        offset = -self.mean * factor
+        if self.shift is not None:
+            offset = offset + self.shift
+        per_channel = (-1,) + (1,) * (x.ndim - 2)
+        result: Array = x * factor.reshape(per_channel) + offset.reshape(per_channel)
+        return result

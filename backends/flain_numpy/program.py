@@ -1,0 +1,133 @@
+"""A network as a straight line of steps, in which a skip connection is just a second reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from flain_core.errors import ModelError
+from flain_core.network import Array
+
+from .arrays import shape_text
+
+__all__ = ["Operation", "Program", "Residual", "Step", "depending", "program_of", "run"]
+
+Operation: TypeAlias = Callable[..., Array]
+"""A pure function from array to array. Any will do; only this package's own can be saved."""
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """The sum of a branch and a shortcut that start from the same value.
+
+    Attributes:
+        branch: The operations of the branch, in order.
+        shortcut: The operations of the shortcut, in order; none for the identity.
+
+    >>> import numpy as np
+    >>> from flain_numpy import Dense, Network, ReLU
+    >>> block = Residual([Dense("fc1", np.array([[1.0, 1.0], [0.0, -1.0]])), ReLU()])
+    >>> Network([block]).predict(np.array([[2.0, 3.0]]))
+    array([[7., 3.]])
+    """
+
+    branch: Sequence[Operation | Residual]
+    shortcut: Sequence[Operation | Residual] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "branch", tuple(self.branch))
+        object.__setattr__(self, "shortcut", tuple(self.shortcut))
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One operation and the values it reads: value 0 is the input, value i + 1 is of step i."""
+
+    operation: Operation
+    reads: tuple[int, ...]
+
+
+Program: TypeAlias = tuple[Step, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sum:
+    def __call__(self, branch: Array, shortcut: Array) -> Array:
+        # NumPy would broadcast a wrong shortcut without a word.
+        if branch.shape != shortcut.shape:
+            raise ValueError(
+                f"expected branch and shortcut of one shape, given {branch.shape} and "
+                f"{shortcut.shape}"
+            )
+        return branch + shortcut
+
+
+def program_of(operations: Iterable[Operation | Residual]) -> Program:
+    """The steps that ``operations`` consist of.
+
+    >>> [step.reads for step in program_of([abs, Residual([abs, abs])])]
+    [(0,), (1,), (2,), (3, 1)]
+    """
+    steps: list[Step] = []
+
+    def append(operations: Iterable[Operation | Residual], value: int) -> int:
+        for operation in operations:
+            if isinstance(operation, Residual):
+                ends = append(operation.branch, value), append(operation.shortcut, value)
+                steps.append(Step(_Sum(), ends))
+            elif callable(operation):
+                steps.append(Step(operation, (value,)))
+            else:
+                raise ModelError(
+                    f"expected operations such as Dense(...) or ReLU(), given {operation!r}"
+                )
+            value = len(steps)
+        return value
+
+    append(operations, 0)
+    return tuple(steps)
+
+
+def depending(program: Program, value: int) -> list[int]:
+    """The steps whose result changes with ``value``, in order.
+
+    >>> depending(program_of([Residual([abs, abs], shortcut=[abs])]), 1)
+    [1, 3]
+    """
+    changed = {value}
+    steps = []
+    for index, step in enumerate(program):
+        if changed.intersection(step.reads):
+            changed.add(index + 1)
+            steps.append(index)
+    return steps
+
+
+def run(
+    program: Program, steps: Sequence[int], values: Mapping[int, Array], keep: Collection[int]
+) -> dict[int, Array]:
+    """Run some steps of a program and return the values to ``keep``.
+
+    Args:
+        program: All steps.
+        steps: Which to run, in order.
+        values: The values that these steps read and do not compute.
+        keep: The values to return. Others are freed after the last step that reads them.
+    """
+    known = dict(values)
+    last_reader = {value: index for index in steps for value in program[index].reads}
+    for index in steps:
+        operation, reads = program[index].operation, program[index].reads
+        given = [known[value] for value in reads]
+        try:
+            known[index + 1] = operation(*given)
+        except ValueError as error:
+            shapes = " and ".join(shape_text(value.shape) for value in given)
+            raise ModelError(
+                f"{operation!r} cannot run on {shapes}: {error}; check the shape of the samples"
+            ) from error
+        for value in set(reads):
+            if last_reader[value] == index and value not in keep:
+                del known[value]
+    return {value: known[value] for value in keep}

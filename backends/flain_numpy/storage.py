@@ -1,0 +1,186 @@
+"""Networks in ``.npz`` files: the arrays, and a description of the operations in JSON.
+
+The entry ``network`` holds ``{"format", "version", "operations", "program"}``. Each operation is
+listed once with its fields, arrays by the name of their entry; the program refers to operations by
+position, so that a layer used twice stays one layer. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flain_core.errors import ModelError, WeightsError
+from flain_core.files import written_whole
+from flain_core.network import Array
+
+from .activations import GELU, ReLU, Sigmoid, Softmax, Tanh
+from .layers import Conv2d, Dense
+from .network import Network
+from .normalization import BatchNorm
+from .pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d
+from .program import Operation, Residual
+
+__all__ = ["load", "save"]
+
+_FORMAT = "flain_numpy.Network"
+_VERSION = 1
+_DESCRIPTION = "network"
+_OPERATIONS: dict[str, Callable[..., Operation]] = {
+    operation.__name__: operation
+    for operation in (
+        AvgPool2d,
+        BatchNorm,
+        Conv2d,
+        Dense,
+        Flatten,
+        GELU,
+        GlobalAvgPool2d,
+        MaxPool2d,
+        ReLU,
+        Sigmoid,
+        Softmax,
+        Tanh,
+    )
+}
+
+
+def save(network: Network, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a network; equal networks give equal bytes.
+
+    Raises:
+        ModelError: The network contains an operation that is not this package's own.
+        OutputError: The file cannot be written, or exists already.
+
+    >>> import tempfile
+    >>> from flain_numpy import Dense
+    >>> network = Network([Dense("fc1", np.array([[1.0, 2.0, 3.0]]))])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(network, f"{folder}/network.npz")
+    ...     load(f"{folder}/network.npz")
+    Network(fc1 1×3)
+    """
+    writer = _Writer()
+    description = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "program": writer.program(network.operations),
+        "operations": writer.operations,
+    }
+    entries: dict[str, Any] = {_DESCRIPTION: np.array(json.dumps(description)), **writer.arrays}
+    with written_whole(path, overwrite=overwrite) as scratch, scratch.open("wb") as file:
+        np.savez(file, **entries)
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """Read a network that :func:`save` wrote.
+
+    Raises:
+        WeightsError: The file does not exist, is damaged, or holds something else.
+
+    >>> load("/nowhere/at/all.npz")
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.WeightsError: cannot read /nowhere/at/all.npz: there is no such file
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise WeightsError(f"cannot read {source}: there is no such file")
+    try:
+        return _network(_entries(source))
+    # On damaged bytes the parsers raise anything, from BadZipFile to TokenError and SystemError.
+    except Exception as error:
+        raise WeightsError(
+            f"cannot read {source}: expected a network that flain_numpy.save wrote, in format "
+            f"version {_VERSION}; found {type(error).__name__}: {error}; save the network again"
+        ) from error
+
+
+class _Writer:
+    """Collects the operations and arrays that a program refers to."""
+
+    def __init__(self) -> None:
+        self.operations: list[dict[str, Any]] = []
+        self.arrays: dict[str, Array] = {}
+        self._positions: dict[int, int] = {}
+
+    def program(self, operations: Iterable[Operation | Residual]) -> list[Any]:
+        """The program as nested lists of positions in :attr:`operations`."""
+        return [
+            {"branch": self.program(each.branch), "shortcut": self.program(each.shortcut)}
+            if isinstance(each, Residual)
+            else self._position(each)
+            for each in operations
+        ]
+
+    def _position(self, operation: Operation) -> int:
+        if id(operation) not in self._positions:
+            self._positions[id(operation)] = len(self.operations)
+            self.operations.append(self._described(operation))
+        return self._positions[id(operation)]
+
+    def _described(self, operation: Any) -> dict[str, Any]:
+        name = type(operation).__name__
+        if _OPERATIONS.get(name) is not type(operation):
+            raise ModelError(
+                f"cannot save {operation!r}: expected flain_numpy's own operations only; replace "
+                "it by one of them, or build the network in code where it is needed"
+            )
+        described: dict[str, Any] = {"operation": name}
+        for field in (field for field in fields(operation) if field.init):
+            value = getattr(operation, field.name)
+            if isinstance(value, np.ndarray):
+                entry = f"{len(self.operations)}.{field.name}"
+                self.arrays[entry] = value
+                value = {"array": entry}
+            described[field.name] = value
+        return described
+
+
+def _entries(path: Path) -> dict[str, Array]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as entries:
+        # NumPy hands out members that are no arrays as bytes.
+        return {name: np.asarray(entries[name]) for name in entries.files}
+
+
+def _network(entries: Mapping[str, Array]) -> Network:
+    if _DESCRIPTION not in entries:
+        raise ValueError(f"no entry {_DESCRIPTION!r} among {sorted(entries)}")
+    description = json.loads(entries[_DESCRIPTION].item())
+    found = description["format"], description["version"]
+    if found != (_FORMAT, _VERSION):
+        raise ValueError(f"{found[0]} version {found[1]}")
+    operations = [_operation(described, entries) for described in description["operations"]]
+    return Network(_nested(description["program"], operations))
+
+
+def _operation(described: Mapping[str, Any], entries: Mapping[str, Array]) -> Operation:
+    arguments = {name: _value(value, entries) for name, value in described.items()}
+    name = arguments.pop("operation")
+    if name not in _OPERATIONS:
+        raise ValueError(f"an unknown operation {name!r}")
+    return _OPERATIONS[name](**arguments)
+
+
+def _value(value: Any, entries: Mapping[str, Array]) -> Any:
+    match value:
+        case {"array": str(entry)}:
+            return entries[entry]
+        case [*items]:
+            return tuple(items)
+    return value
+
+
+def _nested(program: Iterable[Any], operations: list[Operation]) -> list[Operation | Residual]:
+    return [
+        Residual(_nested(each["branch"], operations), _nested(each["shortcut"], operations))
+        if isinstance(each, dict)
+        else operations[each]
+        for each in program
+    ]

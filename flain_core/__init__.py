@@ -1,0 +1,49 @@
+"""FLAIN: remove backdoors from federated models after training, by flipping weight updates."""
+
+from .activation import ActivationStatistics
+from .errors import (
+    DataError,
+    FlainError,
+    FlainWarning,
+    LayerError,
+    ModelError,
+    OutputError,
+    SettingsError,
+    WeightsError,
+)
+from .flipping import flip, low_activation, match_norm
+from .network import Cut, Layer, Network
+from .outcome import LayerOutcome, Measurement, Purification, Step
+from .progress import Progress
+from .purify import purify
+from .registry import Backend
+from .score import accuracy
+from .settings import Grid, Settings
+
+__all__ = [
+    "ActivationStatistics",
+    "Backend",
+    "Cut",
+    "DataError",
+    "FlainError",
+    "FlainWarning",
+    "Grid",
+    "Layer",
+    "LayerError",
+    "LayerOutcome",
+    "Measurement",
+    "ModelError",
+    "Network",
+    "OutputError",
+    "Progress",
+    "Purification",
+    "Settings",
+    "SettingsError",
+    "Step",
+    "WeightsError",
+    "accuracy",
+    "flip",
+    "low_activation",
+    "match_norm",
+    "purify",
+]

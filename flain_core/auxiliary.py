@@ -1,0 +1,233 @@
+"""The clean samples: arrays, loaders, datasets or an .npz file become one set of arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import DataError
+from .network import Array, Batch
+
+__all__ = ["Samples"]
+
+_BATCH_BYTES = 8 * 2**20
+_LARGEST_BATCH = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs and labels of n samples, in memory.
+
+    Attributes:
+        x: An array ``(n, ...)``, or a tuple or dict of such arrays for models of several inputs.
+        y: ``(n,)`` class indices, or ``(n, ...)`` for a score function of the caller's.
+        one_hot: Whether the labels came one-hot and were turned into class indices.
+    """
+
+    x: Batch
+    y: Array
+    one_hot: bool = False
+
+    @classmethod
+    def of(cls, data: Any, *, name: str = "data", classify: bool = True) -> Samples:
+        """Read samples from whatever a user holds.
+
+        Args:
+            data: ``(x, y)`` arrays or CPU/GPU tensors; the path of an ``.npz`` file with ``x`` and
+                ``y``; an iterable of ``(x, y)`` batches, such as a PyTorch ``DataLoader``; or a
+                sequence of ``(x, y)`` samples, such as a PyTorch ``Dataset``.
+            name: What error messages call the data.
+            classify: Labels must be classes: integers ``(n,)``, or one-hot ``(n, classes)``.
+
+        Raises:
+            DataError: The data is empty, holds NaN or infinity, or x and y do not fit each other.
+
+        Example:
+            >>> samples = Samples.of((np.zeros((2, 3)), np.array([0, 1])))
+            >>> len(samples), samples.y
+            (2, array([0, 1]))
+        """
+        x, y = _read(data, name)
+        _check_inputs(x, name)
+        count = _count(x)
+        if y.ndim < 1 or len(y) != count:
+            raise DataError(
+                f"{name}: expected one label for each of the {count} samples; got labels of shape "
+                f"{y.shape}"
+            )
+        if not classify:
+            return cls(x, y)
+        classes, one_hot = _class_indices(y, name)
+        return cls(x, classes, one_hot)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batches(self, size: int | None = None) -> Iterator[Samples]:
+        """Consecutive batches.
+
+        Args:
+            size: Samples per batch, at least 1; None takes as many as make about 8 MiB of input,
+                at most 1,024.
+        """
+        size = size or self._usual_batch
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def __getitem__(self, which: slice | Array) -> Samples:
+        return Samples(_each(self.x, lambda array: array[which]), self.y[which], self.one_hot)
+
+    @property
+    def _usual_batch(self) -> int:
+        per_sample = sum(array.nbytes for array in _leaves(self.x)) // len(self)
+        return int(np.clip(_BATCH_BYTES // max(per_sample, 1), 1, _LARGEST_BATCH))
+
+
+def _read(data: Any, name: str) -> tuple[Batch, Array]:
+    if isinstance(data, Samples):
+        return data.x, data.y
+    if isinstance(data, (str, os.PathLike)):
+        return _read_npz(Path(data), name)
+    if isinstance(data, tuple) and len(data) == 2:
+        return _each(data[0], _array), _array(data[1])
+    if isinstance(data, Iterable):
+        pairs = _pairs(data, name)
+        return _joined(pairs, np.concatenate if _are_batches(pairs) else np.stack, name)
+    if isinstance(data, Sized) and hasattr(data, "__getitem__"):
+        return _joined(_pairs((data[i] for i in range(len(data))), name), np.stack, name)
+    raise DataError(
+        f"{name}: expected (x, y) arrays, a loader or dataset of (x, y) pairs, or the path of an "
+        f".npz file with x and y; got {type(data).__name__}"
+    )
+
+
+def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
+    from zipfile import BadZipFile
+
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in ("x", "y") if key in file}
+            keys = list(file)
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: there is no file {path}") from error
+    except (OSError, ValueError, EOFError, BadZipFile, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
+            f"writes it; it cannot be read ({error})"
+        ) from error
+    if len(arrays) < 2:
+        raise DataError(f"{name}: expected arrays x and y in {path}; it holds {', '.join(keys)}")
+    return arrays["x"], arrays["y"]
+
+
+def _pairs(items: Iterable[Any], name: str) -> list[tuple[Batch, Array]]:
+    pairs = []
+    for item in items:
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise DataError(
+                f"{name}: expected the loader or dataset to give (x, y) pairs; it gives "
+                f"{type(item).__name__}"
+                + (f" of length {len(item)}" if isinstance(item, Sized) else "")
+            )
+        pairs.append((_each(item[0], _array), _array(item[1])))
+    if not pairs:
+        raise DataError(f"{name}: expected at least one sample; the loader or dataset is empty")
+    return pairs
+
+
+def _are_batches(pairs: list[tuple[Batch, Array]]) -> bool:
+    return all(y.ndim > 0 and _leaf_lengths(x) == {len(y)} for x, y in pairs)
+
+
+def _joined(
+    pairs: list[tuple[Batch, Array]], join: Callable[[list[Array]], Array], name: str
+) -> tuple[Batch, Array]:
+    try:
+        return _together([x for x, _ in pairs], join), join([y for _, y in pairs])
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            f"{name}: samples of different shapes cannot be batched: {error}"
+        ) from error
+
+
+def _leaf_lengths(x: Batch) -> set[int]:
+    return {len(leaf) if leaf.ndim else -1 for leaf in _leaves(x)}
+
+
+def _together(xs: list[Batch], join: Callable[[list[Array]], Array]) -> Batch:
+    first = xs[0]
+    if isinstance(first, dict):
+        return {key: _together([x[key] for x in xs], join) for key in first}
+    if isinstance(first, tuple):
+        return tuple(_together(list(parts), join) for parts in zip(*xs, strict=True))
+    return join(xs)
+
+
+def _each(x: Batch, function: Callable[[Any], Array]) -> Batch:
+    if isinstance(x, Mapping):
+        return {key: _each(value, function) for key, value in x.items()}
+    if isinstance(x, tuple) or (isinstance(x, list) and x and hasattr(x[0], "shape")):
+        return tuple(_each(value, function) for value in x)
+    return function(x)
+
+
+def _leaves(x: Batch) -> list[Array]:
+    if isinstance(x, dict):
+        return [leaf for value in x.values() for leaf in _leaves(value)]
+    if isinstance(x, tuple):
+        return [leaf for value in x for leaf in _leaves(value)]
+    return [x]
+
+
+def _array(value: Any) -> Array:
+    """An array of the values, also from a tensor that requires gradients or lives on a GPU."""
+    for step in ("detach", "cpu"):
+        value = getattr(value, step)() if hasattr(value, step) else value
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        value = value.float()
+    return np.asarray(value)
+
+
+def _check_inputs(x: Batch, name: str) -> None:
+    leaves = _leaves(x)
+    lengths = _leaf_lengths(x)
+    if len(lengths) != 1 or lengths <= {-1, 0}:
+        shapes = ", ".join(str(leaf.shape) for leaf in leaves)
+        raise DataError(f"{name}: expected at least one sample, x of shape (n, ...); got {shapes}")
+    for leaf in leaves:
+        if leaf.dtype.kind not in "fiub":
+            raise DataError(f"{name}: expected x to hold numbers; got {leaf.dtype}")
+        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+            raise DataError(f"{name}: x holds NaN or infinity; clean the samples first")
+
+
+def _count(x: Batch) -> int:
+    return len(_leaves(x)[0])
+
+
+def _class_indices(y: Array, name: str) -> tuple[Array, bool]:
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2:
+        ones = (y == 1).sum(axis=1)
+        if not ((y == 0) | (y == 1)).all() or not (ones == 1).all():
+            raise DataError(
+                f"{name}: expected class labels (n,), or one-hot labels (n, classes) with a single "
+                f"1 in each row; got an array of shape {y.shape} that is neither"
+            )
+        return y.argmax(axis=1), True
+    if y.ndim != 1 or y.dtype.kind not in "fiub":
+        raise DataError(
+            f"{name}: expected class labels as whole numbers of shape (n,); got {y.dtype} of shape "
+            f"{y.shape}. For another task give score="
+        )
+    if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
+        raise DataError(f"{name}: expected class labels as whole numbers; got fractions or NaN")
+    if (y < 0).any():
+        raise DataError(f"{name}: expected class labels from 0 up; got {y.min()}")
+    return y.astype(np.intp), False

@@ -1,0 +1,62 @@
+"""The errors of flain: one type per cause, one base to catch them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "DataError",
+    "FlainError",
+    "FlainWarning",
+    "LayerError",
+    "ModelError",
+    "OutputError",
+    "SettingsError",
+    "WeightsError",
+]
+
+
+class FlainError(Exception):
+    """Base of every error that flain raises on purpose."""
+
+
+class SettingsError(FlainError, ValueError):
+    """An option is out of its range or does not fit another option."""
+
+
+class DataError(FlainError, ValueError):
+    """The auxiliary data or a probe cannot be used: shape, labels, emptiness, NaN."""
+
+
+class ModelError(FlainError, TypeError):
+    """No backend can open the model, or the model cannot be run on the data."""
+
+
+class LayerError(FlainError, LookupError):
+    """A layer does not exist, is not supported, or cannot be measured."""
+
+
+class WeightsError(FlainError, ValueError):
+    """Initial and final weights do not belong together, are not finite, or cannot be read."""
+
+
+class OutputError(FlainError, OSError):
+    """A result cannot be written where it was asked to go."""
+
+
+class FlainWarning(UserWarning):
+    """Something the caller should look at; the result is still what was asked for."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return ``" Did you mean 'fc1'?"`` for the most similar of ``names``, or nothing.
+
+    >>> nearest("fc_1", ["conv1", "fc1"])
+    " Did you mean 'fc1'?"
+    >>> nearest("zzz", ["conv1", "fc1"])
+    ''
+    """
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(names), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,86 @@
+"""Files are written whole or not at all, and never over something that was there before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import OutputError
+
+__all__ = ["check_writable", "hashes", "written_whole"]
+
+
+def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Return ``path`` if a file can be written there; raise :class:`OutputError` before any work.
+
+    >>> check_writable("/nowhere/at/all.npz")
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.OutputError: cannot write /nowhere/at/all.npz: its folder does not exist
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"cannot write {target}: it is a folder; name a file inside it")
+    if target.exists() and not overwrite:
+        raise OutputError(
+            f"cannot write {target}: it exists already; choose another name, remove it, "
+            "or say overwrite=True (--overwrite on the command line)"
+        )
+    if not target.parent.is_dir():
+        raise OutputError(f"cannot write {target}: its folder does not exist")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {target}: its folder is not writable")
+    return target
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a scratch file to write; move it to ``path`` if the block ends well, else remove it.
+
+    The scratch file lies in the same folder and has the same suffix, so that writers which look at
+    the suffix work and the move is one atomic step.
+    """
+    from tempfile import mkstemp
+
+    target = check_writable(path, overwrite=overwrite)
+    try:
+        handle, name = mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    scratch = Path(name)
+    try:
+        yield scratch
+        _move(scratch, target, overwrite=overwrite)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def hashes(sources: Iterable[object]) -> dict[str, str]:
+    """SHA-256 of each of the sources that is the path of a file, in hexadecimal, by path."""
+    from hashlib import sha256
+
+    paths = [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
+    return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def _move(scratch: Path, target: Path, *, overwrite: bool) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    scratch.chmod(0o666 & ~umask)
+    if overwrite:
+        scratch.replace(target)
+    else:
+        # A hard link fails where the name was taken meanwhile; a rename would overwrite it.
+        try:
+            os.link(scratch, target)
+        except FileExistsError:
+            raise OutputError(f"cannot write {target}: it appeared while we worked") from None
+        except OSError:
+            scratch.replace(target)

@@ -1,0 +1,124 @@
+"""What the algorithm asks of a model: the three protocols that a backend implements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+__all__ = ["Array", "Batch", "Cut", "Layer", "Network"]
+
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+"""A NumPy array."""
+
+Batch: TypeAlias = Any
+"""The input of a model for n samples: an array ``(n, ...)``, or a tuple or dict of such arrays."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One fully connected or convolutional layer, in the canonical orientation.
+
+    Attributes:
+        name: The name that the framework's users know the layer by, such as ``"fc1"``.
+        kind: ``"dense"`` or ``"conv"``; that a convolution is transposed is the backend's affair.
+        weight: ``(out, in / groups, *kernel)``, floating point. Read only. Half-precision formats
+            that NumPy lacks (bfloat16) arrive as float32.
+        groups: Into how many groups a convolution splits its channels; 1 for a dense layer.
+        epsilon: Machine epsilon of the numbers the layer computes in: ``2**-23`` for float32.
+    """
+
+    name: str
+    kind: str
+    weight: Array
+    groups: int = 1
+    epsilon: float = 2.0**-23
+
+    @property
+    def neurons(self) -> int:
+        """How many input neurons the layer has: features, or channels of a convolution."""
+        return int(self.weight.shape[1]) * self.groups
+
+    def __repr__(self) -> str:
+        shape = "×".join(map(str, self.weight.shape))
+        return f"Layer({self.name!r}, {self.kind}, {shape}, {self.neurons} input neurons)"
+
+
+@runtime_checkable
+class Cut(Protocol):
+    """One batch of n samples, run once up to a layer.
+
+    ``output``, ``linear`` and ``tail`` speak the backend's own array type, of which the algorithm
+    only needs subtraction; so tensors stay on their device.
+    """
+
+    @property
+    def inputs(self) -> Array:
+        """``(n, in, *positions)``: what enters the layer; several calls become positions."""
+        ...
+
+    @property
+    def calls(self) -> int:
+        """How often the layer ran on the batch. The rest of a cut has a meaning only if it is 1."""
+        ...
+
+    @property
+    def output(self) -> Any:
+        """The pre-activation of the layer, bias included, for the batch. Never modified."""
+        ...
+
+    def linear(self, weight: Array, neurons: Array) -> Any:
+        """What the input neurons contribute to the pre-activation under ``weight``.
+
+        Args:
+            weight: ``(out, in / groups, *kernel)``, float32 or float64, no NaN.
+            neurons: ``(k,)`` distinct indices of input neurons, ``0 <= k <= in``, in any order.
+
+        Returns:
+            An array like ``output``, without bias: summed over all neurons, plus bias, it is the
+            pre-activation under ``weight``.
+        """
+        ...
+
+    def tail(self, output: Any) -> Array:
+        """The scores ``(n, ...)`` of the batch if the layer's pre-activation were ``output``.
+
+        Leaves ``output`` as it is and gives the same answer every time.
+        """
+        ...
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A model as the algorithm sees it. Evaluated only: dropout off, statistics frozen."""
+
+    @property
+    def native(self) -> Any:
+        """The framework's own object, in the mode (training or evaluation) its owner left it in."""
+        ...
+
+    def layers(self) -> Mapping[str, Layer]:
+        """The layers that can be purified, by name, in the order of the model.
+
+        A layer that cannot be purified safely is left out; asking :meth:`cut` or :meth:`replace`
+        for it raises a :class:`~flain_core.LayerError` that says why.
+        """
+        ...
+
+    def predict(self, x: Batch) -> Array:
+        """The scores of a batch: ``(n, classes)`` for a classifier, floating point."""
+        ...
+
+    def cut(self, layer: str, x: Batch) -> Cut:
+        """Run the batch once and keep what the search needs at ``layer``."""
+        ...
+
+    def replace(self, weights: Mapping[str, Array]) -> Network:
+        """A copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced.
+
+        The network itself and the caller's model stay as they are. Raises
+        :class:`~flain_core.WeightsError` where a weight does not fit or overflows the layer's type.
+        """
+        ...

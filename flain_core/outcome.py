@@ -1,0 +1,185 @@
+"""What a purification did: frozen, printable, saveable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from . import registry
+from .network import Array
+from .score import Scored
+from .settings import Settings
+
+__all__ = ["LayerOutcome", "Measurement", "Method", "Purification", "Step", "StopReason"]
+
+Method = Literal["incremental", "whole network", "none"]
+"""How a layer was searched: event by event at a proved cut; by running the whole network for each
+candidate; or not at all."""
+
+StopReason = Literal["tolerance", "exhausted", "nothing within tolerance", "no update"]
+"""Why a search ended: the tolerance was crossed; every candidate stayed within it; not even the
+first candidate stayed within it; or training had not changed the layer."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a model scored.
+
+    Attributes:
+        clean: The score on the auxiliary data: accuracy from 0 to 1, unless a score was given.
+        probes: The score on each probe, by name.
+    """
+
+    clean: float
+    probes: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scored: Scored) -> Measurement:
+        """Take the means of what was tallied."""
+        return cls(scored.clean.mean, scored.probes)
+
+    def __repr__(self) -> str:
+        probes = "".join(f", {name}={value:.4f}" for name, value in self.probes.items())
+        return f"Measurement(clean={self.clean:.4f}{probes})"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One candidate of the search.
+
+    Attributes:
+        threshold: Neurons of at most this activation are flipped.
+        neurons_flipped: How many those are.
+        clean: The clean score of the candidate.
+        probes: The score on each probe. Probes never influence the search.
+        recomputed: Whether rounding could have changed the decision, so that the whole network was
+            run with the flipped weight.
+    """
+
+    threshold: float
+    neurons_flipped: int
+    clean: float
+    probes: Mapping[str, float] = field(default_factory=dict)
+    recomputed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class LayerOutcome:
+    """What was done to one layer.
+
+    Attributes:
+        name: The layer.
+        threshold: The chosen one, in units of the statistic; None if nothing was flipped.
+        flipped: ``(in,)`` boolean mask over the input neurons.
+        stop_reason: Why the search ended.
+        steps: Every candidate tried, in order.
+        activation: ``(in,)`` the statistic that the thresholds were compared with.
+        grouped: How many distinct activation values one candidate stands for at most.
+        method: ``"incremental"``, or ``"whole network"`` where the fast way could not be proved
+            right for this model; the answer is the same.
+        why_method: What the proof found.
+        seconds: Wall time for this layer.
+    """
+
+    name: str
+    threshold: float | None
+    flipped: Array
+    stop_reason: StopReason
+    steps: tuple[Step, ...]
+    activation: Array
+    grouped: int
+    method: Method
+    why_method: str
+    seconds: float
+
+    def __repr__(self) -> str:
+        threshold = "None" if self.threshold is None else f"{self.threshold:.6g}"
+        return (
+            f"LayerOutcome({self.name!r}, flipped {int(self.flipped.sum())} of {self.flipped.size} "
+            f"input neurons at threshold {threshold}, stopped by {self.stop_reason!r} after "
+            f"{len(self.steps)} candidates, {self.method})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The outcome in types that JSON knows; the mask as the indices of the flipped neurons."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        return plain | {
+            "input_neurons": int(self.flipped.size),
+            "flipped": np.flatnonzero(self.flipped).tolist(),
+            "activation": self.activation.tolist(),
+            "steps": [asdict(step) for step in self.steps],
+        }
+
+
+_PLAIN = ("name", "threshold", "stop_reason", "grouped", "method", "why_method", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Purification:
+    """A purified model and how it came about.
+
+    Attributes:
+        model: The purified copy, of the type that was given.
+        before: What the model scored before.
+        after: What the purified model scores, run in full after everything was written back.
+        layers: What was done to each layer, in order.
+        settings: How the search decided.
+        seconds: Wall time of the whole call.
+        notes: What the reader should know, such as what one sample is worth.
+        versions: Of flain, NumPy, Python and the framework.
+        files: SHA-256 of each file that was read, by path.
+    """
+
+    model: Any
+    before: Measurement
+    after: Measurement
+    layers: tuple[LayerOutcome, ...]
+    settings: Settings
+    seconds: float
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        lines = [f"before={self.before}", f"after={self.after}", *map(repr, self.layers)]
+        return f"Purification({type(self.model).__name__}, " + ",\n  ".join(lines) + ")"
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the purified model in the file format that the suffix of ``path`` names.
+
+        Raises:
+            OutputError: The place cannot be written, the file exists, or the model's backend does
+                not write that format.
+        """
+        registry.save(self.model, path, overwrite=overwrite)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the model, in types that JSON knows."""
+        return {
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "settings": asdict(self.settings),
+            "layers": [layer.to_dict() for layer in self.layers],
+            "seconds": self.seconds,
+            "notes": list(self.notes),
+            "versions": dict(self.versions),
+            "files": dict(self.files),
+        }
+
+    def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the report: settings, versions, file hashes, every step, the layers' outcomes.
+
+        Raises:
+            OutputError: The place cannot be written, or the file exists.
+        """
+        import json
+
+        from .files import written_whole
+
+        with written_whole(path, overwrite=overwrite) as scratch:
+            text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+            scratch.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,61 @@
+"""Tells whoever waits how far a search is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .outcome import Step
+
+__all__ = ["OnProgress", "Progress", "listening"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a search.
+
+    Attributes:
+        layer: The layer that is searched.
+        step: The candidate that was just scored.
+        done: How many candidates were scored so far.
+        events: How many there are at most; the search usually stops long before.
+    """
+
+    layer: str
+    step: Step
+    done: int
+    events: int
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+"""Called after each step of a search."""
+
+
+@contextmanager
+def listening(progress: bool | OnProgress) -> Iterator[OnProgress]:
+    """Give the function to call: the caller's own, one that writes to stderr, or a silent one."""
+    if callable(progress):
+        yield progress
+    elif progress:
+        try:
+            yield _write_line
+        finally:
+            sys.stderr.write("\n")
+    else:
+        yield _say_nothing
+
+
+def _write_line(progress: Progress) -> None:
+    step = progress.step
+    sys.stderr.write(
+        f"\r{progress.layer}: candidate {progress.done} of at most {progress.events}, "
+        f"{step.neurons_flipped} neurons flipped, clean score {step.clean:.4f} "
+    )
+    sys.stderr.flush()
+
+
+def _say_nothing(progress: Progress) -> None:
+    pass

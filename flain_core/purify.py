@@ -1,0 +1,117 @@
+"""The one call: open, cut, measure, search, write back, verify."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import registry
+from .errors import FlainWarning
+from .outcome import Measurement, Purification
+from .progress import OnProgress, listening
+from .score import Score, accuracy
+from .settings import Settings
+from .threads import one_blas_thread
+
+__all__ = ["purify"]
+
+
+def purify(
+    model: Any,
+    *,
+    initial: Any,
+    data: Any,
+    layers: str | Sequence[str] = "auto",
+    settings: Settings | None = None,
+    probes: Mapping[str, Any] | None = None,
+    score: Score = accuracy,
+    progress: bool | OnProgress = False,
+    batch_size: int | None = None,
+    memory_limit: int = 2 * 2**30,
+    seed: int = 0,
+) -> Purification:
+    """Remove a backdoor from a trained model, and say what was done.
+
+    Finds the input neurons of a layer that clean data hardly activates, flips their weight updates,
+    and raises the threshold until the score on the clean samples begins to drop (Ding, Yang and
+    Huang, "FLAIN", ICMR 2025, doi 10.1145/3731715.3733342).
+
+    Args:
+        model: The trained global model: a framework's model, the path of a file that holds a whole
+            model, or any object with the methods of :class:`Network`. It is never changed.
+        initial: The model that training started from, likewise; for PyTorch also its state dict.
+        data: A few hundred clean samples with labels: ``(x, y)``, a loader or dataset of such
+            pairs, or the path of an ``.npz`` file with ``x`` and ``y``.
+        layers: ``"auto"`` (the first dense layer), ``"dense"``, ``"conv"``, ``"all"``, or names.
+            Several are purified in order, each on the result of the one before, and share the
+            tolerance.
+        settings: How the search decides; the defaults are the same for every model.
+        probes: Further samples by name, in any form that ``data`` may have. They are measured at
+            every step and reported, and never influence the search. With the attacker's target as
+            labels of triggered samples, a probe's score is the attack success rate.
+        score: What a sample is worth, a function of (scores, y); top-1 accuracy unless given.
+        progress: True writes a line to stderr; a function is called with each :class:`Progress`.
+        batch_size: Samples per pass; None lets the size of a sample decide.
+        memory_limit: Bytes that may be spent on keeping batches at the layer; what does not fit is
+            run again for each candidate.
+        seed: Of the only random choice, which neurons the proof of the cut changes.
+
+    Returns:
+        The purified model, what it scored before and after, and every step of the search.
+
+    Raises:
+        SettingsError: An option is out of range.
+        ModelError: A model cannot be opened, or cannot be run on the data.
+        LayerError: A layer does not exist, is not supported, or cannot be measured.
+        WeightsError: Initial and final model do not belong together, are equal, or are not finite.
+        DataError: The data is empty, not finite, or does not fit the model.
+
+    Example:
+        A network whose third input is a trigger: silent in clean data, wired to class 1.
+
+        >>> import numpy as np
+        >>> from flain_numpy import Dense, Network
+        >>> initial = Network([Dense("scores", np.array([[0.1, 0.0, 0.0], [0.0, 0.1, 0.0]]))])
+        >>> final = Network([Dense("scores", np.array([[1.0, 0.0, -9.0], [0.0, 1.0, 9.0]]))])
+        >>> x = np.array([[1.0, 0.2, 0.0], [0.3, 0.9, 0.0], [0.8, 0.1, 0.0], [0.2, 0.6, 0.0]])
+        >>> result = purify(final, initial=initial, data=(x, np.array([0, 1, 0, 1])))
+        >>> result.layers[0].flipped
+        array([False, False,  True])
+        >>> result.model.predict(np.array([[1.0, 0.2, 1.0]])).argmax(axis=1)
+        array([0])
+    """
+    # Late, so that `import flain_core` stays light.
+    from .evaluation import Examination
+    from .files import hashes
+    from .layer_purification import Course, purify_layers
+    from .remarks import remarks_on
+    from .selection import pair_layers
+
+    started = time.perf_counter()
+    settings = settings or Settings()
+    examination = Examination.on(
+        data, probes or {}, score, batch_size=batch_size, memory_limit=memory_limit
+    )
+    network = registry.open_network(model)
+    pairs = pair_layers(network, registry.open_network(initial, like=model), layers)
+    with one_blas_thread(), listening(progress) as on_progress:
+        purified = purify_layers(network, pairs, Course(examination, settings, on_progress, seed))
+    remarks = remarks_on(purified, examination, settings)
+    for remark in remarks:
+        if remark.serious:
+            warnings.warn(remark.text, FlainWarning, stacklevel=2)
+    native = purified.network.native
+    return Purification(
+        model=native,
+        before=Measurement.of(purified.before),
+        after=Measurement.of(purified.after),
+        layers=purified.outcomes,
+        settings=settings,
+        seconds=time.perf_counter() - started,
+        notes=tuple(remark.text for remark in remarks),
+        versions={"python": sys.version.split()[0]} | registry.versions(native),
+        files=hashes((model, initial, data, *(probes or {}).values())),
+    )

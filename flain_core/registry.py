@@ -1,0 +1,180 @@
+"""Which backend opens a model or a file, found without importing any framework."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from .errors import ModelError, OutputError
+from .network import Network
+
+__all__ = ["Backend", "open_network", "save", "versions"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A package that opens models.
+
+    It exports ``open_network(model, *, like=None)``, which returns a
+    :class:`~flain_core.Network`; ``load(path)`` for the files it reads; and
+    ``save(model, path, *, overwrite=False)``.
+
+    Attributes:
+        module: What to import.
+        opens: Qualified names of the classes whose instances it opens, subclasses included.
+        reads: Suffixes of the files it loads without further help.
+        writes: Suffixes of the files it saves.
+        install: How to get it.
+        distributions: Whose versions belong into a report.
+    """
+
+    module: str
+    opens: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    install: str
+    distributions: tuple[str, ...]
+
+    def load_module(self) -> ModuleType:
+        """Import the backend; raise :class:`ModelError` with the install hint if that fails."""
+        try:
+            return import_module(self.module)
+        except ImportError as error:
+            raise ModelError(
+                f"this model needs the backend {self.module}, which cannot be imported ({error}); "
+                f"{self.install}"
+            ) from error
+
+
+_BUILT_IN = (
+    Backend(
+        module="flain_numpy",
+        opens=("flain_numpy.network.Network",),
+        reads=(".npz",),
+        writes=(".npz",),
+        install="it comes with flain: pip install flain",
+        distributions=("numpy",),
+    ),
+    Backend(
+        module="flain_torch",
+        opens=("torch.nn.modules.module.Module",),
+        reads=(),
+        writes=(".safetensors", ".pt", ".pth"),
+        install="pip install 'flain[torch]'",
+        distributions=("torch",),
+    ),
+)
+
+
+def open_network(model: Any, *, like: Any = None) -> Network:
+    """Open a model, or the file of one.
+
+    Args:
+        model: A framework's model, a path, or any object with the methods of
+            :class:`~flain_core.Network`.
+        like: A model of the same architecture, for backends that can read bare weights with it,
+            such as a PyTorch state dict.
+
+    Raises:
+        ModelError: No backend knows the model, or its framework is not installed.
+    """
+    if isinstance(model, Network):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        return _open_file(model)
+    backend = _backend_of(model) or (like is not None and _backend_of(like)) or None
+    if backend is None:
+        raise ModelError(
+            f"expected a model that a backend opens, a path, or an object with the methods of "
+            f"flain_core.Network; got {type(model).__module__}.{type(model).__qualname__}. "
+            f"Backends: {', '.join(backend.module for backend in _backends())}"
+        )
+    network: Network = backend.load_module().open_network(model, like=like)
+    return network
+
+
+def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a model in the file format that the suffix names, whole or not at all.
+
+    Raises:
+        OutputError: The place cannot be written, or the model's backend does not write the format.
+    """
+    backend = _backend_of(model)
+    if backend is None:
+        raise OutputError(
+            f"no backend writes a {type(model).__qualname__}; take the model from result.model and "
+            "save it with its own framework"
+        )
+    check_format(model, path)
+    backend.load_module().save(model, path, overwrite=overwrite)
+
+
+def check_format(model: Any, path: str | os.PathLike[str]) -> None:
+    """Raise :class:`OutputError` if the model's backend does not write files of that suffix."""
+    backend = _backend_of(model)
+    suffix = _suffix(path)
+    if backend is not None and suffix not in backend.writes:
+        raise OutputError(
+            f"cannot write {path}: expected a name that ends in {' or '.join(backend.writes)}; "
+            f"got {suffix or 'no suffix'}"
+        )
+
+
+def versions(model: Any) -> dict[str, str]:
+    """Versions of flain and of what runs the model, for a report."""
+    backend = _backend_of(model)
+    names = dict.fromkeys(("flain", "numpy", *(backend.distributions if backend else ())))
+    return {name: found for name in names if (found := _version(name))}
+
+
+def _open_file(path: str | os.PathLike[str]) -> Network:
+    for backend in _backends():
+        if _suffix(path) in backend.reads:
+            module = backend.load_module()
+            network: Network = module.open_network(module.load(path))
+            return network
+    readable = [suffix for backend in _backends() for suffix in backend.reads]
+    raise ModelError(
+        f"cannot open {path}: expected a file that holds a whole model ({', '.join(readable)}). "
+        "Weights alone (.pt, .safetensors) need their architecture: build the module, load them "
+        "into it, and give the module (on the command line: --architecture module:factory)"
+    )
+
+
+def _backend_of(model: Any) -> Backend | None:
+    names = [f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__]
+    backends = list(_backends())
+    for name in names:
+        for backend in backends:
+            if name in backend.opens:
+                return backend
+    return None
+
+
+def _backends() -> Iterator[Backend]:
+    """The built-in backends, then those that others offer under ``flain.backends``.
+
+    An entry point names a :class:`Backend` object.
+    """
+    from importlib.metadata import entry_points
+
+    yield from _BUILT_IN
+    for entry_point in entry_points(group="flain.backends"):
+        yield entry_point.load()
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    return os.path.splitext(path)[1]
+
+
+def _version(distribution: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

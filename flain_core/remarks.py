@@ -1,0 +1,85 @@
+"""What the reader of an outcome should know, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .evaluation import Examination
+from .layer_purification import Purified
+from .outcome import LayerOutcome
+from .score import Tally, accuracy
+from .settings import Settings, exactly
+
+__all__ = ["Remark", "remarks_on"]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A sentence.
+
+    Attributes:
+        text: The sentence.
+        serious: Whether it is also raised as a warning.
+    """
+
+    text: str
+    serious: bool = False
+
+
+def remarks_on(
+    purified: Purified, examination: Examination, settings: Settings
+) -> tuple[Remark, ...]:
+    """Everything there is to say."""
+    on_layers = (remark for outcome in purified.outcomes for remark in _on_layer(outcome))
+    return (*_on_samples(examination, settings, purified.before.clean), *on_layers)
+
+
+def _on_samples(examination: Examination, settings: Settings, before: Tally) -> Iterator[Remark]:
+    clean = examination.clean
+    if clean.one_hot:
+        yield Remark("the labels were one-hot and were read as class indices")
+    if examination.score is not accuracy:
+        return
+    allowed = exactly(settings.tolerance) * before.count
+    yield Remark(
+        f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; the "
+        f"tolerance is worth {float(allowed):.3g} of them"
+    )
+    chance = 1 / np.unique(clean.y).size
+    if before.total <= before.count * chance + (before.count * chance * (1 - chance)) ** 0.5:
+        yield Remark(
+            f"the model classifies {before.total} of the {before.count} clean samples right, no "
+            "better than chance; the labels probably do not match the model's classes, or the "
+            "inputs are scaled otherwise than in training",
+            serious=True,
+        )
+
+
+def _on_layer(outcome: LayerOutcome) -> Iterator[Remark]:
+    name, width = outcome.name, outcome.flipped.size
+    negative = int((outcome.activation < 0).sum())
+    if negative:
+        yield Remark(
+            f"{negative} of the {width} input neurons of {name!r} have a negative mean activation "
+            "and were no candidates, as in the published code; the layer does not follow a ReLU: "
+            'consider Settings(statistic="mean_abs")',
+            serious=True,
+        )
+    if outcome.stop_reason == "exhausted":
+        yield Remark(
+            f"no candidate of {name!r} crossed the tolerance, so the last one was taken, with "
+            f"{int(outcome.flipped.sum())} of {width} neurons flipped; the samples may be too few "
+            "or too easy to steer the search, or the thresholds may end too early",
+            serious=True,
+        )
+    if outcome.method == "whole network":
+        yield Remark(f"{name!r}: every candidate was run in full, as {outcome.why_method}")
+    if outcome.grouped > 1:
+        yield Remark(
+            f"{name!r}: a candidate stands for up to {outcome.grouped} distinct activations"
+        )
+    if not outcome.flipped.any():
+        yield Remark(f"{name!r}: nothing was flipped; the layer is as it was")

@@ -1,0 +1,106 @@
+"""Thresholds become events: which neurons each of them newly flips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import LayerError
+from .network import Array
+from .settings import Grid
+
+__all__ = ["MOST_EVENTS", "Schedule"]
+
+MOST_EVENTS = 4096
+"""Without a grid, at most so many candidates are tried; beyond, neighbouring values are grouped."""
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """The neurons in ascending order of activation, and where each distinct candidate ends.
+
+    A candidate flips ``order[:end]``. Thresholds that flip nothing new are no candidates: they
+    would score what the one before scored. Only the very first threshold is one even if it flips
+    nothing, because a tolerance of 0 can be crossed there.
+
+    Attributes:
+        activation: ``(in,)`` float64, the statistic of every input neuron.
+        order: ``(m,)`` indices of the neurons that may be flipped (activation >= 0), ascending.
+        thresholds: ``(events,)`` float64, the smallest threshold that causes each event.
+        ends: ``(events,)`` int, strictly ascending.
+        grouped: How many distinct activation values one event stands for at most; 1 if not grouped.
+    """
+
+    activation: Array
+    order: Array
+    thresholds: Array
+    ends: Array
+    grouped: int = 1
+
+    @classmethod
+    def of(cls, activation: Array, grid: Grid | None = None) -> Schedule:
+        """Build the schedule for a grid, or for every distinct activation value.
+
+        Args:
+            activation: ``(in,)`` finite.
+            grid: The thresholds to try; None tries every distinct value.
+
+        Raises:
+            LayerError: No neuron can be flipped, because every activation is negative.
+
+        Example:
+            >>> schedule = Schedule.of(np.array([0.3, 0.0, 0.2, 0.0]))
+            >>> schedule.order, schedule.thresholds, schedule.ends
+            (array([1, 3, 2, 0]), array([0. , 0.2, 0.3]), array([2, 3, 4]))
+            >>> Schedule.of(schedule.activation, Grid(start=0.1, step=0.2, stop=0.9)).ends
+            array([2, 4])
+        """
+        activation = np.asarray(activation, dtype=np.float64)
+        eligible = np.flatnonzero(activation >= 0)
+        if not eligible.size:
+            raise LayerError(
+                "every input neuron of this layer has a negative mean activation, so none counts "
+                'as low; use Settings(statistic="mean_abs") for layers that do not follow a ReLU'
+            )
+        order = eligible[np.argsort(activation[eligible], kind="stable")]
+        ascending = activation[order]
+        distinct = np.unique(ascending)
+        grouped = 1
+        if grid is not None:
+            thresholds = grid.thresholds()
+        else:
+            grouped = -(-distinct.size // MOST_EVENTS)
+            thresholds = distinct[_last_of_each(distinct.size, grouped)]
+        ends = np.searchsorted(ascending, thresholds, side="right")
+        causes = np.flatnonzero(np.diff(ends, prepend=-1))
+        return cls(activation, order, thresholds[causes], ends[causes], grouped)
+
+    def __len__(self) -> int:
+        return int(self.ends.size)
+
+    def __iter__(self) -> Iterator[tuple[float, int]]:
+        """Each event as (threshold, end)."""
+        return zip(self.thresholds.tolist(), self.ends.tolist(), strict=True)
+
+    def flipped(self, end: int) -> Array:
+        """``(in,)`` boolean: the neurons of the candidate that ends at ``end``."""
+        mask = np.zeros(self.activation.size, dtype=bool)
+        mask[self.order[:end]] = True
+        return mask
+
+    def __repr__(self) -> str:
+        return (
+            f"Schedule({len(self)} events over {self.order.size} of {self.activation.size} neurons)"
+        )
+
+
+def _last_of_each(count: int, size: int) -> Array:
+    """Indices of the last of each ``size`` consecutive items; the last group may be shorter.
+
+    >>> _last_of_each(5, 2)
+    array([1, 3, 4])
+    """
+    last: Array = np.minimum(np.arange(size - 1, count + size - 1, size), count - 1)
+    return last

@@ -1,0 +1,124 @@
+"""What a sample is worth: top-1 accuracy, or a function of the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from .errors import DataError
+from .network import Array
+
+__all__ = ["Score", "Scored", "Tally", "accuracy", "tally"]
+
+Score: TypeAlias = Callable[[Array, Array], Array]
+"""A function of (scores ``(n, ...)``, y ``(n, ...)``) that gives each sample's worth ``(n,)``,
+greater is better."""
+
+
+def accuracy(scores: Array, y: Array) -> Array:
+    """Return which samples are classified right: the greatest of their scores is their class's.
+
+    Args:
+        scores: ``(n, classes)``, classes >= 2. Of equal scores the first one counts as greatest.
+        y: ``(n,)`` class indices.
+
+    Returns:
+        ``(n,)`` boolean.
+
+    Example:
+        >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+        array([ True, False])
+    """
+    right: Array = scores.argmax(axis=1) == y
+    return right
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The summed worth of some samples, and by how much rounding could have changed it.
+
+    Attributes:
+        total: Number of samples classified right, or the sum of the caller's score.
+        count: Number of samples.
+        uncertain: The total of an exact computation lies within ``total ± uncertain``.
+    """
+
+    total: float = 0
+    count: int = 0
+    uncertain: float = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.total + other.total, self.count + other.count, self.uncertain + other.uncertain
+        )
+
+    @property
+    def mean(self) -> float:
+        """The score: accuracy as a fraction from 0 to 1, or the caller's mean score."""
+        return self.total / self.count
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model, or a candidate, scored.
+
+    Attributes:
+        clean: On the auxiliary samples.
+        probes: The mean score on each probe, by name.
+    """
+
+    clean: Tally
+    probes: Mapping[str, float] = field(default_factory=dict)
+
+
+def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
+    """Sum the worth of a batch.
+
+    Args:
+        score: :func:`accuracy` or the caller's function.
+        scores: ``(n, ...)`` as the network gave them.
+        y: ``(n, ...)``.
+        window: Relative rounding error of ``scores``. Accuracy counts as uncertain the samples
+            whose margin is within ``window * max|scores|``.
+
+    Raises:
+        DataError: Scores or worths are not finite, or the score function gives no number for each
+            sample.
+    """
+    if score is accuracy:
+        return _tally_accuracy(scores, y, window)
+    worth = np.asarray(score(scores, y))
+    if worth.shape != (len(y),):
+        raise DataError(
+            f"expected the score function to return one number for each of the {len(y)} samples, "
+            f"shape ({len(y)},); got {worth.shape}"
+        )
+    total = worth.sum(dtype=np.float64)
+    if not np.isfinite(total):
+        raise DataError("the score function returned NaN or infinity")
+    if worth.dtype == bool:
+        return Tally(int(total), len(y))
+    return Tally(float(total), len(y), window * float(np.abs(worth).sum(dtype=np.float64)))
+
+
+def _tally_accuracy(scores: Array, y: Array, window: float) -> Tally:
+    # Classes first: reducing over a short last axis is many times slower.
+    by_class = scores.T.copy()
+    scale = float(np.abs(by_class).max())
+    if not np.isfinite(scale):
+        raise DataError("the model's scores hold NaN or infinity; check its weights and the data")
+    rows = np.arange(len(y))
+    own = by_class[y, rows]
+    by_class[y, rows] = -np.inf
+    margin = own - by_class.max(axis=0)
+    right = int(np.count_nonzero(margin > 0))
+    if not margin.all():
+        right += _first_among_equals(scores, y, margin == 0)
+    return Tally(right, len(y), int(np.count_nonzero(np.abs(margin) <= window * scale)))
+
+
+def _first_among_equals(scores: Array, y: Array, tied: Array) -> int:
+    return int(np.count_nonzero(accuracy(scores[tied], y[tied])))

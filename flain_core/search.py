@@ -1,0 +1,99 @@
+"""Walk the events until the clean score drops. Pure logic: no model in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from .outcome import Step, StopReason
+from .schedule import Schedule
+from .score import Scored, Tally
+from .settings import Settings
+
+__all__ = ["Candidates", "Found", "search"]
+
+
+class Candidates(Protocol):
+    """Scores candidates: the model with the first ``end`` neurons of a schedule flipped."""
+
+    def advance(self, end: int) -> Scored:
+        """What the candidate scores; ``end`` never decreases."""
+        ...
+
+    def exactly(self, end: int) -> Tally:
+        """The clean tally of the whole network with really flipped weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where the search ended.
+
+    Attributes:
+        step: The chosen step; None if not even the first candidate is within the tolerance.
+        steps: Every candidate tried.
+        reason: Why the search ended.
+    """
+
+    step: Step | None
+    steps: tuple[Step, ...]
+    reason: StopReason
+
+    @property
+    def neurons_flipped(self) -> int:
+        """How many neurons the chosen candidate flips."""
+        return self.step.neurons_flipped if self.step else 0
+
+
+def search(
+    schedule: Schedule,
+    candidates: Candidates,
+    settings: Settings,
+    before: Tally,
+    on_step: Callable[[Step], None] | None = None,
+) -> Found:
+    """Try the candidates of a schedule in order, until one loses too much of the clean score.
+
+    Where the rounding of scores could change a decision, that candidate is computed exactly.
+
+    Args:
+        schedule: The candidates, ascending.
+        candidates: Scores them.
+        settings: Decides what is too much, and which candidate is returned then.
+        before: The clean tally that losses are counted from.
+        on_step: Called after each step.
+    """
+    steps: list[Step] = []
+    for threshold, end in schedule:
+        scored = candidates.advance(end)
+        clean = scored.clean
+        exact = _is_close(clean, before, settings)
+        if exact:
+            clean = candidates.exactly(end)
+        step = Step(
+            threshold=threshold,
+            neurons_flipped=end,
+            clean=clean.mean,
+            probes=scored.probes,
+            recomputed=exact,
+        )
+        steps.append(step)
+        if on_step:
+            on_step(step)
+        if settings.lost_too_much(before.total - clean.total, clean.count):
+            chosen = step if settings.crossing == "keep" else _previous(steps)
+            reason: StopReason = "tolerance" if chosen else "nothing within tolerance"
+            return Found(chosen, tuple(steps), reason)
+    return Found(steps[-1], tuple(steps), "exhausted")
+
+
+def _is_close(clean: Tally, before: Tally, settings: Settings) -> bool:
+    """Whether the decision hangs on samples that rounding could classify otherwise."""
+    lost = before.total - clean.total
+    least, most = lost - clean.uncertain, lost + clean.uncertain
+    return settings.lost_too_much(least, clean.count) != settings.lost_too_much(most, clean.count)
+
+
+def _previous(steps: list[Step]) -> Step | None:
+    return steps[-2] if len(steps) > 1 else None

@@ -1,0 +1,146 @@
+"""Which layers to purify, each with the weight that training started from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import LayerError, WeightsError, nearest
+from .network import Array, Layer, Network
+
+__all__ = ["Pair", "pair_layers"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A layer of the final model, and its weight in the initial one.
+
+    Attributes:
+        layer: With the final weight.
+        initial: ``(out, in / groups, *kernel)``.
+    """
+
+    layer: Layer
+    initial: Array
+
+    @property
+    def trained(self) -> bool:
+        """Whether training changed the weight."""
+        return not np.array_equal(self.layer.weight, self.initial)
+
+
+def pair_layers(final: Network, initial: Network, layers: str | Sequence[str]) -> list[Pair]:
+    """Choose layers of the final network and pair them with those of the initial one.
+
+    Args:
+        final: The trained network.
+        initial: The network that training started from.
+        layers: ``"auto"`` (the first dense layer), ``"dense"``, ``"conv"``, ``"all"``, a layer's
+            name, or names in the order in which they are to be purified.
+
+    Raises:
+        LayerError: There is no such layer, or it cannot be purified.
+        WeightsError: The two networks do not belong together, hold NaN or infinity, or are equal.
+    """
+    ours, theirs = final.layers(), initial.layers()
+    names = _chosen(final, ours, layers)
+    _check_same_architecture(ours, theirs)
+    pairs = [Pair(ours[name], np.asarray(theirs[name].weight)) for name in names]
+    for pair in pairs:
+        _check_weights(pair)
+    if not any(pair.trained for pair in pairs):
+        raise WeightsError(_equal(final, initial, names))
+    return pairs
+
+
+def _chosen(network: Network, found: Mapping[str, Layer], layers: str | Sequence[str]) -> list[str]:
+    if not found:
+        raise LayerError("the model has no fully connected or convolutional layer to purify")
+    if isinstance(layers, str):
+        if layers in found:
+            return [layers]
+        if layers in ("auto", "dense", "conv", "all"):
+            return _of_kind(found, layers)
+        layers = [layers]
+    names = list(layers)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise LayerError(f"expected the names of one or more layers; got {names!r}. {_list(found)}")
+    if len(set(names)) < len(names):
+        raise LayerError(f"expected each layer once; got {', '.join(names)}")
+    for name in names:
+        if name not in found:
+            _refuse(network, name, found)
+    return names
+
+
+def _of_kind(found: Mapping[str, Layer], layers: str) -> list[str]:
+    if layers == "all":
+        return list(found)
+    kind = "dense" if layers == "auto" else layers
+    names = [name for name, layer in found.items() if layer.kind == kind]
+    if not names:
+        raise LayerError(f"the model has no {kind} layer that can be purified. {_list(found)}")
+    return names[:1] if layers == "auto" else names
+
+
+def _refuse(network: Network, name: str, found: Mapping[str, Layer]) -> None:
+    # A backend knows why it left a layer out.
+    try:
+        network.replace({name: np.zeros((1, 1), dtype=np.float32)})
+    except LayerError as error:
+        raise LayerError(f"{error.args[0]}.{nearest(name, found)} {_list(found)}") from error
+    raise LayerError(f"there is no layer {name!r}.{nearest(name, found)} {_list(found)}")
+
+
+def _list(found: Mapping[str, Layer]) -> str:
+    return "Layers that can be purified: " + ", ".join(map(repr, found))
+
+
+def _check_same_architecture(ours: Mapping[str, Layer], theirs: Mapping[str, Layer]) -> None:
+    remedy = "give the model that training started from, of the same architecture"
+    if list(ours) != list(theirs):
+        extra = sorted(set(ours) ^ set(theirs)) or list(theirs)
+        raise WeightsError(
+            "initial and final model have different layers; only one of them has "
+            f"{', '.join(map(repr, extra))}, or their order differs; {remedy}"
+        )
+    for name, layer in ours.items():
+        other = theirs[name]
+        mine = (layer.kind, layer.weight.shape, layer.groups)
+        its = (other.kind, other.weight.shape, other.groups)
+        if mine != its:
+            raise WeightsError(
+                f"layer {name!r} differs between final and initial model: (kind, weight shape, "
+                f"groups) is {mine} and {its}; {remedy}"
+            )
+        if (layer.weight.dtype, layer.epsilon) != (other.weight.dtype, other.epsilon):
+            raise WeightsError(
+                f"layer {name!r} is {layer.weight.dtype} in the final and {other.weight.dtype} in "
+                "the initial model, or of another half-precision format; convert one of them"
+            )
+
+
+def _check_weights(pair: Pair) -> None:
+    for which, weight in (("final", pair.layer.weight), ("initial", pair.initial)):
+        if not np.isfinite(weight).all():
+            raise WeightsError(
+                f"the {which} weight of layer {pair.layer.name!r} holds NaN or infinity; "
+                "training diverged or the file is damaged"
+            )
+
+
+def _equal(final: Network, initial: Network, names: list[str]) -> str:
+    theirs = initial.layers()
+    if all(
+        np.array_equal(mine.weight, theirs[name].weight) for name, mine in final.layers().items()
+    ):
+        return (
+            "initial and final model have equal weights: nothing was trained, or the same model "
+            "was given twice; initial= has to be the model before training"
+        )
+    return (
+        f"training did not change {', '.join(map(repr, names))}, so there is no weight update to "
+        "flip; choose another layer with layers="
+    )

@@ -1,0 +1,185 @@
+"""What the operator may decide, validated when it is built."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from .activation import STATISTICS
+from .errors import SettingsError, nearest
+from .network import Array
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+__all__ = ["Crossing", "DataSet", "Grid", "Settings", "Statistic", "exactly"]
+
+Crossing = Literal["revert", "keep"]
+Statistic = Literal["mean", "mean_abs", "rms", "active_fraction"]
+DataSet = Literal["mnist", "emnist", "fmnist", "cifar10"]
+
+
+@lru_cache(maxsize=64)
+def exactly(number: float) -> Fraction:
+    """The decimal that a float is written as: 0.1 is one tenth, not the nearest binary fraction.
+
+    >>> exactly(0.001) * 1000 == 1
+    True
+    """
+    from fractions import Fraction
+
+    return Fraction(repr(float(number)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Evenly spaced thresholds ``start + i * step <= stop``, in units of the activation.
+
+    Computed from the index, so no rounding error accumulates.
+
+    Raises:
+        SettingsError: A value is not finite, ``start`` is negative or beyond ``stop``, ``step`` is
+            not positive, or there would be more than ten million thresholds.
+
+    Example:
+        >>> Grid(start=0.1, step=0.1, stop=0.3).thresholds()
+        array([0.1, 0.2, 0.3])
+    """
+
+    start: float
+    step: float
+    stop: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(_number(value, "a Grid's values")) for value in self._values):
+            raise SettingsError(f"expected a grid of finite numbers; got {self}")
+        if not 0 <= self.start <= self.stop or self.step <= 0:
+            raise SettingsError(f"expected 0 <= start <= stop and step > 0; got {self}")
+        if len(self) > 10_000_000:
+            raise SettingsError(
+                f"expected at most ten million thresholds; {self} has {len(self):,}"
+            )
+
+    @property
+    def _values(self) -> tuple[float, float, float]:
+        return self.start, self.step, self.stop
+
+    def __len__(self) -> int:
+        start, step, stop = map(exactly, self._values)
+        return int((stop - start) // step) + 1
+
+    def thresholds(self) -> Array:
+        """``(len(grid),)`` float64, ascending."""
+        ascending: Array = self.start + np.arange(len(self), dtype=np.float64) * self.step
+        return ascending
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the search decides. The defaults are the same for every model and data set.
+
+    Attributes:
+        thresholds: None tries every distinct activation value, so that no scale has to be set by
+            hand; a :class:`Grid` tries its values, as the published code does.
+        tolerance: Allowed drop of the clean score, a fraction from 0 to 1: 0.01 is one point of
+            accuracy. With several layers they share it.
+        crossing: ``"revert"`` stops at the first candidate that loses more than the tolerance and
+            returns the one before it. ``"keep"`` stops at the first that loses the tolerance or
+            more and returns that one, as the published code does.
+        statistic: What a threshold is compared with: ``"mean"`` activation (the paper's),
+            ``"mean_abs"``, ``"rms"`` or ``"active_fraction"`` (share of values above zero).
+        factor: A low neuron's weight becomes ``final - factor * (final - initial)``: 2 flips the
+            update (the paper's), 1 resets it. Greater than 0, at most 2.
+        match_norm: Rescale the purified weight to its former Frobenius norm, as the published code
+            does. The search does not see this last step: its effect is not held to the tolerance.
+
+    Raises:
+        SettingsError: A value is out of range.
+
+    Example:
+        >>> Settings(tolerance=0.005, crossing="revert").tolerance
+        0.005
+    """
+
+    thresholds: Grid | None = None
+    tolerance: float = 0.002
+    crossing: Crossing = "revert"
+    statistic: Statistic = "mean"
+    factor: float = 2.0
+    match_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.thresholds is None or isinstance(self.thresholds, Grid)):
+            raise SettingsError(
+                "expected thresholds to be None (every distinct activation value) or "
+                f"flain.Grid(start=..., step=..., stop=...); got {self.thresholds!r}"
+            )
+        if not 0 <= _number(self.tolerance, "tolerance") <= 1:
+            raise SettingsError(
+                "expected a tolerance from 0 to 1, a fraction: 0.01 is one point of accuracy; "
+                f"got {self.tolerance}"
+            )
+        if not 0 < _number(self.factor, "factor") <= 2:
+            raise SettingsError(
+                "expected a factor greater than 0 and at most 2 (2 flips the update, 1 resets it); "
+                f"got {self.factor}"
+            )
+        _one_of(self.crossing, ("revert", "keep"), "crossing")
+        _one_of(self.statistic, STATISTICS, "statistic")
+        if not isinstance(self.match_norm, bool):
+            raise SettingsError(f"expected match_norm to be True or False; got {self.match_norm!r}")
+
+    @classmethod
+    def published(cls, data_set: DataSet) -> Settings:
+        """The published code's values for a data set.
+
+        The chosen threshold, the flipped neurons and the weights are then those of the published
+        procedure, which tries its thresholds one by one.
+
+        Example:
+            >>> Settings.published("cifar10").thresholds
+            Grid(start=0.001, step=0.0001, stop=1.0)
+        """
+        _one_of(data_set, tuple(_PUBLISHED), "data set")
+        start, step, tolerance = _PUBLISHED[data_set]
+        grid = Grid(start=start, step=step, stop=1.0)
+        return cls(thresholds=grid, tolerance=tolerance, crossing="keep", match_norm=True)
+
+    def lost_too_much(self, lost: float, count: int) -> bool:
+        """Whether losing ``lost`` of the clean score, summed over ``count`` samples, is a crossing.
+
+        Exact: the tolerance counts as the decimal it was written as.
+
+        Example:
+            >>> Settings(tolerance=0.001).lost_too_much(1, 1000)
+            False
+            >>> Settings(tolerance=0.001, crossing="keep").lost_too_much(1, 1000)
+            True
+        """
+        limit = exactly(self.tolerance) * count
+        return lost >= limit if self.crossing == "keep" else lost > limit
+
+
+_PUBLISHED = {
+    "mnist": (0.001, 0.001, 0.0),
+    "emnist": (0.001, 0.001, 0.0),
+    "fmnist": (0.0005, 0.0001, 0.024),
+    "cifar10": (0.001, 0.0001, 0.001),
+}
+
+
+def _number(value: float, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise SettingsError(f"expected {what} to be a number; got {value!r}")
+    return float(value)
+
+
+def _one_of(value: str, allowed: tuple[str, ...], what: str) -> None:
+    if value not in allowed:
+        hint = nearest(value, allowed) if isinstance(value, str) else ""
+        choices = ", ".join(map(repr, allowed))
+        raise SettingsError(f"expected {what} to be one of {choices}; got {value!r}.{hint}")

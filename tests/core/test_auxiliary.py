@@ -1,0 +1,132 @@
+"""Clean samples in every form that users hold, and what is refused."""
+
+import numpy as np
+import pytest
+
+import flain_core as flain
+from flain_core.auxiliary import Samples
+
+X = np.arange(12, dtype=np.float32).reshape(6, 2)
+Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+class Dataset:
+    """What a framework's map-style data set looks like."""
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, index):
+        if index >= len(X):
+            raise IndexError(index)
+        return X[index], int(Y[index])
+
+
+class Loader:
+    """What a framework's loader looks like: uneven batches, as lists."""
+
+    def __iter__(self):
+        yield [X[:4], Y[:4]]
+        yield [X[4:], Y[4:]]
+
+
+@pytest.fixture
+def npz(tmp_path):
+    np.savez(tmp_path / "aux.npz", x=X, y=Y)
+    return tmp_path / "aux.npz"
+
+
+@pytest.mark.parametrize("data", [(X, Y), (X.tolist(), Y.tolist()), Dataset(), Loader()])
+def test_every_form_gives_the_same_samples(data):
+    samples = Samples.of(data)
+    np.testing.assert_array_equal(samples.x, X)
+    np.testing.assert_array_equal(samples.y, Y)
+
+
+def test_files(npz):
+    np.testing.assert_array_equal(Samples.of(npz).x, X)
+    np.testing.assert_array_equal(Samples.of(str(npz)).y, Y)
+
+
+def test_a_list_of_pairs_is_a_dataset():
+    samples = Samples.of([(X[0], 0), (X[1], 1)])
+    np.testing.assert_array_equal(samples.x, X[:2])
+
+
+def test_one_hot_labels_are_read_and_noted():
+    samples = Samples.of((X, np.eye(3)[Y]))
+    np.testing.assert_array_equal(samples.y, Y)
+    assert samples.one_hot
+    assert not Samples.of((X, Y)).one_hot
+
+
+def test_several_inputs_are_batched_together():
+    samples = Samples.of(({"a": X, "b": X[:, :1]}, Y))
+    batches = list(samples.batches(4))
+    assert [len(batch) for batch in batches] == [4, 2]
+    np.testing.assert_array_equal(batches[1].x["b"], X[4:, :1])
+    pair = Samples.of(((X, X[:, :1]), Y))
+    np.testing.assert_array_equal(pair[2:4].x[1], X[2:4, :1])
+
+
+def test_batches_are_larger_the_smaller_a_sample_is():
+    small = Samples.of((np.zeros((3000, 4), np.float32), np.zeros(3000, int)))
+    large = Samples.of((np.zeros((9, 2**20), np.float32), np.zeros(9, int)))
+    assert [len(batch) for batch in small.batches()] == [1024, 1024, 952]
+    assert [len(batch) for batch in large.batches()] == [2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ((X[:0], Y[:0]), "at least one sample"),
+        ([], "empty"),
+        ((X, Y[:5]), "one label for each of the 6 samples"),
+        ((np.where(X == 3, np.nan, X), Y), "NaN"),
+        ((np.where(X == 3, np.inf, X), Y), "infinity"),
+        ((X, Y - 1), "from 0 up"),
+        ((X, Y + 0.5), "whole numbers"),
+        ((X, np.ones((6, 3))), "one-hot"),
+        ((X, np.array(list("abcdef"))), "whole numbers"),
+        ((np.array([["a", "b"]] * 6), Y), "numbers"),
+        (X, "pairs"),
+        ([X, Y], "pairs"),
+        (42, "expected (x, y)"),
+        ([(X[0], 0), (X[0, :1], 1)], "different shapes"),
+        ((5, 3), "at least one sample"),
+        (((X, X[:3]), Y), "at least one sample"),
+    ],
+)
+def test_bad_data_is_refused(data, words):
+    with pytest.raises(flain.DataError) as caught:
+        Samples.of(data, name="data")
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("data: ")
+
+
+def test_bad_files_are_refused(tmp_path, npz):
+    with pytest.raises(flain.DataError, match="no file"):
+        Samples.of(tmp_path / "missing.npz")
+    np.savez(tmp_path / "keys.npz", images=X)
+    with pytest.raises(flain.DataError, match="holds images"):
+        Samples.of(tmp_path / "keys.npz")
+    (tmp_path / "cut.npz").write_bytes(npz.read_bytes()[:100])
+    with pytest.raises(flain.DataError, match="cannot be read"):
+        Samples.of(tmp_path / "cut.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(flain.DataError, match="cannot be read"):
+        Samples.of(tmp_path / "text.npz")
+    np.save(tmp_path / "single.npy", X)
+    with pytest.raises(flain.DataError, match="arrays x and y"):
+        Samples.of(tmp_path / "single.npy")
+
+
+def test_nothing_in_a_file_is_unpickled(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    np.savez(tmp_path / "evil.npz", x=np.array([Payload()], dtype=object), y=Y[:1])
+    with pytest.raises(flain.DataError, match="plain arrays"):
+        Samples.of(tmp_path / "evil.npz")
+    assert not (tmp_path / "executed").exists()

@@ -1,0 +1,63 @@
+"""Files are written whole or not at all."""
+
+import os
+
+import pytest
+
+import flain_core as flain
+from flain_core.files import check_writable, written_whole
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path):
+    target = tmp_path / "report.json"
+    with written_whole(target) as scratch:
+        scratch.write_text("whole")
+        assert not target.exists()
+        assert scratch.suffix == ".json"
+    assert target.read_text() == "whole"
+    assert os.listdir(tmp_path) == ["report.json"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_nothing_is_left_when_the_block_fails(tmp_path, error):
+    with pytest.raises((error, flain.OutputError)), written_whole(tmp_path / "a.npz") as scratch:
+        scratch.write_text("half")
+        raise error
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path):
+    target = tmp_path / "a.npz"
+    target.write_text("old")
+    with pytest.raises(flain.OutputError, match="exists already"), written_whole(target):
+        pass
+    assert target.read_text() == "old"
+    with written_whole(target, overwrite=True) as scratch:
+        scratch.write_text("new")
+    assert target.read_text() == "new"
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
+    target = tmp_path / "a.npz"
+    with (
+        pytest.raises(flain.OutputError, match="appeared"),
+        written_whole(target) as scratch,
+    ):
+        scratch.write_text("ours")
+        target.write_text("theirs")
+    assert target.read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    with pytest.raises(flain.OutputError, match="is a folder"):
+        check_writable(tmp_path)
+    with pytest.raises(flain.OutputError, match="does not exist"):
+        check_writable(tmp_path / "no" / "a.npz")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(flain.OutputError, match="not writable"):
+        check_writable(tmp_path / "a.npz")

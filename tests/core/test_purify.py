@@ -1,0 +1,434 @@
+"""The one call, on a network that really has a backdoor."""
+
+import json
+import warnings
+
+import backdoored
+import numpy as np
+import pytest
+from plain import plain_reevaluation
+
+import flain_core as flain
+import flain_numpy
+from flain_core import FlainWarning, Grid, Settings
+
+CLEAN = backdoored.samples(300, seed=11)
+TRIGGERED = backdoored.triggered(200, seed=12)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return backdoored.networks()
+
+
+def purify(pair, **options):
+    initial, final = pair
+    return flain.purify(final, **{"initial": initial, "data": CLEAN} | options)
+
+
+def weight(network, layer="fc1"):
+    return network.layers()[layer].weight
+
+
+def plain(pair, grid, tolerance, layer="fc1"):
+    """The published procedure, every threshold a full run."""
+    initial, final = pair
+    activation = final.cut(layer, CLEAN[0]).inputs.mean(axis=0, dtype=np.float64)
+    return plain_reevaluation(
+        weight(initial, layer),
+        weight(final, layer),
+        activation,
+        lambda candidate: final.replace({layer: candidate}).predict(CLEAN[0]),
+        CLEAN[1],
+        thresholds=grid.thresholds(),
+        tolerance=tolerance,
+    )
+
+
+def test_the_backdoor_goes_and_the_accuracy_stays(pair):
+    result = purify(pair, probes={"ASR": TRIGGERED})
+    assert result.before.clean > 0.97
+    assert result.before.probes["ASR"] > 0.99
+    assert result.after.clean >= result.before.clean - Settings().tolerance
+    assert result.after.probes["ASR"] < 0.1
+    assert result.layers[0].method == "incremental"
+    assert result.layers[0].flipped[9:].all()
+
+
+@pytest.mark.parametrize("tolerance", [0, 0.01, 0.05, 0.3])
+@pytest.mark.parametrize("step", [0.002, 0.05])
+def test_keep_equals_the_published_procedure(pair, tolerance, step):
+    grid = Grid(start=0.001, step=step, stop=2.0)
+    settings = Settings(thresholds=grid, tolerance=tolerance, crossing="keep", match_norm=True)
+    result = purify(pair, settings=settings)
+    expected = plain(pair, grid, tolerance)
+    assert result.layers[0].threshold == expected.threshold
+    np.testing.assert_array_equal(result.layers[0].flipped, expected.flipped)
+    np.testing.assert_allclose(
+        weight(result.model),
+        flain.match_norm(expected.weight, weight(pair[1])),
+        rtol=1e-6,
+        atol=1e-7,
+    )
+
+
+def test_every_step_scores_what_a_full_run_scores(pair):
+    grid = Grid(start=0.0, step=0.003, stop=3.0)
+    with pytest.warns(FlainWarning, match="no candidate"):
+        result = purify(pair, settings=Settings(thresholds=grid, tolerance=1.0))
+    expected = plain(pair, grid, tolerance=2.0)
+    accuracy = dict(zip(grid.thresholds().tolist(), expected.accuracies, strict=True))
+    steps = result.layers[0].steps
+    assert len(steps) > 8
+    assert [step.clean for step in steps] == [accuracy[step.threshold] for step in steps]
+
+
+def test_the_weights_are_those_of_the_formula(pair):
+    result = purify(pair, settings=Settings(factor=1.5))
+    expected = flain.flip(
+        weight(pair[0]), weight(pair[1]), result.layers[0].flipped, groups=1, factor=1.5
+    )
+    np.testing.assert_array_equal(weight(result.model), expected)
+    for other in ("fc2", "fc3"):
+        np.testing.assert_array_equal(weight(result.model, other), weight(pair[1], other))
+
+
+def test_probes_never_steer(pair):
+    alone = purify(pair)
+    watched = purify(pair, probes={"ASR": TRIGGERED, "clean": CLEAN})
+    np.testing.assert_array_equal(alone.layers[0].flipped, watched.layers[0].flipped)
+    assert [step.probes["clean"] for step in watched.layers[0].steps] == [
+        step.clean for step in watched.layers[0].steps
+    ]
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"memory_limit": 0}])
+@pytest.mark.parametrize("probed", [False, True])
+def test_batches_and_memory_do_not_change_the_answer(pair, options, probed):
+    probes = {"ASR": TRIGGERED} if probed else {}
+    one, other = purify(pair, probes=probes), purify(pair, probes=probes, **options)
+    assert one.layers[0].threshold == other.layers[0].threshold
+    np.testing.assert_array_equal(weight(one.model), weight(other.model))
+    assert one.after == other.after
+
+
+def test_a_memory_limit_that_keeps_some_batches_gives_the_same_answer(pair):
+    one = purify(pair, probes={"ASR": TRIGGERED})
+    other = purify(pair, probes={"ASR": TRIGGERED}, batch_size=50, memory_limit=20_000)
+    np.testing.assert_array_equal(one.layers[0].flipped, other.layers[0].flipped)
+    assert one.layers[0].steps == other.layers[0].steps
+
+
+def test_the_same_input_gives_the_same_result(pair):
+    one, other = purify(pair, seed=3), purify(pair, seed=3)
+    assert one.layers[0].steps == other.layers[0].steps
+    np.testing.assert_array_equal(weight(one.model), weight(other.model))
+
+
+def test_several_layers_share_the_tolerance(pair):
+    settings = Settings(tolerance=0.02)
+    result = purify(pair, layers=["fc1", "fc2"], settings=settings)
+    assert [layer.name for layer in result.layers] == ["fc1", "fc2"]
+    assert result.before.clean - result.after.clean <= 0.02
+    assert result.layers[1].steps[0].clean <= result.before.clean
+    again = flain.purify(
+        purify(pair, settings=settings).model,
+        initial=pair[0],
+        data=CLEAN,
+        layers="fc2",
+        settings=settings,
+    )
+    assert result.layers[1].steps[0].clean == again.layers[0].steps[0].clean
+    assert weight(result.model, "fc3").tobytes() == weight(pair[1], "fc3").tobytes()
+
+
+def test_a_later_layer_is_left_alone_once_the_tolerance_is_crossed(pair):
+    settings = Settings(tolerance=0.01, crossing="keep")
+    result = purify(pair, layers=["fc1", "fc2"], settings=settings)
+    assert result.layers[1].stop_reason == "nothing within tolerance"
+    np.testing.assert_array_equal(weight(result.model, "fc2"), weight(pair[1], "fc2"))
+
+
+@pytest.mark.parametrize(
+    ("layers", "names"),
+    [
+        ("auto", ["fc1"]),
+        ("dense", ["fc1", "fc2", "fc3"]),
+        ("all", ["fc1", "fc2", "fc3"]),
+        ("fc2", ["fc2"]),
+        (["fc2", "fc1"], ["fc2", "fc1"]),
+    ],
+)
+def test_layers_by_name_and_kind(pair, layers, names):
+    assert [layer.name for layer in purify(pair, layers=layers).layers] == names
+
+
+class Opaque:
+    """A network of someone else's, whose cut is wrong: its tail forgets what it was given."""
+
+    def __init__(self, network):
+        self.inner = network
+
+    native = property(lambda self: self)
+
+    def layers(self):
+        return self.inner.layers()
+
+    def predict(self, x):
+        return self.inner.predict(x)
+
+    def replace(self, weights):
+        return Opaque(self.inner.replace(weights))
+
+    def cut(self, layer, x):
+        return WrongCut(self.inner.cut(layer, x))
+
+
+class WrongCut:
+    calls = 1
+
+    def __init__(self, cut):
+        self.cut, self.inputs, self.output = cut, cut.inputs, cut.output
+
+    def linear(self, weight, neurons):
+        return self.cut.linear(weight, neurons)
+
+    def tail(self, output):
+        return self.cut.tail(self.output)
+
+
+def test_a_wrong_cut_is_found_out_and_the_answer_is_the_same(pair):
+    fast = purify(pair, probes={"ASR": TRIGGERED})
+    slow = flain.purify(
+        Opaque(pair[1]), initial=Opaque(pair[0]), data=CLEAN, probes={"ASR": TRIGGERED}
+    )
+    assert slow.layers[0].method == "whole network"
+    assert any("every candidate was run in full" in note for note in slow.notes)
+    assert slow.layers[0].steps == fast.layers[0].steps
+    np.testing.assert_array_equal(slow.layers[0].flipped, fast.layers[0].flipped)
+    np.testing.assert_array_equal(weight(slow.model), weight(fast.model))
+    assert slow.after == fast.after
+
+
+class LateLiar(Opaque):
+    """A network whose cut is right on the few samples of the proof and wrong on all of them."""
+
+    def replace(self, weights):
+        return LateLiar(self.inner.replace(weights))
+
+    def cut(self, layer, x):
+        cut = self.inner.cut(layer, x)
+        return cut if len(x) <= 32 else WrongCut(cut)
+
+
+def test_a_search_that_the_whole_network_does_not_confirm_is_done_again(pair):
+    settings = Settings(tolerance=0.01)
+    fast = purify(pair, settings=settings)
+    slow = flain.purify(LateLiar(pair[1]), initial=LateLiar(pair[0]), data=CLEAN, settings=settings)
+    assert slow.layers[0].method == "whole network"
+    assert "promised" in slow.layers[0].why_method
+    np.testing.assert_array_equal(slow.layers[0].flipped, fast.layers[0].flipped)
+
+
+def test_a_layer_that_runs_twice_is_run_in_full():
+    rng = np.random.default_rng(5)
+    first = rng.normal(size=(2, 12, 12)).astype(np.float32) / 3
+    second = rng.normal(size=(3, 12)).astype(np.float32)
+
+    def network(shared):
+        block = flain_numpy.Dense("shared", shared)
+        relu = flain_numpy.ReLU()
+        return flain_numpy.Network([block, relu, block, relu, flain_numpy.Dense("out", second)])
+
+    final = network(first[0] + 0.3 * first[1])
+    y = final.predict(CLEAN[0]).argmax(axis=1)
+    result = flain.purify(final, initial=network(first[0]), data=(CLEAN[0], y))
+    assert result.layers[0].method == "whole network"
+    assert "2 times" in result.layers[0].why_method or "several" in result.layers[0].why_method
+    really = final.replace({"shared": weight(result.model, "shared")}).predict(CLEAN[0])
+    assert result.after.clean == (really.argmax(axis=1) == y).mean()
+
+
+def test_a_score_of_the_callers(pair):
+    def margin(scores, y):
+        return scores[np.arange(len(y)), y] - scores.mean(axis=1)
+
+    result = purify(pair, score=margin, settings=Settings(tolerance=0.5))
+    expected = margin(pair[1].predict(CLEAN[0]), CLEAN[1]).mean()
+    assert result.before.clean == pytest.approx(expected, rel=1e-5)
+    assert result.after.clean >= result.before.clean - 0.5
+    assert result.layers[0].flipped.any()
+
+
+def test_the_callers_models_are_untouched(pair):
+    initial, final = backdoored.networks()
+    before = [weight(net, name).tobytes() for net in (initial, final) for name in net.layers()]
+    purify((initial, final), layers="all")
+    with pytest.raises(flain.DataError):
+        purify((initial, final), data=(np.full((4, 12), np.nan), np.zeros(4, int)))
+    with pytest.raises(KeyboardInterrupt):
+        purify((initial, final), progress=_interrupt)
+    after = [weight(net, name).tobytes() for net in (initial, final) for name in net.layers()]
+    assert before == after
+
+
+def _interrupt(progress):
+    raise KeyboardInterrupt
+
+
+def test_progress_is_told(pair, capsys):
+    heard = []
+    result = purify(pair, progress=heard.append)
+    assert [progress.step for progress in heard] == list(result.layers[0].steps)
+    assert [progress.done for progress in heard] == list(range(1, len(heard) + 1))
+    assert {progress.layer for progress in heard} == {"fc1"}
+    assert capsys.readouterr().err == ""
+    purify(pair, progress=True)
+    told = capsys.readouterr().err
+    assert "fc1: candidate 1 of at most" in told
+    assert told.endswith("\n")
+
+
+def test_files_go_in_and_out(pair, tmp_path):
+    for name, network in zip(("initial", "final"), pair, strict=True):
+        flain_numpy.save(network, tmp_path / f"{name}.npz")
+    np.savez(tmp_path / "aux.npz", x=CLEAN[0], y=CLEAN[1])
+    result = flain.purify(
+        tmp_path / "final.npz", initial=str(tmp_path / "initial.npz"), data=tmp_path / "aux.npz"
+    )
+    result.save(tmp_path / "purified.npz")
+    np.testing.assert_array_equal(
+        weight(flain_numpy.load(tmp_path / "purified.npz")), weight(result.model)
+    )
+    with pytest.raises(flain.OutputError, match="exists already"):
+        result.save(tmp_path / "purified.npz")
+    with pytest.raises(flain.OutputError, match=r"\.npz"):
+        result.save(tmp_path / "purified.onnx")
+    result.to_json(tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["files"]) == {
+        str(tmp_path / name) for name in ("initial.npz", "final.npz", "aux.npz")
+    }
+    assert all(len(digest) == 64 for digest in report["files"].values())
+    assert report["layers"][0]["flipped"] == np.flatnonzero(result.layers[0].flipped).tolist()
+    assert len(report["layers"][0]["steps"]) == len(result.layers[0].steps)
+    assert report["settings"]["tolerance"] == Settings().tolerance
+    assert report["versions"]["numpy"] == np.__version__
+    assert "LayerOutcome('fc1'" in repr(result)
+
+
+def test_a_networks_save_is_asked_for_by_its_backend(pair, tmp_path):
+    result = flain.purify(Opaque(pair[1]), initial=Opaque(pair[0]), data=CLEAN)
+    with pytest.raises(flain.OutputError, match=r"result\.model"):
+        result.save(tmp_path / "a.npz")
+
+
+def changed(network, layer, value):
+    array = weight(network, layer).copy()
+    array.flat[0] = value
+    return flain_numpy.Network(
+        [
+            flain_numpy.Dense(op.name, array, op.bias)
+            if isinstance(op, flain_numpy.Dense) and op.name == layer
+            else op
+            for op in network.operations
+        ]
+    )
+
+
+def narrower():
+    rng = np.random.default_rng(0)
+    shapes = [(10, 12), (6, 10), (3, 6)]
+    return flain_numpy.Network(
+        [
+            flain_numpy.Dense(f"fc{i + 1}", rng.normal(size=shape).astype(np.float32))
+            for i, shape in enumerate(shapes)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"layers": "fc_1"}, flain.LayerError, "Did you mean 'fc1'"),
+        ({"layers": ["fc1", "fc9"]}, flain.LayerError, "'fc1', 'fc2', 'fc3'"),
+        ({"layers": "conv"}, flain.LayerError, "no conv layer"),
+        ({"layers": []}, flain.LayerError, "one or more layers"),
+        ({"layers": ["fc1", "fc1"]}, flain.LayerError, "once"),
+        ({"initial": "nowhere.npz"}, flain.FlainError, "nowhere.npz"),
+        ({"initial": "model.pt"}, flain.ModelError, "--architecture"),
+        ({"initial": 42}, flain.ModelError, "int"),
+        ({"data": (CLEAN[0], CLEAN[1] + 1)}, flain.DataError, "0 to 2"),
+        ({"data": (CLEAN[0][:, :11], CLEAN[1])}, flain.FlainError, "11"),
+        ({"data": (CLEAN[0], CLEAN[1][:-1])}, flain.DataError, "300 samples"),
+        ({"probes": {"p": (CLEAN[0][:0], CLEAN[1][:0])}}, flain.DataError, "probe 'p'"),
+        ({"batch_size": 0}, flain.SettingsError, "batch size"),
+        ({"memory_limit": -1}, flain.SettingsError, "memory limit"),
+        ({"score": lambda s, y: s}, flain.DataError, "one number for each"),
+        ({"score": lambda s, y: s[:, 0] * np.nan}, flain.DataError, "NaN"),
+    ],
+)
+def test_bad_input_is_refused(pair, options, error, words):
+    with pytest.raises(error) as caught:
+        purify(pair, **options)
+    assert words in str(caught.value)
+
+
+def test_models_that_do_not_belong_together_are_refused(pair):
+    initial, final = pair
+    with pytest.raises(flain.WeightsError, match="equal weights"):
+        purify((final, final))
+    with pytest.raises(flain.WeightsError, match="'fc2' differs"):
+        purify((narrower(), final))
+    with pytest.raises(flain.WeightsError, match="different layers"):
+        purify((flain_numpy.Network(initial.operations[:3]), final))
+    with pytest.raises(flain.WeightsError, match="float64"):
+        purify((backdoored.networks(dtype=np.float64)[0], final))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(pair, bad):
+    initial, final = pair
+    with pytest.raises(flain.WeightsError, match=r"NaN|finite"):
+        purify((initial, changed(final, "fc1", bad)))
+    with pytest.raises(flain.WeightsError, match=r"NaN|finite"):
+        purify((changed(initial, "fc1", bad), final))
+
+
+def test_a_layer_that_was_not_trained(pair):
+    initial, final = pair
+    frozen = final.replace({"fc2": weight(initial, "fc2")})
+    with pytest.raises(flain.WeightsError, match="did not change 'fc2'"):
+        purify((initial, frozen), layers="fc2")
+    result = purify((initial, frozen), layers="all")
+    assert [layer.stop_reason for layer in result.layers][1] == "no update"
+
+
+def test_labels_that_do_not_match_are_pointed_out(pair):
+    with pytest.warns(FlainWarning) as raised:
+        purify(pair, data=(CLEAN[0], (CLEAN[1] + 1) % 3))
+    assert any("no better than chance" in str(warning.message) for warning in raised)
+
+
+def test_one_hot_labels_are_accepted_with_a_note(pair):
+    result = purify(pair, data=(CLEAN[0], np.eye(3)[CLEAN[1]]))
+    assert any("one-hot" in note for note in result.notes)
+    assert any("0.3333%" in note for note in result.notes)
+
+
+def test_negative_means_are_pointed_out(pair):
+    def shifted(network):
+        return flain_numpy.Network([flain_numpy.Tanh(), *network.operations])
+
+    x = CLEAN[0] - 0.2
+    y = shifted(pair[1]).predict(x).argmax(axis=1)
+    with pytest.warns(FlainWarning, match="mean_abs"):
+        flain.purify(shifted(pair[1]), initial=shifted(pair[0]), data=(x, y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flain.purify(
+            shifted(pair[1]),
+            initial=shifted(pair[0]),
+            data=(x, y),
+            settings=Settings(statistic="mean_abs"),
+        )
