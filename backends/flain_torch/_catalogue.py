@@ -1,0 +1,102 @@
+"""Which layers of a module can be purified, and why the others cannot."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from flain_core.errors import WeightsError
+
+from ._kinds import WeightLayer
+from ._weights import assign_weight, weight_of
+
+__all__ = ["catalogue", "shared_parameters"]
+
+
+def shared_parameters(module: nn.Module) -> Mapping[str, str]:
+    """Pair the name of every parameter that has several names with one of the others."""
+    names = defaultdict(list)
+    tensors = chain(
+        module.named_parameters(remove_duplicate=False),
+        module.named_buffers(remove_duplicate=False),
+    )
+    for name, tensor in tensors:
+        if tensor.numel() and tensor.layout is torch.strided:
+            names[tensor.device, tensor.data_ptr()].append(name)
+    return {
+        name: next(other for other in group if other != name)
+        for group in names.values()
+        if len(group) > 1
+        for name in group
+    }
+
+
+def catalogue(model: nn.Module, shared: Mapping[str, str]) -> dict[str, WeightLayer | str]:
+    """List the dense and convolutional layers by name, in the order of the model.
+
+    Args:
+        model: The module to look through.
+        shared: What :func:`shared_parameters` says about it.
+
+    Returns:
+        For each name the layer, or the reason why it is refused. A model that is itself a layer
+        goes by the name of its class.
+    """
+    entries: dict[str, WeightLayer | str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, WeightLayer):
+            entries[name or type(module).__name__] = _refusal(model, name, module, shared) or module
+    return entries
+
+
+def _refusal(
+    model: nn.Module, name: str, layer: WeightLayer, shared: Mapping[str, str]
+) -> str | None:
+    parent = model.get_submodule(name.rpartition(".")[0])
+    if isinstance(parent, nn.MultiheadAttention):
+        return "nn.MultiheadAttention uses its weight without ever calling it"
+    if "weight_g" in layer._parameters:
+        return "old-style weight_norm computes its weight; call torch.nn.utils.remove_weight_norm"
+    if "weight_orig" in layer._parameters:
+        return (
+            "pruning or old-style spectral_norm computes its weight; call "
+            "torch.nn.utils.prune.remove(layer, 'weight') or torch.nn.utils.remove_spectral_norm"
+        )
+    for owned in _weight_parameters(name, layer):
+        if owned in shared:
+            return f"it shares {owned!r} with {shared[owned]!r}; flipping one would change both"
+    weight = layer.weight
+    if type(weight) not in (Tensor, nn.Parameter) or not weight.is_floating_point():
+        return (
+            f"its weight is a {type(weight).__name__} of {getattr(weight, 'dtype', 'no type')}, "
+            "not a plain floating-point tensor"
+        )
+    if parametrize.is_parametrized(layer, "weight") and not _takes_any_weight(name, layer):
+        return (
+            "its parametrization does not take arbitrary weights; call "
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+        )
+    return None
+
+
+def _weight_parameters(name: str, layer: WeightLayer) -> Iterator[str]:
+    prefix = f"{name}." if name else ""
+    for own, _ in layer.named_parameters(prefix="", recurse=True):
+        if own == "weight" or own.startswith("parametrizations.weight."):
+            yield prefix + own
+
+
+def _takes_any_weight(name: str, layer: WeightLayer) -> bool:
+    trial = deepcopy(layer)
+    try:
+        # A multiple other than 1: a normalising parametrization would accept its own weight.
+        assign_weight(name, trial, -1.5 * weight_of(layer))
+    except (WeightsError, NotImplementedError, RuntimeError, ValueError):
+        return False
+    return True

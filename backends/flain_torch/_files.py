@@ -1,0 +1,137 @@
+"""Weights in files: safetensors, or a state dict that torch reads without unpickling objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flain_core.errors import ModelError, OutputError, WeightsError
+from flain_core.files import written_whole
+
+from ._private import unwrapped
+from ._state import load_state
+
+__all__ = ["load", "save"]
+
+_SAFETENSORS = ".safetensors"
+_TORCH = (".pt", ".pth")
+_NESTED = ("state_dict", "model_state_dict", "model")
+
+
+def load(path: str | os.PathLike[str], architecture: Callable[[], nn.Module]) -> nn.Module:
+    """Build a module and give it the weights in a file.
+
+    Args:
+        path: A ``.safetensors`` file, or a ``.pt`` or ``.pth`` file that holds a state dict, also
+            inside a checkpoint as ``"state_dict"``, ``"model_state_dict"`` or ``"model"``. Nothing
+            in it is executed.
+        architecture: Returns a new module.
+
+    Raises:
+        ModelError: ``architecture`` does not return a module.
+        WeightsError: The file cannot be read or does not fit.
+    """
+    source = Path(path)
+    weights = _read(source)
+    module = _built(architecture)
+    try:
+        load_state(unwrapped(module), weights)
+    except WeightsError as error:
+        raise WeightsError(f"cannot use {source}: {error}") from error
+    return module
+
+
+def save(model: nn.Module, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write the state dict of a module to a ``.safetensors``, ``.pt`` or ``.pth`` file.
+
+    Raises:
+        OutputError: The file cannot be written, exists already, or has another suffix.
+    """
+    target = Path(path)
+    state = unwrapped(model).state_dict()
+    if target.suffix == _SAFETENSORS:
+        # Every tensor gets memory of its own: the format knows no shared tensors.
+        tensors = {name: _detached(name, value) for name, value in state.items()}
+        with written_whole(target, overwrite=overwrite) as scratch:
+            _safetensors().save_file(tensors, scratch)
+    elif target.suffix in _TORCH:
+        with written_whole(target, overwrite=overwrite) as scratch:
+            torch.save(state, scratch)
+    else:
+        raise OutputError(
+            f"cannot write {target}: expected the suffix {_SAFETENSORS} or {' or '.join(_TORCH)}"
+        )
+
+
+def _read(source: Path) -> Mapping[str, Any]:
+    if source.suffix not in (_SAFETENSORS, *_TORCH):
+        raise WeightsError(
+            f"cannot read {source}: expected the suffix {_SAFETENSORS} or {' or '.join(_TORCH)}"
+        )
+    if not source.is_file():
+        raise WeightsError(f"cannot read {source}: there is no such file")
+    if source.suffix == _SAFETENSORS:
+        weights = _parsed(source, lambda: _safetensors().load_file(source))
+    else:
+        weights = _parsed(source, lambda: torch.load(source, map_location="cpu", weights_only=True))
+    for key in _NESTED:
+        if isinstance(weights, Mapping) and isinstance(weights.get(key), Mapping):
+            weights = weights[key]
+    if not isinstance(weights, Mapping):
+        raise WeightsError(
+            f"cannot use {source}: expected a state dict, it holds a {type(weights).__name__}; "
+            "save model.state_dict()"
+        )
+    return weights
+
+
+def _parsed(source: Path, parse: Callable[[], Any]) -> Any:
+    try:
+        return parse()
+    except ModelError:
+        raise
+    except Exception as error:
+        raise WeightsError(
+            f"cannot read {source}: it is damaged, or holds more than weights, which is never "
+            f"unpickled; save model.state_dict() or a {_SAFETENSORS} file again "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def _built(architecture: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        module = architecture()
+    except Exception as error:
+        raise ModelError(
+            f"the architecture could not be built without arguments: {error}"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(
+            f"expected the architecture to return a torch.nn.Module, not a {type(module).__name__}"
+        )
+    return module
+
+
+def _detached(name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise OutputError(
+            f"a {_SAFETENSORS} file holds tensors only; {name!r} is a {type(value).__name__}; "
+            f"choose the suffix {_TORCH[0]}"
+        )
+    return value.detach().to("cpu", copy=True).contiguous()
+
+
+def _safetensors() -> ModuleType:
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise ModelError(
+            f"{_SAFETENSORS} files need the package safetensors: pip install safetensors"
+        ) from error
+    return safetensors.torch

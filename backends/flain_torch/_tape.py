@@ -1,0 +1,245 @@
+"""Records what a module computes from one tensor on, so that it can be computed again.
+
+A step is recorded if one of its operands depends on that tensor, and what depends on it is decided
+by memory, not by object: views and in-place operations carry the dependence along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ._replay import Replay, Slot, Step, tensors_in
+
+__all__ = ["Tape"]
+
+
+@dataclass(eq=False)
+class _Side:
+    """An operand that does not depend on the tensor."""
+
+    value: Tensor
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A step while it is being recorded."""
+
+    operation: Callable[..., Any]
+    args: Any
+    kwargs: Any
+    reads: list[int]
+    writes: list[int]
+    outputs: list[int] = field(default_factory=list)
+
+
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Watches the operations inside its ``with`` block, from :meth:`start` on."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._recording = False
+        self._entries: list[_Entry] = []
+        self._slot_of: dict[int, int] = {}
+        self._memory_of: list[int] = []
+        self._dependent: dict[int, int] = {}
+        self._sides: dict[int, list[_Side]] = {}
+        # Keeps ids and addresses from being given to other tensors while they mean something here.
+        self._alive: list[Tensor] = []
+
+    def start(self, tensor: Tensor) -> None:
+        """Record from here on what depends on ``tensor``."""
+        self._recording = True
+        self._origin = tensor
+        self._add_slot(tensor)
+
+    def stop(self) -> None:
+        """Give up: what was recorded cannot be repeated."""
+        self._recording = False
+
+    def replay(self, result: Tensor) -> Replay | None:
+        """What leads from the tensor to ``result``, or None if it cannot be repeated."""
+        if not self._recording:
+            return None
+        self._recording = False
+        goal = self._operand(result, reads=[])
+        entries = self._leading_to(goal) if isinstance(goal, Slot) else []
+        return Replay(
+            origin=self._origin,
+            steps=[Step(e.operation, _final(e.args), _final(e.kwargs), e.outputs) for e in entries],
+            goal=_final(goal),
+            overwrites_origin=any(self._memory_of[0] in self._memories(e.writes) for e in entries),
+        )
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not self._recording:
+            return func(*args, **kwargs)
+        written = [t for t in _written(func, args, kwargs) if not self.depends(t)]
+        for tensor in written:
+            self._keep_former_value(tensor)
+        if not any(self.depends(t) for t in tensors_in((args, list(kwargs.values())))):
+            return func(*args, **kwargs)
+        if _reads_values(func, args, self.depends):
+            self.stop()
+            return func(*args, **kwargs)
+        if any(_memory(tensor) == id(tensor) for tensor in written):
+            self.stop()
+            return func(*args, **kwargs)
+        for tensor in written:
+            self._renew(tensor)
+        return self._record(func, args, kwargs)
+
+    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        reads: list[int] = []
+        entry = _Entry(
+            operation=func,
+            args=self._mapped(args, reads),
+            kwargs={name: self._mapped(value, reads) for name, value in kwargs.items()},
+            reads=reads,
+            writes=[self._slot_of[id(t)] for t in _written(func, args, kwargs)],
+        )
+        result = func(*args, **kwargs)
+        entry.outputs = [self._add_slot(tensor) for tensor in tensors_in(result)]
+        self._entries.append(entry)
+        return result
+
+    def _mapped(self, value: Any, reads: list[int]) -> Any:
+        if isinstance(value, Tensor):
+            return self._operand(value, reads)
+        if isinstance(value, tuple | list):
+            return type(value)(self._mapped(item, reads) for item in value)
+        return value
+
+    def _operand(self, tensor: Tensor, reads: list[int]) -> Slot | _Side:
+        memory = _memory(tensor)
+        if not self.depends(tensor):
+            side = _Side(tensor)
+            self._sides.setdefault(memory, []).append(side)
+            return side
+        if id(tensor) not in self._slot_of:
+            self._alias(tensor, self._dependent[memory])
+        reads.append(self._slot_of[id(tensor)])
+        return Slot(self._slot_of[id(tensor)])
+
+    def _add_slot(self, tensor: Tensor) -> int:
+        if id(tensor) not in self._slot_of:
+            self._slot_of[id(tensor)] = len(self._memory_of)
+            self._memory_of.append(_memory(tensor))
+            self._dependent.setdefault(_memory(tensor), self._slot_of[id(tensor)])
+            self._alive.append(tensor)
+        return self._slot_of[id(tensor)]
+
+    def _alias(self, tensor: Tensor, base: int) -> None:
+        """See the memory of slot ``base`` as ``tensor`` does, whose making was not recorded."""
+        layout = (tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+        self._entries.append(
+            _Entry(
+                operation=_seen_as,
+                args=(Slot(base), tensor.dtype, *layout),
+                kwargs={},
+                reads=[base],
+                writes=[],
+                outputs=[self._add_slot(tensor)],
+            )
+        )
+
+    def _keep_former_value(self, tensor: Tensor) -> None:
+        """Copy what was recorded from a side tensor's memory that is about to be overwritten."""
+        for side in self._sides.pop(_memory(tensor), []):
+            side.value = side.value.clone()
+
+    def _renew(self, tensor: Tensor) -> None:
+        """Start every replay from a fresh copy of a side tensor that becomes dependent."""
+        if not self.depends(tensor):
+            whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+            whole.set_(tensor.untyped_storage())
+            self._entries.append(
+                _Entry(
+                    operation=torch.clone,
+                    args=(_Side(whole.clone()),),
+                    kwargs={},
+                    reads=[],
+                    writes=[],
+                    outputs=[self._add_slot(whole)],
+                )
+            )
+
+    def depends(self, tensor: Tensor) -> bool:
+        """Whether the value of ``tensor`` follows from the tensor recorded from."""
+        return _memory(tensor) in self._dependent
+
+    def _memories(self, slots: Iterable[int]) -> set[int]:
+        return {self._memory_of[slot] for slot in slots}
+
+    def _leading_to(self, goal: Slot) -> list[_Entry]:
+        """Leave out the entries that ``goal`` does not need, judged by the memory they fill."""
+        needed = self._memories([goal.index])
+        kept = []
+        for entry in reversed(self._entries):
+            if needed & self._memories([*entry.outputs, *entry.writes]):
+                needed |= self._memories(entry.reads)
+                kept.append(entry)
+        return kept[::-1]
+
+
+def _memory(tensor: Tensor) -> int:
+    """What identifies the memory behind a tensor; the tensor itself where that is hidden."""
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        return id(tensor)
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _seen_as(
+    base: Tensor, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int], offset: int
+) -> Tensor:
+    """Another view of the memory of ``base``."""
+    view = torch.empty(0, dtype=dtype, device=base.device)
+    return view.set_(base.untyped_storage(), offset, tuple(shape), tuple(stride))
+
+
+def _final(value: Any) -> Any:
+    if isinstance(value, _Side):
+        return value.value
+    if isinstance(value, tuple | list):
+        return type(value)(_final(item) for item in value)
+    if isinstance(value, dict):
+        return {name: _final(item) for name, item in value.items()}
+    return value
+
+
+def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+    """The operands that ``func`` overwrites."""
+    for position, name in _written_arguments(func):
+        yield from tensors_in(args[position] if position < len(args) else kwargs.get(name))
+
+
+@cache
+def _written_arguments(func: Any) -> list[tuple[int, str]]:
+    return [
+        (position, argument.name)
+        for position, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+
+
+def _reads_values(func: Any, args: Sequence[Any], depends: Callable[[Tensor], bool]) -> bool:
+    """Whether the values of dependent operands decide a Python number or a shape."""
+    if torch.Tag.data_dependent_output in func.tags:
+        return True
+    if func is torch.ops.aten.index.Tensor:
+        masks = (t for t in tensors_in(args[1]) if t.dtype in (torch.bool, torch.uint8))
+        return any(depends(mask) for mask in masks)
+    return torch.Tag.dynamic_output_shape in func.tags
