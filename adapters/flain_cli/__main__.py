@@ -1,0 +1,5 @@
+"""``python -m flain_cli``."""
+
+from .app import main
+
+main()

@@ -1,0 +1,161 @@
+"""The commands: what a user types and which work it starts."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import flain_core as flain
+from flain_core.files import check_writable, hashes
+from flain_core.registry import check_format, open_network
+from flain_core.settings import Crossing, DataSet, Statistic
+
+from . import display, example
+from .opening import open_model
+
+app = typer.Typer(
+    help="Remove backdoors from federated models after training.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:FACTORY",
+        help="For weights in .safetensors or .pt: a function without arguments that builds the "
+        "module they belong to. Its Python module is imported from here.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+
+
+@app.command()
+def layers(
+    model: Annotated[Path, typer.Argument(help="A model's file.")],
+    architecture: Architecture = None,
+) -> None:
+    """List the layers that can be purified."""
+    display.layers(open_network(open_model(model, architecture)).layers())
+
+
+@app.command()
+def purify(
+    final: Annotated[Path, typer.Argument(help="The trained global model.")],
+    initial: Annotated[Path, typer.Option(help="The model that training started from.")],
+    data: Annotated[Path, typer.Option(help="Clean samples: .npz with x and y.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the purified model goes.")],
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(help="A layer, or auto, dense, conv, all. Repeat for several. [auto]"),
+    ] = None,
+    trigger: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Report the score on these samples at every step; .npz with x and y. With the "
+            "attacker's target as y it is the attack success rate. Never steers the search.",
+        ),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the JSON report goes.")] = None,
+    architecture: Architecture = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Allowed drop of the clean accuracy, from 0 to 1.")
+    ] = flain.Settings.tolerance,
+    factor: Annotated[
+        float, typer.Option(help="2 flips an update, 1 resets it.")
+    ] = flain.Settings.factor,
+    crossing: Annotated[
+        Crossing, typer.Option(help="Return the candidate before the crossing, or the one beyond.")
+    ] = flain.Settings.crossing,
+    statistic: Annotated[
+        Statistic, typer.Option(help="What a threshold is compared with.")
+    ] = flain.Settings.statistic,
+    match_norm: Annotated[
+        bool, typer.Option("--match-norm", help="Rescale the layer to its former norm.")
+    ] = False,
+    published: Annotated[
+        DataSet | None,
+        typer.Option(help="Take the published code's values for a data set, and nothing above."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Purify a model with the help of a few hundred clean samples."""
+    settings = (
+        flain.Settings.published(published)
+        if published
+        else flain.Settings(
+            tolerance=tolerance,
+            factor=factor,
+            crossing=crossing,
+            statistic=statistic,
+            match_norm=match_norm,
+        )
+    )
+    probes = dict(_named_file(one) for one in trigger or [])
+    model, start = open_model(final, architecture), open_model(initial, architecture)
+    for target in (output, report):
+        if target is not None:
+            check_writable(target, overwrite=overwrite)
+    check_format(open_network(model).native, output)
+    with display.searching() as on_progress:
+        result = flain.purify(
+            model,
+            initial=start,
+            data=data,
+            layers=layer[0] if layer and len(layer) == 1 else layer or "auto",
+            settings=settings,
+            probes=probes,
+            progress=on_progress,
+        )
+    result = replace(result, files=hashes([final, initial, data, *probes.values()]))
+    result.save(output, overwrite=overwrite)
+    if report is not None:
+        result.to_json(report, overwrite=overwrite)
+    display.outcome(result)
+    display.written(*(path for path in (output, report) if path is not None))
+
+
+@app.command()
+def demo(
+    save_to: Annotated[
+        Path | None,
+        typer.Option(help="Also write the example's files into this folder, to try purify on."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Purify a model that malicious clients of a federation really gave a backdoor."""
+    files = example.files() if save_to is None else example.copy_to(save_to, overwrite=overwrite)
+    display.example(files)
+    with display.searching() as on_progress:
+        result, measured = example.purify(files, on_progress)
+    display.demonstration(result, measured)
+    if save_to is not None:
+        display.written(*files.paths)
+        display.try_it(files)
+
+
+def main() -> None:
+    """Run the command; an error that flain raises on purpose becomes one clear message."""
+    # The table that ends a search repeats every warning as a note.
+    warnings.simplefilter("ignore", flain.FlainWarning)
+    try:
+        app()
+    except flain.FlainError as error:
+        display.error(error)
+        sys.exit(1)
+
+
+def _named_file(argument: str) -> tuple[str, Path]:
+    name, equals, path = argument.partition("=")
+    if not (name and equals and path):
+        raise typer.BadParameter(
+            f"expected NAME=FILE.npz; got {argument!r}", param_hint="--trigger"
+        )
+    return name, Path(path)

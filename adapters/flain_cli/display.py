@@ -1,0 +1,118 @@
+"""What the command shows: a bar during the search, tables at the end, one line for an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+import flain_core as flain
+from flain_core.progress import OnProgress
+
+from .example import Files, Measured
+
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+def layers(found: Mapping[str, flain.Layer]) -> None:
+    """A table of the layers that can be purified."""
+    table = _table("layer", "kind", "weight (out, in, …)", "groups", "input neurons")
+    for name, layer in found.items():
+        shape = " × ".join(map(str, layer.weight.shape))
+        table.add_row(escape(name), layer.kind, shape, str(layer.groups), str(layer.neurons))
+    _out.print(table)
+
+
+@contextmanager
+def searching() -> Iterator[OnProgress]:
+    """A bar that follows the search; most searches end long before it is full."""
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        console=_err,
+        transient=True,
+    )
+    tasks = {}
+    with bar:
+
+        def follow(progress: flain.Progress) -> None:
+            if progress.layer not in tasks:
+                name = escape(progress.layer)
+                tasks[progress.layer] = bar.add_task(name, total=progress.events, state="")
+            scores = {"clean": progress.step.clean, **progress.step.probes}
+            state = f"{progress.step.neurons_flipped} flipped, " + ", ".join(
+                f"{escape(name)} {score:.1%}" for name, score in scores.items()
+            )
+            bar.update(tasks[progress.layer], completed=progress.done, state=state)
+
+        yield follow
+
+
+def outcome(result: flain.Purification) -> None:
+    """What was done, what it cost and what it brought."""
+    scores = _table("", "before", "after")
+    scores.add_row("clean", f"{result.before.clean:.2%}", f"{result.after.clean:.2%}")
+    for name, before in result.before.probes.items():
+        scores.add_row(escape(name), f"{before:.2%}", f"{result.after.probes[name]:.2%}")
+    _out.print(scores)
+    _what_was_done(result)
+
+
+def example(files: Files) -> None:
+    """Where the example comes from."""
+    _out.print(f"[bold]{escape(files.story)}[/bold]\n")
+
+
+def demonstration(result: flain.Purification, measured: Measured) -> None:
+    """The example before and after, on samples that the search has never seen."""
+    table = _table("on held-out samples", "before", "after")
+    for name, (before, after) in measured.items():
+        table.add_row(name, f"{before:.1%}", f"{after:.1%}")
+    _out.print(table)
+    _what_was_done(result)
+
+
+def _what_was_done(result: flain.Purification) -> None:
+    table = _table("layer", "threshold", "neurons flipped", "candidates", "stopped by", "seconds")
+    for layer in result.layers:
+        threshold = "–" if layer.threshold is None else f"{layer.threshold:.6g}"
+        flipped = f"{int(layer.flipped.sum())} of {layer.flipped.size}"
+        tried, seconds = str(len(layer.steps)), f"{layer.seconds:.2f}"
+        table.add_row(escape(layer.name), threshold, flipped, tried, layer.stop_reason, seconds)
+    _out.print(table)
+    for note in result.notes:
+        _out.print(f"[dim]note: {escape(note)}[/dim]")
+
+
+def written(*paths: Path) -> None:
+    """Which files were written."""
+    for path in paths:
+        _out.print(f"wrote {escape(str(path))}", soft_wrap=True)
+
+
+def try_it(files: Files) -> None:
+    """The command that purifies the copied example."""
+    _out.print(f"\ntry: [bold]{escape(files.command)}[/bold]", soft_wrap=True)
+
+
+def error(error: flain.FlainError) -> None:
+    """Why nothing was done."""
+    _err.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    return table

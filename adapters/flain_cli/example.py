@@ -1,0 +1,112 @@
+"""The embedded example: a federated MNIST model with a real backdoor, and the samples to try it on.
+
+``benchmarks/train_example.py`` made it; ``data/training.json`` tells how.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import flain_core as flain
+import flain_numpy
+from flain_core.auxiliary import Samples
+from flain_core.evaluation import Examination
+from flain_core.files import check_writable, written_whole
+from flain_core.progress import OnProgress
+
+__all__ = ["Files", "Measured", "copy_to", "files", "purify"]
+
+Measured: TypeAlias = Mapping[str, tuple[float, float]]
+"""By name, a share from 0 to 1 before and after."""
+
+_NAMES = ("initial.npz", "final.npz", "auxiliary.npz", "clean.npz", "triggered.npz")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of the example in a folder.
+
+    Attributes:
+        folder: Holds ``initial.npz`` and ``final.npz``, networks of flain_numpy;
+            ``auxiliary.npz``, clean samples for the search; ``clean.npz``, held-out samples; and
+            ``triggered.npz``, held-out samples with the trigger and the attacker's target as y.
+            Images are float32 ``(n, 1, 28, 28)`` from 0 to 1.
+    """
+
+    folder: Path
+
+    @property
+    def paths(self) -> list[Path]:
+        """All of them."""
+        return [self.folder / name for name in _NAMES]
+
+    @property
+    def story(self) -> str:
+        """Where the model comes from, in a sentence."""
+        told: str = json.loads((_embedded() / "training.json").read_text())["story"]
+        return told
+
+    @property
+    def command(self) -> str:
+        """What to type to purify the model with the files of this folder."""
+        initial, final, auxiliary, _, triggered = (shlex.quote(str(path)) for path in self.paths)
+        purified = shlex.quote(str(self.folder / "purified.npz"))
+        return (
+            f"flain purify {final} --initial {initial} --data {auxiliary} "
+            f"--trigger ASR={triggered} -o {purified}"
+        )
+
+
+def files() -> Files:
+    """The example inside the package."""
+    return Files(_embedded())
+
+
+def copy_to(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Files:
+    """Copy the example into a folder, which is made if it is missing.
+
+    Raises:
+        OutputError: A file exists already, or the folder cannot be written; nothing is copied.
+    """
+    copy = Files(Path(folder))
+    try:
+        copy.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise flain.OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
+    for path in copy.paths:
+        check_writable(path, overwrite=overwrite)
+    for inside, path in zip(files().paths, copy.paths, strict=True):
+        with written_whole(path, overwrite=overwrite) as scratch:
+            scratch.write_bytes(inside.read_bytes())
+    return copy
+
+
+def purify(
+    files: Files, progress: OnProgress | bool = False
+) -> tuple[flain.Purification, Measured]:
+    """Purify the example with the default settings, and measure it on the held-out samples.
+
+    Returns:
+        The purification, and ACC (clean accuracy) and ASR (attack success rate: triggered images
+        that are given the attacker's target) before and after.
+    """
+    initial, final, auxiliary, clean, triggered = files.paths
+    result = flain.purify(
+        final, initial=initial, data=auxiliary, probes={"ASR": triggered}, progress=progress
+    )
+    held_out = Examination(Samples.of(clean), {"ASR": Samples.of(triggered)})
+    before, after = held_out.of(flain_numpy.load(final)), held_out.of(result.model)
+    return result, {
+        "ACC, clean accuracy": (before.clean.mean, after.clean.mean),
+        "ASR, attack success rate": (before.probes["ASR"], after.probes["ASR"]),
+    }
+
+
+def _embedded() -> Path:
+    return Path(__file__).parent / "data"

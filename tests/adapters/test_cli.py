@@ -1,0 +1,192 @@
+"""The command, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import flain_core as flain
+import flain_numpy
+from flain_cli import example
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "flain_cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return example.copy_to(tmp_path_factory.mktemp("example"))
+
+
+@pytest.fixture
+def purify_arguments(files):
+    initial, final, auxiliary, _, triggered = files.paths
+    options = ("--initial", initial, "--data", auxiliary, "--trigger", f"ASR={triggered}")
+    return ("purify", final, *options)
+
+
+def test_the_embedded_model_loses_its_backdoor():
+    result, measured = example.purify(example.files())
+    accuracy, attack = measured["ACC, clean accuracy"], measured["ASR, attack success rate"]
+    assert accuracy[0] >= 0.97
+    assert attack[0] >= 0.99
+    assert attack[1] <= 0.01
+    assert accuracy[0] - accuracy[1] <= 0.005
+    assert result.settings == flain.Settings()
+    assert result.layers[0].method == "incremental"
+
+
+def test_the_example_does_not_measure_on_what_it_searched_with():
+    _, _, auxiliary, clean, triggered = (np.load(path) for path in example.files().paths)
+    searched = {image.tobytes() for image in auxiliary["x"]}
+    assert not any(image.tobytes() in searched for image in clean["x"])
+    assert (triggered["y"] == 5).all()
+
+
+def test_demo(tmp_path):
+    ran = run("demo", "--save-to", tmp_path / "new")
+    assert ran.returncode == 0, ran.stderr
+    assert "ASR, attack success rate   100.0%    0.0%" in ran.stdout
+    assert "neurons flipped" in ran.stdout
+    assert "seconds" in ran.stdout
+    command = ran.stdout[ran.stdout.index("try: flain ") + 11 :].split()
+    purified = run(*command)
+    assert purified.returncode == 0, purified.stderr
+    assert (tmp_path / "new" / "purified.npz").exists()
+    again = run("demo", "--save-to", tmp_path / "new")
+    assert again.returncode == 1
+    assert "exists already" in again.stderr
+
+
+def test_layers(files):
+    ran = run("layers", files.folder / "final.npz")
+    assert ran.returncode == 0, ran.stderr
+    rows = [line.split() for line in ran.stdout.splitlines()]
+    assert ["fc1", "dense", "64", "×", "1568", "1", "1568"] in rows
+    assert ["conv2", "conv", "32", "×", "16", "×", "3", "×", "3", "1", "16"] in rows
+
+
+def test_purify_writes_the_model_and_a_report(purify_arguments, tmp_path):
+    output, report = tmp_path / "purified.npz", tmp_path / "report.json"
+    ran = run(*purify_arguments, "-o", output, "--report", report)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(report.read_text())
+    result, _ = example.purify(example.files())
+    np.testing.assert_array_equal(
+        flain_numpy.load(output).layers()["fc1"].weight, result.model.layers()["fc1"].weight
+    )
+    assert told["layers"][0]["flipped"] == np.flatnonzero(result.layers[0].flipped).tolist()
+    assert told["after"]["probes"]["ASR"] <= 0.01
+    assert len(told["files"]) == 4
+    assert set(told["versions"]) >= {"python", "numpy", "flain"}
+    assert "ASR" in ran.stdout
+    assert "100.00%" in ran.stdout
+
+
+def test_settings_reach_the_search(purify_arguments, tmp_path):
+    report = tmp_path / "report.json"
+    options = ("--tolerance", 0.02, "--factor", 1, "--crossing", "keep", "--layer", "fc2")
+    ran = run(*purify_arguments, *options, "-o", tmp_path / "a.npz", "--report", report)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(report.read_text())
+    assert told["settings"] == {
+        "thresholds": None,
+        "tolerance": 0.02,
+        "crossing": "keep",
+        "statistic": "mean",
+        "factor": 1.0,
+        "match_norm": False,
+    }
+    assert [layer["name"] for layer in told["layers"]] == ["fc2"]
+    ran = run(
+        *purify_arguments, "--published", "mnist", "-o", tmp_path / "b.npz", "--report", report
+    )
+    assert ran.returncode == 1
+    assert "exists already" in ran.stderr
+    assert not (tmp_path / "b.npz").exists()
+    report.unlink()
+    ran = run(
+        *purify_arguments, "--published", "mnist", "-o", tmp_path / "b.npz", "--report", report
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(report.read_text())["settings"]["thresholds"]["step"] == 0.001
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"--layer": "fc_1"}, "Did you mean 'fc1'"),
+        ({"--initial": "nowhere.npz"}, "nowhere.npz"),
+        ({"--data": "nowhere.npz"}, "nowhere.npz"),
+        ({"--trigger": "ASR"}, "NAME=FILE"),
+        ({"--tolerance": "1.5"}, "from 0 to 1"),
+        ({"-o": "purified.onnx"}, ".npz"),
+        ({"-o": "no/such/folder/a.npz"}, "folder does not exist"),
+        ({"--architecture": "nothing"}, "module:factory"),
+        ({"--architecture": "no_such_module:net"}, "no_such_module"),
+    ],
+)
+def test_mistakes_get_one_clear_message(files, tmp_path, change, words):
+    if "--architecture" in change:
+        pytest.importorskip("torch")
+    initial, final, auxiliary, _, _ = files.paths
+    options = {"--initial": initial, "--data": auxiliary, "-o": "purified.npz"} | change
+    ran = run("purify", final, *(word for pair in options.items() for word in pair), cwd=tmp_path)
+    assert ran.returncode in (1, 2)
+    assert words in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+ARCHITECTURE = """
+from torch import nn
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(1568, 64), nn.ReLU(), nn.Linear(64, 10),
+    )
+"""
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_weights_with_an_architecture(files, tmp_path, suffix):
+    torch = pytest.importorskip("torch")
+    flain_torch = pytest.importorskip("flain_torch")
+    (tmp_path / "shapes.py").write_text(ARCHITECTURE)
+    namespace = {}
+    exec(ARCHITECTURE, namespace)
+    for name in ("initial", "final"):
+        module = namespace["network"]()
+        operations = flain_numpy.load(files.folder / f"{name}.npz").operations
+        with torch.no_grad():
+            for part, operation in zip(module, operations, strict=True):
+                if hasattr(part, "weight"):
+                    part.weight.copy_(torch.tensor(operation.weight))
+                    part.bias.copy_(torch.tensor(operation.bias))
+        flain_torch.save(module, tmp_path / f"{name}{suffix}")
+    ran = run(
+        *("purify", f"final{suffix}", "--initial", f"initial{suffix}"),
+        *("--data", files.folder / "auxiliary.npz", "--architecture", "shapes:network"),
+        *("-o", f"purified{suffix}"),
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 0, ran.stderr
+    purified = flain_torch.load(tmp_path / f"purified{suffix}", namespace["network"])
+    result, _ = example.purify(example.files())
+    np.testing.assert_allclose(
+        purified[7].weight.detach().numpy(),
+        result.model.layers()["fc1"].weight,
+        rtol=1e-6,
+        atol=1e-7,
+    )
