@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-fast check bench example clean
+.PHONY: demo test test-fast test-floors check bench example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
@@ -13,6 +13,13 @@ test: $(VENV)/dev  ## every test
 
 test-fast: $(VENV)/dev  ## the tests that take seconds
 	$(VENV)/bin/python -m pytest -m "not slow"
+
+test-floors:  ## what needs no framework, with the oldest dependencies that are allowed
+	$(PYTHON) -m venv $(VENV)-floors
+	$(VENV)-floors/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints-floors.txt -e ".[cli]" pytest hypothesis
+	$(VENV)-floors/bin/python -m pytest flain_core backends/flain_numpy tests/core \
+		tests/backends/test_numpy.py tests/adapters -m "not slow"
 
 check: $(VENV)/dev  ## lint, format, types
 	$(VENV)/bin/ruff check
@@ -26,7 +33,7 @@ example: $(VENV)/dev  ## train the embedded example anew; needs FLAIN_DATA
 	$(VENV)/bin/python benchmarks/train_example.py --out adapters/flain_cli/data
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-floors
 
 $(VENV)/cli: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP_INSTALL) -e ".[cli]"

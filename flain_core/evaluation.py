@@ -208,6 +208,11 @@ class CutModel:
         self._scored: Scored | None = None
         self._change = flipping.change()
 
+    @property
+    def work(self) -> int:
+        """Bytes of the largest pre-activation, which each new candidate goes through."""
+        return max((_bytes_of(output) for output in self._outputs if output is not None), default=0)
+
     def advance(self, end: int) -> Scored:
         """The clean tally and the probes of the candidate that flips ``order[:end]``."""
         if self._scored is None or end > self._end:
@@ -244,8 +249,12 @@ class CutModel:
 
 def _bytes_kept(cut: Cut) -> int:
     # The inputs, the copy of them that a backend sorts by neuron, the output and its successor.
-    inputs = int(cut.inputs.nbytes)
-    return 2 * (inputs + int(getattr(cut.output, "nbytes", inputs)))
+    return 2 * (int(cut.inputs.nbytes) + _bytes_of(cut.output))
+
+
+def _bytes_of(output: Any) -> int:
+    # Every array type that a backend would use has this attribute.
+    return int(getattr(output, "nbytes", 0))
 
 
 def _check_classes(scores: Array, y: Array) -> None:

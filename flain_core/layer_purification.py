@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 
@@ -21,6 +22,7 @@ from .score import Scored
 from .search import Found, search
 from .selection import Pair
 from .settings import Settings
+from .threads import one_thread_for
 
 __all__ = ["Course", "Purified", "purify_layers"]
 
@@ -79,6 +81,7 @@ class _Way:
     method: Method
     why: str
     candidates: CutModel | WholeNetwork
+    threads: AbstractContextManager[object]
 
 
 def purify_layers(network: Network, pairs: Sequence[Pair], course: Course) -> Purified:
@@ -119,9 +122,10 @@ def _purify_layer(network: Network, pair: Pair, course: Course, before: Scored |
     schedule = Schedule.of(activation, settings.thresholds)
     flipping = Flipping(network, layer, pair.initial, settings.factor, schedule.order)
     for way in _ways(pieces, flipping, course):
-        baseline = before or way.candidates.advance(0)
         report = course.listener(layer.name, len(schedule))
-        found = search(schedule, way.candidates, settings, baseline.clean, report)
+        with way.threads:
+            baseline = before or way.candidates.advance(0)
+            found = search(schedule, way.candidates, settings, baseline.clean, report)
         purified = flipping.candidate(found.neurons_flipped)
         after = course.examination.of(purified)
         if _confirms(found, course, baseline, after):
@@ -172,9 +176,11 @@ def _ways(pieces: list[Piece], flipping: Flipping, course: Course) -> Iterator[_
     why = proof.why
     if proof.faithful:
         window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error)
-        yield _Way("incremental", why, CutModel(pieces, flipping, course.examination, window))
+        fast = CutModel(pieces, flipping, course.examination, window)
+        yield _Way("incremental", why, fast, one_thread_for(fast.work))
         why = "the purified model did not score what the cut had promised"
-    yield _Way("whole network", why, WholeNetwork(flipping, course.examination))
+    slow = WholeNetwork(flipping, course.examination)
+    yield _Way("whole network", why, slow, nullcontext())
 
 
 def _prove(flipping: Flipping, course: Course) -> Proof:

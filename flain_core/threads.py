@@ -1,25 +1,42 @@
-"""Keeps the threads of a BLAS library from fighting each other during a search."""
+"""Keeps threads from fighting each other over small pieces of work.
+
+The products of a search are small: waking other threads for each gains little on an idle machine,
+and where something else keeps the cores busy, waiting for them has made a search fifty times
+slower. The limits need threadpoolctl; without it everything runs with the threads it usually has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-__all__ = ["one_blas_thread"]
+__all__ = ["one_blas_thread", "one_thread_for"]
+
+_WORTH_SHARING = 4 * 2**20
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Run BLAS single-threaded inside the block, where threadpoolctl is installed to do so.
+    """Run NumPy's linear algebra on one thread inside the block."""
+    with _limited("blas"):
+        yield
 
-    The products of a search are small: waking a pool of threads for each costs more than it saves,
-    and two pools on the same cores, NumPy's and a framework's, have made one fifty times slower.
+
+@contextmanager
+def one_thread_for(work: int) -> Iterator[None]:
+    """Run everything on one thread inside the block, if its pieces of work are small.
+
+    Args:
+        work: Bytes that each piece of work goes through.
     """
+    with _limited(None) if work < _WORTH_SHARING else nullcontext():
+        yield
+
+
+def _limited(user_api: str | None) -> AbstractContextManager[object]:
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
-        limit = nullcontext()
-    else:
-        limit = threadpool_limits(limits=1, user_api="blas")
-    with limit:
-        yield
+        return nullcontext()
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api=user_api)
+    return limits

@@ -23,7 +23,6 @@ from ._replay import Replay
 from ._run import run
 from ._scores import as_array
 from ._tape import Tape
-from ._threads import threads_for
 
 __all__ = ["TorchCut", "cut_at"]
 
@@ -83,15 +82,13 @@ class TorchCut:
 
         Gathering is fastest if ``weight`` lies in memory column by column (``order="F"``).
         """
-        with threads_for(self.output.numel()):
-            return self._seen.inputs[0].linear(weight, neurons, self.output)
+        return self._seen.inputs[0].linear(weight, neurons, self.output)
 
     def tail(self, output: Tensor) -> Array:
         """The scores ``(n, ...)`` if the pre-activation were ``output``, of any float type."""
         seen = self._only_output()
         if self._seen.replay is not None:
-            with threads_for(output.numel()):
-                return as_array(self._seen.replay(output))
+            return as_array(self._seen.replay(output))
 
         def replaced(*_: object) -> Tensor:
             return output.to(seen.dtype, copy=True)

@@ -1,0 +1,31 @@
+"""Thread limits hold inside a block and nowhere else."""
+
+import numpy as np
+import pytest
+
+from flain_core.threads import one_blas_thread, one_thread_for
+
+threadpoolctl = pytest.importorskip("threadpoolctl")
+
+
+def threads():
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+
+
+@pytest.mark.parametrize("limited", [one_blas_thread, lambda: one_thread_for(1000)])
+def test_small_work_runs_on_one_thread(limited):
+    with threadpoolctl.threadpool_limits(2):
+        before = threads()
+        context = limited()
+        assert threads() == before
+        with context:
+            assert min(threads()) == 1
+        assert threads() == before
+
+
+def test_large_work_is_left_to_share():
+    with threadpoolctl.threadpool_limits(2):
+        before = threads()
+        with one_thread_for(2**30):
+            assert threads() == before
