@@ -39,8 +39,9 @@ class Samples:
 
         Args:
             data: ``(x, y)`` arrays or CPU/GPU tensors; the path of an ``.npz`` file with ``x`` and
-                ``y``; an iterable of ``(x, y)`` batches, such as a PyTorch ``DataLoader``; or a
-                sequence of ``(x, y)`` samples, such as a PyTorch ``Dataset``.
+                ``y``; an iterable of ``(x, y)`` batches, such as a PyTorch ``DataLoader``, a
+                ``tf.data.Dataset`` or a Keras ``PyDataset``; or a sequence of ``(x, y)`` samples,
+                such as a PyTorch ``Dataset``.
             name: What error messages call the data.
             classify: Labels must be classes: integers ``(n,)``, or one-hot ``(n, classes)``.
 
@@ -95,6 +96,9 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
         return _read_npz(Path(data), name)
     if isinstance(data, tuple) and len(data) == 2:
         return _each(data[0], _array), _array(data[1])
+    if hasattr(data, "num_batches") and hasattr(data, "__getitem__"):
+        # Keras's PyDataset: its items are batches, and iterating over it does not end by itself.
+        data = [data[index] for index in range(data.num_batches)]
     if isinstance(data, Iterable):
         pairs = _pairs(data, name)
         return _joined(pairs, np.concatenate if _are_batches(pairs) else np.stack, name)

@@ -67,6 +67,15 @@ _BUILT_IN = (
         install="pip install 'flain[torch]'",
         distributions=("torch",),
     ),
+    Backend(
+        module="flain_keras",
+        # A Keras layer is no model; but on the torch engine it would pass as a torch module.
+        opens=("keras.src.layers.layer.Layer", "flain_keras._network.KerasNetwork"),
+        reads=(".keras", ".h5"),
+        writes=(".keras", ".h5"),
+        install="pip install 'flain[keras]' and an engine: tensorflow, jax or torch",
+        distributions=("keras", "tensorflow", "tensorflow-cpu", "jax", "torch"),
+    ),
 )
 
 
@@ -76,8 +85,8 @@ def open_network(model: Any, *, like: Any = None) -> Network:
     Args:
         model: A framework's model, a path, or any object with the methods of
             :class:`~flain_core.Network`.
-        like: A model of the same architecture, for backends that can read bare weights with it,
-            such as a PyTorch state dict.
+        like: A model of the same architecture, or its file, for backends that can read bare
+            weights with it, such as a PyTorch state dict, or take over its names of layers.
 
     Raises:
         ModelError: No backend knows the model, or its framework is not installed.
@@ -85,7 +94,7 @@ def open_network(model: Any, *, like: Any = None) -> Network:
     if isinstance(model, Network):
         return model
     if isinstance(model, (str, os.PathLike)):
-        return _open_file(model)
+        return _open_file(model, like)
     backend = _backend_of(model) or (like is not None and _backend_of(like)) or None
     if backend is None:
         raise ModelError(
@@ -131,11 +140,11 @@ def versions(model: Any) -> dict[str, str]:
     return {name: found for name in names if (found := _version(name))}
 
 
-def _open_file(path: str | os.PathLike[str]) -> Network:
+def _open_file(path: str | os.PathLike[str], like: Any) -> Network:
     for backend in _backends():
         if _suffix(path) in backend.reads:
             module = backend.load_module()
-            network: Network = module.open_network(module.load(path))
+            network: Network = module.open_network(module.load(path), like=like)
             return network
     readable = [suffix for backend in _backends() for suffix in backend.reads]
     raise ModelError(

@@ -30,13 +30,54 @@ class Loader:
         yield [X[4:], Y[4:]]
 
 
+class PyDataset:
+    """What Keras's data sets look like: uneven batches by index, of which the last repeats."""
+
+    num_batches = 2
+
+    def __len__(self):
+        return self.num_batches
+
+    def __getitem__(self, index):
+        return (X[:4], Y[:4]) if index == 0 else (X[4:], Y[4:])
+
+
+class Tensor:
+    """What an engine's tensor looks like: an array only when asked."""
+
+    def __init__(self, values):
+        self.values = values
+        self.shape = values.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=dtype)
+
+
+class TensorLoader:
+    """What a ``tf.data.Dataset`` looks like."""
+
+    def __iter__(self):
+        yield Tensor(X[:4]), Tensor(Y[:4])
+        yield Tensor(X[4:]), Tensor(Y[4:])
+
+
 @pytest.fixture
 def npz(tmp_path):
     np.savez(tmp_path / "aux.npz", x=X, y=Y)
     return tmp_path / "aux.npz"
 
 
-@pytest.mark.parametrize("data", [(X, Y), (X.tolist(), Y.tolist()), Dataset(), Loader()])
+@pytest.mark.parametrize(
+    "data",
+    [
+        (X, Y),
+        (X.tolist(), Y.tolist()),
+        Dataset(),
+        Loader(),
+        PyDataset(),
+        TensorLoader(),
+    ],
+)
 def test_every_form_gives_the_same_samples(data):
     samples = Samples.of(data)
     np.testing.assert_array_equal(samples.x, X)

@@ -1,0 +1,15 @@
+"""Keras 3 models for flain, on any engine that Keras runs on: open, load and save them.
+
+>>> import keras
+>>> from flain_keras import open_network
+>>> model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, name="fc1")])
+>>> open_network(model).layers()["fc1"]
+Layer('fc1', dense, 4×6, 6 input neurons)
+"""
+
+from __future__ import annotations
+
+from ._files import load, save
+from ._network import KerasNetwork, open_network
+
+__all__ = ["KerasNetwork", "load", "open_network", "save"]

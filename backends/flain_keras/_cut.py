@@ -1,0 +1,142 @@
+"""One batch, run once up to a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from flain_core.errors import LayerError, ModelError
+from flain_core.network import Array
+
+from ._catalogue import Entry
+from ._contribution import LayerInput, layer_input
+from ._engine import as_array, dtype_of
+from ._patches import answering, without_activation
+from ._run import Runner
+from ._tail import Tail
+
+__all__ = ["KerasCut", "cut_at"]
+
+
+@dataclass(eq=False)
+class _Observation:
+    """What was seen at a layer during one run, in copies."""
+
+    inputs: list[Array] = field(default_factory=list)
+    output: Array | None = None
+    dtype: str = ""
+
+
+class KerasCut:
+    """Implements :class:`flain_core.network.Cut` with NumPy arrays in the layer's own layout.
+
+    ``output`` is float32 or float64, whatever the layer computes in.
+    """
+
+    def __init__(self, name: str, entry: Entry, seen: _Observation, tail: Tail, size: int) -> None:
+        self._name, self._entry, self._seen, self._size = name, entry, seen, size
+        self._tail = tail
+        self._inputs = [layer_input(entry, x) for x in seen.inputs]
+        # They are copied already, sorted for the products.
+        seen.inputs = []
+
+    @property
+    def calls(self) -> int:
+        """How often the layer ran on the batch."""
+        return len(self._inputs)
+
+    @cached_property
+    def inputs(self) -> Array:
+        """``(n, in, *positions)``, read only."""
+        each = [self._by_sample(entered) for entered in self._inputs]
+        array = (
+            each[0]
+            if len(each) == 1
+            else np.concatenate([x.reshape(*x.shape[:2], -1) for x in each], axis=2)
+        ).view()
+        array.flags.writeable = False
+        return array
+
+    @property
+    def output(self) -> Array:
+        """The pre-activation in the layer's own layout. Read only."""
+        return self._only_output()
+
+    def linear(self, weight: Array, neurons: Array) -> Array:
+        """What ``neurons`` contribute to the pre-activation under ``weight``."""
+        return self._inputs[0].linear(weight, neurons, self._only_output().shape)
+
+    def tail(self, output: Array) -> Array:
+        """The scores ``(n, ...)`` if the pre-activation were ``output``."""
+        expected = self._only_output().shape
+        if output.shape != expected:
+            raise ModelError(
+                f"pre-activation of {self._name!r}: expected shape {expected}, given {output.shape}"
+            )
+        return self._tail(output)
+
+    def _only_output(self) -> Array:
+        if self.calls != 1 or self._seen.output is None:
+            raise LayerError(
+                f"layer {self._name!r} ran {self.calls} times on one batch; "
+                "evaluate the whole network instead of a cut"
+            )
+        return self._seen.output
+
+    def _by_sample(self, entered: LayerInput) -> Array:
+        x = entered.by_sample()
+        if len(x) == self._size:
+            return x
+        if len(x) % self._size:
+            raise LayerError(
+                f"layer {self._name!r} is called with {len(x)} rows for {self._size} samples, so "
+                "its inputs cannot be told apart by sample; choose another layer"
+            )
+        return np.moveaxis(x.reshape(self._size, -1, *x.shape[1:]), 1, 2)
+
+
+def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int) -> KerasCut:
+    """Run the model once and keep what a cut at a layer needs.
+
+    Args:
+        name: What the layer is called in messages.
+        entry: The layer.
+        runner: Runs the model.
+        x: The batch, tensors of the engine.
+        size: How many samples it has.
+    """
+    layer, seen = entry.layer, _Observation()
+    call, activation = layer.call, layer.activation
+
+    def observed(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.inputs.append(_copied(name, inputs))
+        with without_activation(layer):
+            output = call(inputs, *args, **kwargs)
+        # Of a layer that runs several times only the inputs are of use.
+        if seen.output is None:
+            seen.output, seen.dtype = _copied(name, output), dtype_of(output)
+            seen.output.flags.writeable = False
+        return output if activation is None else activation(output)
+
+    with answering({layer: observed}):
+        runner.run(x, size)
+    if not seen.inputs:
+        raise LayerError(
+            f"layer {name!r} was not called on the batch, so its inputs cannot be observed: "
+            "the model does not use it, or uses its kernel directly"
+        )
+    return KerasCut(name, entry, seen, Tail(runner, layer, x, size, seen.dtype), size)
+
+
+def _copied(name: str, tensor: Any) -> Array:
+    try:
+        return as_array(tensor)
+    # Each engine has its own error for a tensor that has no values.
+    except Exception as error:
+        raise LayerError(
+            f"layer {name!r} runs inside a loop or a function that the engine traces, so its "
+            "inputs cannot be observed; choose another layer"
+        ) from error

@@ -1,0 +1,37 @@
+"""What the engines under Keras do not have in common."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+import numpy as np
+
+from flain_core.network import Array
+
+__all__ = ["as_array", "dtype_of", "no_gradients"]
+
+_NARROW = ("float16", "bfloat16")
+
+
+def no_gradients() -> AbstractContextManager[object]:
+    """Keep the torch engine from recording what it runs; the others record on request only."""
+    if keras.backend.backend() != "torch":
+        return nullcontext()
+    import torch
+
+    context: AbstractContextManager[object] = torch.no_grad()
+    return context
+
+
+def dtype_of(tensor: Any) -> str:
+    """The number type of an engine's tensor, such as ``"float32"``."""
+    return str(keras.backend.standardize_dtype(tensor.dtype))
+
+
+def as_array(tensor: Any) -> Array:
+    """Copy an engine's tensor into memory of its own; half precision becomes float32."""
+    if dtype_of(tensor) in _NARROW:
+        tensor = keras.ops.cast(tensor, "float32")
+    return np.array(keras.ops.convert_to_numpy(tensor))

@@ -1,0 +1,100 @@
+"""Models in files: ``.keras`` and ``.h5``, read in Keras's safe mode."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from flain_core.errors import ModelError, OutputError, WeightsError
+from flain_core.files import written_whole
+
+__all__ = ["load", "save"]
+
+_SUFFIXES = (".keras", ".h5")
+
+
+def load(
+    path: str | os.PathLike[str],
+    custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
+) -> keras.Model:
+    """Load a whole model, not compiled.
+
+    Args:
+        path: A ``.keras`` or ``.h5`` file, as ``model.save`` writes it.
+        custom_objects: The model's own classes and functions by name.
+        safe_mode: Refuse files that bring Python code along, in ``Lambda`` layers.
+
+    Raises:
+        ModelError: The file does not hold a whole model that can be built.
+        WeightsError: The file cannot be read.
+    """
+    source = Path(path)
+    if source.is_dir():
+        raise ModelError(
+            f"cannot open {source}: a folder, such as a TensorFlow SavedModel, holds a computation "
+            "without layers, so there is no weight update to flip; save the Keras model itself "
+            "with model.save('model.keras')"
+        )
+    if source.suffix not in _SUFFIXES:
+        raise ModelError(f"cannot open {source}: expected the suffix {' or '.join(_SUFFIXES)}")
+    if not source.is_file():
+        raise WeightsError(f"cannot read {source}: there is no such file")
+    try:
+        model = keras.saving.load_model(
+            source,
+            custom_objects=dict(custom_objects or {}),
+            # Losses, metrics and optimizers of one's own need not be known to purify.
+            compile=False,
+            safe_mode=safe_mode,
+        )
+    # Keras reports damaged files and unknown classes with whatever its parts raise.
+    except Exception as error:
+        raise _explained(source, error) from error
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"cannot open {source}: it holds a {type(model).__name__}, not a model")
+    return model
+
+
+def save(model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a whole model to a ``.keras`` or ``.h5`` file.
+
+    Raises:
+        OutputError: The file cannot be written, exists already, or has another suffix.
+    """
+    target = Path(path)
+    if target.suffix not in _SUFFIXES:
+        raise OutputError(f"cannot write {target}: expected the suffix {' or '.join(_SUFFIXES)}")
+    with written_whole(target, overwrite=overwrite) as scratch:
+        try:
+            model.save(scratch, overwrite=True)
+        except OSError:
+            raise
+        except Exception as error:
+            raise OutputError(
+                f"cannot write {target}: Keras cannot save the {type(model).__name__}: {error}"
+            ) from error
+
+
+def _explained(source: Path, error: Exception) -> ModelError | WeightsError:
+    told = str(error)
+    if "lambda" in told.lower():
+        return ModelError(
+            f"cannot open {source}: a Lambda layer in it brings Python code along, which is not "
+            "run; if you trust the file, load it with flain_keras.load(path, safe_mode=False) and "
+            "give the model"
+        )
+    if "could not locate" in told.lower() or "unknown layer" in told.lower():
+        return ModelError(
+            f"cannot open {source}: it uses classes or functions of its own; load it with "
+            "flain_keras.load(path, custom_objects={'Name': Name}) and give the model, or register "
+            f"them with keras.saving.register_keras_serializable ({told.splitlines()[0]})"
+        )
+    return WeightsError(
+        f"cannot read {source}: it is damaged, or not a model that Keras {keras.__version__} "
+        f"saved; save it again with model.save ({type(error).__name__}: {told.splitlines()[:1]})"
+    )

@@ -1,0 +1,190 @@
+"""A Keras model as the algorithm sees it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from flain_core.errors import LayerError, ModelError, WeightsError, nearest
+from flain_core.network import Array, Batch, Layer
+
+from ._catalogue import Entry, catalogue
+from ._copy import private_copy
+from ._cut import KerasCut, cut_at
+from ._engine import as_array
+from ._files import load
+from ._kinds import kernel_of
+from ._run import Runner, as_batch
+from ._weights import kernel_for, weight_in
+
+__all__ = ["KerasNetwork", "open_network"]
+
+_EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+
+
+def open_network(
+    model: keras.Model | Sequence[Array], *, like: Any = None, scores: str | int | None = None
+) -> KerasNetwork:
+    """Open a model, or a list of weights, for purification. The model itself is never touched.
+
+    Args:
+        model: A built model, or arrays as ``model.get_weights()`` gives them.
+        like: A model, network or file of the same architecture. A list of weights is put into it.
+            A model's layers take over its names if they differ: Keras numbers ``dense_1`` through
+            all models of a process, so initial and final model seldom agree.
+        scores: Name or position of the output that holds the scores, for a model of several.
+
+    Raises:
+        ModelError: The model cannot be opened.
+        WeightsError: The weights do not fit ``like``.
+
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="fc")])
+    >>> open_network(model.get_weights(), like=model).layers()
+    {'fc': Layer('fc', dense, 2×3, 3 input neurons)}
+    """
+    other = _model_like(like)
+    if not isinstance(model, keras.Model) and isinstance(model, Sequence) and other is not None:
+        copy = private_copy(other)
+        _set_weights(copy, model)
+    else:
+        _refuse_unfit(model)
+        copy = private_copy(model)
+    entries = catalogue(copy)
+    if isinstance(like, KerasNetwork):
+        entries = _renamed(entries, like._entries)
+    elif other is not None:
+        entries = _renamed(entries, catalogue(other))
+    return KerasNetwork(copy, entries, scores)
+
+
+class KerasNetwork:
+    """Implements :class:`flain_core.network.Network`; made by :func:`open_network`.
+
+    Args:
+        model: A model that nobody else changes.
+        entries: Its layers, as :func:`catalogue` lists them.
+        scores: Which output holds the scores.
+        kernels: Kernels to use in place of the model's, tensors by name of layer.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        entries: Mapping[str, Entry | str],
+        scores: str | int | None = None,
+        kernels: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._model = model
+        self._entries = entries
+        self._scores = scores
+        self._kernels = dict(kernels or {})
+
+    @property
+    def native(self) -> keras.Model:
+        """A new copy of the model with its weights in place, not compiled."""
+        copy = private_copy(self._model)
+        copied = dict(zip(self._entries, catalogue(copy).values(), strict=True))
+        for name, kernel in self._kernels.items():
+            entry = copied[name]
+            assert isinstance(entry, Entry)  # noqa: S101  the same layers as in the original
+            kernel_of(entry.layer).assign(kernel)
+        return copy
+
+    def layers(self) -> dict[str, Layer]:
+        """The dense and convolutional layers; one inside another is called ``"outer/inner"``."""
+        return {
+            name: self._layer(name, entry)
+            for name, entry in self._entries.items()
+            if isinstance(entry, Entry)
+        }
+
+    def predict(self, x: Batch) -> Array:
+        """The scores ``(n, ...)`` of a batch, float32 or float64."""
+        return as_array(self._runner().run(*as_batch(x)))
+
+    def cut(self, layer: str, x: Batch) -> KerasCut:
+        """Run the batch once and keep what the search needs at ``layer``."""
+        return cut_at(layer, self._find(layer), self._runner(), *as_batch(x))
+
+    def replace(self, weights: Mapping[str, Array]) -> KerasNetwork:
+        """A network with the weights ``(out, in / groups, *kernel)`` of some layers replaced.
+
+        It runs the same private model, with other kernels put in for the time of a run.
+        """
+        kernels = {
+            name: kernel_for(name, self._find(name), weight) for name, weight in weights.items()
+        }
+        return KerasNetwork(self._model, self._entries, self._scores, self._kernels | kernels)
+
+    def _runner(self) -> Runner:
+        kernels = {self._find(name).layer: kernel for name, kernel in self._kernels.items()}
+        return Runner(self._model, self._scores, kernels)
+
+    def _layer(self, name: str, entry: Entry) -> Layer:
+        kernel = self._kernels.get(name)
+        return Layer(
+            name=name,
+            kind="dense" if entry.kind.name == "dense" else "conv",
+            weight=weight_in(entry, kernel_of(entry.layer).value if kernel is None else kernel),
+            groups=entry.kind.groups,
+            epsilon=_EPSILON[entry.layer.compute_dtype],
+        )
+
+    def _find(self, name: str) -> Entry:
+        entry = self._entries.get(name)
+        if isinstance(entry, Entry):
+            return entry
+        if entry is not None:
+            raise LayerError(f"layer {name!r} cannot be purified: {entry}")
+        usable = [name for name, entry in self._entries.items() if isinstance(entry, Entry)]
+        raise LayerError(
+            f"no dense or convolutional layer is called {name!r}; the model has {usable}."
+            f"{nearest(name, usable)}"
+        )
+
+
+def _refuse_unfit(model: object) -> None:
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            f"expected a keras.Model, or a list of weights with `like`; got a "
+            f"{type(model).__name__}; wrap a layer in keras.Sequential"
+        )
+    if not model.built or not model.weights:
+        raise ModelError(
+            f"the {type(model).__name__} {model.name!r} has no weights yet: run it on one batch "
+            "first, model(x[:1]), or build it, and load its weights"
+        )
+
+
+def _model_like(like: Any) -> keras.Model | None:
+    if isinstance(like, KerasNetwork):
+        return like._model
+    if isinstance(like, (str, os.PathLike)):
+        return load(like) if os.fspath(like).endswith((".keras", ".h5")) else None
+    return like if isinstance(like, keras.Model) else None
+
+
+def _set_weights(model: keras.Model, weights: Sequence[Array]) -> None:
+    try:
+        model.set_weights(list(weights))
+    except Exception as error:
+        raise WeightsError(
+            f"the weights do not fit the {type(model).__name__}; they must come from the same "
+            f"architecture, in the order of get_weights(): {error}"
+        ) from error
+
+
+def _renamed(
+    entries: dict[str, Entry | str], others: Mapping[str, Entry | str]
+) -> dict[str, Entry | str]:
+    """Take over the names of the others if layer by layer all else is the same."""
+    if list(map(_form, entries.values())) != list(map(_form, others.values())):
+        return entries
+    return dict(zip(others, entries.values(), strict=True))
+
+
+def _form(entry: Entry | str) -> object:
+    return entry if isinstance(entry, str) else (entry.kind, tuple(kernel_of(entry.layer).shape))

@@ -1,0 +1,72 @@
+"""What ran before a layer, recorded so that it need not run again."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["Recording"]
+
+_Calls = Mapping[Any, Callable[..., Any]]
+
+
+class Recording:
+    """The outputs of the outermost layers that finish before one layer is called.
+
+    Args:
+        model: The model that will run.
+        layer: The layer.
+    """
+
+    def __init__(self, model: Any, layer: Any) -> None:
+        self._layer = layer
+        self._others = [
+            other for other in model._flatten_layers(include_self=False) if other is not layer
+        ]
+        # For each layer that is running, from the outside in, what has finished inside it.
+        self._running: list[list[tuple[Any, Any]]] = [[]]
+        self._finished: list[tuple[Any, Any]] | None = None
+
+    def recording(self, answer: Callable[..., Any]) -> _Calls:
+        """What the layers have to call while the model runs; the layer itself gives ``answer``."""
+
+        def reached(*args: Any, **kwargs: Any) -> Any:
+            if self._finished is None:
+                self._finished = [each for inside in self._running for each in inside]
+            return answer(*args, **kwargs)
+
+        return {other: self._recorded(other) for other in self._others} | {self._layer: reached}
+
+    def replaying(self, answer: Callable[..., Any]) -> _Calls:
+        """What the layers have to call in another run, which skips what was recorded."""
+        outputs: dict[Any, deque[Any]] = defaultdict(deque)
+        for layer, output in self._finished or ():
+            outputs[layer].append(output)
+        replayed = {layer: _replayed(layer, queue) for layer, queue in outputs.items()}
+        return replayed | {self._layer: answer}
+
+    def _recorded(self, layer: Any) -> Callable[..., Any]:
+        call = layer.call
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            if self._finished is not None:
+                return call(*args, **kwargs)
+            self._running.append([])
+            output = call(*args, **kwargs)
+            self._running.pop()
+            if self._finished is None:
+                self._running[-1].append((layer, output))
+            return output
+
+        return recorded
+
+
+def _replayed(layer: Any, outputs: deque[Any]) -> Callable[..., Any]:
+    call = layer.call
+
+    def replayed(*args: Any, **kwargs: Any) -> Any:
+        # Later calls of a layer that ran before and after the cut depend on it.
+        return outputs.popleft() if outputs else call(*args, **kwargs)
+
+    return replayed
