@@ -34,4 +34,4 @@ def as_array(tensor: Any) -> Array:
     """Copy an engine's tensor into memory of its own; half precision becomes float32."""
     if dtype_of(tensor) in _NARROW:
         tensor = keras.ops.cast(tensor, "float32")
-    return np.array(keras.ops.convert_to_numpy(tensor))
+    return np.array(keras.ops.convert_to_numpy(tensor), order="C")

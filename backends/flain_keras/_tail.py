@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from flain_core.network import Array
@@ -40,7 +41,8 @@ class Tail:
 
     def __call__(self, output: Array) -> Array:
         """The scores ``(n, ...)`` for a pre-activation in the layer's layout."""
-        tensor = ops.convert_to_tensor(output, dtype=self._dtype)
+        # A trace is only right for the memory layout that it was made with.
+        tensor = ops.convert_to_tensor(np.ascontiguousarray(output), dtype=self._dtype)
         self._calls += 1
         if self._traced is not None:
             return as_array(self._traced(tensor))

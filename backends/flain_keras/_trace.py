@@ -49,8 +49,21 @@ def _by_jax(function: Function, example: Any) -> Function:
 def _by_torch(function: Function, example: Any) -> Function:
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.overrides import TorchFunctionMode
 
-    with torch.no_grad():
+    ways_out = (torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__)
+
+    class Escapes(TorchFunctionMode):
+        """Notices values that leave torch; the other engines do so by themselves."""
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func in ways_out:
+                raise RuntimeError("the model looks at values, which no trace can follow")
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Escapes():
         graph = make_fx(function)(example)
 
     def run(tensor: Any) -> Any:
