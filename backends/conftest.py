@@ -1,5 +1,14 @@
-"""The doctests run Keras on an engine that the other tests load anyway."""
+"""Doctests of flain_keras run on an engine that the other tests load anyway."""
 
 import os
 
+import pytest
+
 os.environ.setdefault("KERAS_BACKEND", "torch")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What Keras and its engines warn of is no affair of ours."""
+    for item in items:
+        if "flain_keras" in item.path.parts:
+            item.add_marker(pytest.mark.filterwarnings("ignore"))

@@ -15,6 +15,7 @@ from ._catalogue import Entry
 from ._contribution import LayerInput, layer_input
 from ._engine import as_array, dtype_of
 from ._patches import answering, without_activation
+from ._replay import Recording
 from ._run import Runner
 from ._tail import Tail
 
@@ -121,14 +122,19 @@ def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int) -> KerasC
             seen.output.flags.writeable = False
         return output if activation is None else activation(output)
 
-    with answering({layer: observed}):
+    recording = Recording(runner.model, layer)
+    with answering(recording.recording(observed)):
         runner.run(x, size)
     if not seen.inputs:
         raise LayerError(
             f"layer {name!r} was not called on the batch, so its inputs cannot be observed: "
             "the model does not use it, or uses its kernel directly"
         )
-    return KerasCut(name, entry, seen, Tail(runner, layer, x, size, seen.dtype), size)
+    tail = Tail(runner, layer, x, size, seen.dtype)
+    if len(seen.inputs) == 1 and seen.output is not None:
+        # At once: a recording kept for later would hold all that the model computed.
+        tail.trace(seen.output, recording)
+    return KerasCut(name, entry, seen, tail, size)
 
 
 def _copied(name: str, tensor: Any) -> Array:
