@@ -95,6 +95,16 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
         return _read_npz(Path(data), name)
     if isinstance(data, tuple) and len(data) == 2:
         return _each(data[0], _array), _array(data[1])
+    if isinstance(data, Mapping):
+        raise DataError(
+            f"{name}: expected a tuple (x, y); got a dict with {', '.join(map(str, data))}"
+        )
+    if isinstance(data, list) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
+        raise DataError(f"{name}: expected a tuple (x, y); got a list. Write data=(x, y)")
+    if hasattr(data, "shape"):
+        raise DataError(
+            f"{name}: expected a tuple (x, y); got one array, so the labels are missing"
+        )
     if isinstance(data, Iterable):
         pairs = _pairs(data, name)
         return _joined(pairs, np.concatenate if _are_batches(pairs) else np.stack, name)
@@ -107,8 +117,13 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
 
 
 def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
-    from zipfile import BadZipFile
+    from zipfile import BadZipFile, is_zipfile
 
+    if path.is_file() and not is_zipfile(path):
+        raise DataError(
+            f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
+            "writes it; it is something else, or cut short"
+        )
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("x", "y") if key in file}

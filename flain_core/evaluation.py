@@ -52,12 +52,24 @@ class Examination:
 
         Raises:
             DataError: Samples cannot be used.
-            SettingsError: The batch size or the memory limit is out of range.
+            SettingsError: An option is out of range or of the wrong type.
         """
         if batch_size is not None and batch_size < 1:
             raise SettingsError(f"expected a batch size of at least 1; got {batch_size}")
         if memory_limit < 0:
             raise SettingsError(f"expected a memory limit in bytes, at least 0; got {memory_limit}")
+        if not callable(score):
+            raise SettingsError(
+                f"expected score to be a function of (scores, y); got {score!r}. Leave it out for "
+                "top-1 accuracy"
+            )
+        if not isinstance(probes, Mapping):
+            raise SettingsError(
+                f'expected probes by name, such as probes={{"ASR": (x, y)}}; got a '
+                f"{type(probes).__name__}"
+            )
+        if "clean" in probes:
+            raise SettingsError('"clean" is what the score on data is called; rename that probe')
         classify = score is accuracy
         return cls(
             clean=Samples.of(data, classify=classify),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -82,19 +82,38 @@ def open_network(model: Any, *, like: Any = None) -> Network:
     Raises:
         ModelError: No backend knows the model, or its framework is not installed.
     """
+    if isinstance(model, type):
+        raise ModelError(
+            f"expected a model; got the class {model.__qualname__}: give an instance, with its "
+            "weights loaded"
+        )
     if isinstance(model, Network):
         return model
     if isinstance(model, (str, os.PathLike)):
         return _open_file(model)
-    backend = _backend_of(model) or (like is not None and _backend_of(like)) or None
+    backend = _backend_of(model) or (None if like is None else _backend_of(like))
     if backend is None:
-        raise ModelError(
-            f"expected a model that a backend opens, a path, or an object with the methods of "
-            f"flain_core.Network; got {type(model).__module__}.{type(model).__qualname__}. "
-            f"Backends: {', '.join(backend.module for backend in _backends())}"
-        )
+        raise ModelError(_unknown(model))
     network: Network = backend.load_module().open_network(model, like=like)
     return network
+
+
+def _unknown(model: Any) -> str:
+    if isinstance(model, Mapping):
+        return (
+            "expected a model; got a dict, such as a state dict: it has weights but no "
+            "architecture. Load it into its module and give that (as initial= a state dict will do)"
+        )
+    given = f"{type(model).__module__}.{type(model).__qualname__}"
+    members = ("native", "layers", "predict", "cut", "replace")
+    missing = [name for name in members if not hasattr(model, name)]
+    if len(missing) < len(members) - 1:
+        return f"expected a network with {', '.join(members)}; {given} lacks {', '.join(missing)}"
+    return (
+        f"expected a model that a backend opens, a path, or an object with {', '.join(members)}, "
+        f"as flain_core.Network describes them; got {given}. "
+        f"Backends: {', '.join(backend.module for backend in _backends())}"
+    )
 
 
 def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -132,6 +151,8 @@ def versions(model: Any) -> dict[str, str]:
 
 
 def _open_file(path: str | os.PathLike[str]) -> Network:
+    if not os.path.exists(path):
+        raise ModelError(f"cannot open {os.fspath(path)}: there is no such file")
     for backend in _backends():
         if _suffix(path) in backend.reads:
             module = backend.load_module()
@@ -139,9 +160,10 @@ def _open_file(path: str | os.PathLike[str]) -> Network:
             return network
     readable = [suffix for backend in _backends() for suffix in backend.reads]
     raise ModelError(
-        f"cannot open {path}: expected a file that holds a whole model ({', '.join(readable)}). "
-        "Weights alone (.pt, .safetensors) need their architecture: build the module, load them "
-        "into it, and give the module (on the command line: --architecture module:factory)"
+        f"cannot open {os.fspath(path)}: expected a file that holds a whole model "
+        f"({', '.join(readable)}). Weights alone (.pt, .safetensors) need their architecture: "
+        "build the module, load them into it, and give the module; or as initial= the state dict "
+        "that you loaded (on the command line: --architecture module:factory)"
     )
 
 

@@ -53,6 +53,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # Keeps ids and addresses from being given to other tensors while they mean something here.
         self._alive: list[Tensor] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise torch imports its compiler, which takes seconds, to keep it out of this class.
+        return False
+
     def start(self, tensor: Tensor) -> None:
         """Record from here on what depends on ``tensor``."""
         self._recording = True
