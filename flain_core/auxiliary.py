@@ -17,6 +17,7 @@ __all__ = ["Samples"]
 
 _BATCH_BYTES = 8 * 2**20
 _LARGEST_BATCH = 1024
+_LARGEST_LABEL = 2**31
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +118,7 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
 
 
 def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
-    from zipfile import BadZipFile, is_zipfile
+    from zipfile import is_zipfile
 
     if path.is_file() and not is_zipfile(path):
         raise DataError(
@@ -130,7 +131,8 @@ def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
             keys = list(file)
     except FileNotFoundError as error:
         raise DataError(f"{name}: there is no file {path}") from error
-    except (OSError, ValueError, EOFError, BadZipFile, TypeError, AttributeError) as error:
+    except Exception as error:
+        # A damaged file makes zipfile, zlib and NumPy raise nearly anything.
         raise DataError(
             f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
             f"writes it; it cannot be read ({error})"
@@ -164,7 +166,7 @@ def _joined(
 ) -> tuple[Batch, Array]:
     try:
         return _together([x for x, _ in pairs], join), join([y for _, y in pairs])
-    except (KeyError, ValueError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{name}: samples of different shapes cannot be batched: {error}"
         ) from error
@@ -201,11 +203,21 @@ def _leaves(x: Batch) -> list[Array]:
 
 def _array(value: Any) -> Array:
     """An array of the values, also from a tensor that requires gradients or lives on a GPU."""
-    for step in ("detach", "cpu"):
+    for step in ("detach", "cpu", "resolve_neg", "resolve_conj"):
         value = getattr(value, step)() if hasattr(value, step) else value
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         value = value.float()
-    return np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"expected arrays of numbers, every row of the same length; a {type(value).__name__} "
+            f"cannot be read as one: {error}"
+        ) from error
+    # A view that nobody can write through, so that the caller's samples stay as they are.
+    array = array.view()
+    array.flags.writeable = False
+    return array
 
 
 def _check_inputs(x: Batch, name: str) -> None:
@@ -243,6 +255,6 @@ def _class_indices(y: Array, name: str) -> tuple[Array, bool]:
         )
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
         raise DataError(f"{name}: expected class labels as whole numbers; got fractions or NaN")
-    if (y < 0).any():
-        raise DataError(f"{name}: expected class labels from 0 up; got {y.min()}")
+    if (y < 0).any() or (y > _LARGEST_LABEL).any():
+        raise DataError(f"{name}: expected class labels from 0 up; got {y.min()} to {y.max()}")
     return y.astype(np.intp), False

@@ -13,7 +13,7 @@ from .errors import FlainWarning, SettingsError
 from .outcome import Measurement, Purification
 from .progress import OnProgress, listening
 from .score import Score, accuracy
-from .settings import Settings
+from .settings import Settings, whole_number
 from .threads import one_blas_thread
 
 __all__ = ["purify"]
@@ -98,9 +98,15 @@ def purify(
             "expected settings=flain.Settings(...), such as flain.Settings(tolerance=0.005) or "
             f'flain.Settings.published("mnist"); got {settings!r}'
         )
+    seed = whole_number(seed, "seed", least=0)
     examination = Examination.on(
-        data, probes or {}, score, batch_size=batch_size, memory_limit=memory_limit
+        data,
+        {} if probes is None else probes,
+        score,
+        batch_size=batch_size,
+        memory_limit=memory_limit,
     )
+    files = hashes((model, initial, data, *(probes or {}).values()))
     network = registry.open_network(model)
     start = registry.open_network(initial, like=model)
     pairs = pair_layers(network, start, layers)
@@ -120,5 +126,5 @@ def purify(
         seconds=time.perf_counter() - started,
         notes=tuple(remark.text for remark in remarks),
         versions={"python": sys.version.split()[0]} | registry.versions(native),
-        files=hashes((model, initial, data, *(probes or {}).values())),
+        files=files,
     )

@@ -128,7 +128,10 @@ def purify(
         raise typer.BadParameter(
             "is where the model goes; choose another name", param_hint="--report"
         )
-    probes = dict(_named_file(one) for one in trigger or [])
+    named = [_named_file(one) for one in trigger or []]
+    probes = dict(named)
+    if len(probes) < len(named):
+        raise typer.BadParameter("expected different names", param_hint="--trigger")
     model, start = open_model(final, architecture), open_model(initial, architecture)
     for target in (output, report):
         if target is not None:

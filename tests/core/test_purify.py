@@ -11,6 +11,7 @@ from plain import plain_reevaluation
 import flain_core as flain
 import flain_numpy
 from flain_core import FlainWarning, Grid, Settings
+from flain_core.score import tally
 
 CLEAN = backdoored.samples(300, seed=11)
 TRIGGERED = backdoored.triggered(200, seed=12)
@@ -163,6 +164,40 @@ def test_a_later_layer_is_left_alone_once_the_tolerance_is_crossed(pair):
 )
 def test_layers_by_name_and_kind(pair, layers, names):
     assert [layer.name for layer in purify(pair, layers=layers).layers] == names
+
+
+def test_a_score_that_jumps_is_decided_as_a_full_run_would(pair):
+    def right(scores, y):
+        return scores.argmax(axis=1) == y
+
+    plain_score = purify(pair, score=right, settings=Settings(tolerance=0.02))
+    built_in = purify(pair, settings=Settings(tolerance=0.02))
+    np.testing.assert_array_equal(plain_score.layers[0].flipped, built_in.layers[0].flipped)
+    tied = np.zeros((4, 3))
+    assert tally(right, tied, np.array([0, 1, 0, 1]), window=1e-5).uncertain == 4
+    assert tally(right, np.eye(3), np.arange(3), window=1e-5).uncertain == 0
+
+
+def test_the_callers_labels_cannot_be_written_through_the_score(pair):
+    def scribble(scores, y):
+        y[:] = 0
+        return scores[:, 0]
+
+    with pytest.raises(ValueError, match="read-only"):
+        purify(pair, score=scribble)
+    assert CLEAN[1].any()
+
+
+class Restless(flain_numpy.Network):
+    """A network that scores differently each time."""
+
+    def predict(self, x):
+        return super().predict(x) + np.random.default_rng().normal(size=(len(x), 3))
+
+
+def test_a_network_that_scores_at_random_is_refused(pair):
+    with pytest.raises(flain.ModelError, match="differently each time"):
+        purify((pair[0], Restless(pair[1].operations)))
 
 
 class Opaque:
@@ -376,9 +411,16 @@ def narrower():
         ({"data": (CLEAN[0][:, :11], CLEAN[1])}, flain.FlainError, "11"),
         ({"data": (CLEAN[0], CLEAN[1][:-1])}, flain.DataError, "300 samples"),
         ({"probes": {"p": (CLEAN[0][:0], CLEAN[1][:0])}}, flain.DataError, "probe 'p'"),
-        ({"batch_size": 0}, flain.SettingsError, "batch size"),
-        ({"memory_limit": -1}, flain.SettingsError, "memory limit"),
-        ({"score": lambda s, y: s}, flain.DataError, "one number for each"),
+        ({"batch_size": 0}, flain.SettingsError, "batch_size"),
+        ({"batch_size": 2.5}, flain.SettingsError, "whole number"),
+        ({"memory_limit": -1}, flain.SettingsError, "memory_limit"),
+        ({"memory_limit": None}, flain.SettingsError, "memory_limit"),
+        ({"seed": -1}, flain.SettingsError, "seed"),
+        ({"probes": []}, flain.SettingsError, "by name"),
+        ({"probes": {None: CLEAN}}, flain.SettingsError, "strings"),
+        ({"score": lambda s, y: s}, flain.DataError, "one real number for each"),
+        ({"score": lambda s, y: s[:, 0] * 1j}, flain.DataError, "one real number"),
+        ({"score": lambda s, y: [[1], [2, 3]]}, flain.DataError, "list"),
         ({"score": lambda s, y: s[:, 0] * np.nan}, flain.DataError, "NaN"),
     ],
 )
