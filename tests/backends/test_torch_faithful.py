@@ -16,12 +16,12 @@ GRID = Grid(start=0.0, step=0.05, stop=3.0)
 
 
 class Scratch(nn.Module):
-    """Works in a buffer that every run overwrites."""
+    """Works in memory of its own that every run overwrites."""
 
     def __init__(self):
         super().__init__()
         self.side, self.fc, self.head = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 5)
-        self.register_buffer("scratch", torch.zeros(1024, 16), persistent=False)
+        self.scratch = torch.zeros(1024, 16)
 
     def forward(self, x):
         self.scratch[: len(x)] = self.side(x)
