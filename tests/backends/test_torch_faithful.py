@@ -103,8 +103,16 @@ def literal(initial, final, x, y):
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("probed", [False, True])
-@pytest.mark.parametrize("build", [Scratch, ClampedNet, Elsewhere, Statistics])
-def test_every_step_scores_what_the_literal_procedure_scores(build, probed, seed):
+@pytest.mark.parametrize(
+    ("build", "method"),
+    [
+        (Scratch, "incremental"),
+        (ClampedNet, "whole network"),
+        (Elsewhere, "whole network"),
+        (Statistics, "incremental"),
+    ],
+)
+def test_every_step_scores_what_the_literal_procedure_scores(build, method, probed, seed):
     initial, final, x, y = case(build, seed)
     result = flain.purify(
         final,
@@ -118,6 +126,7 @@ def test_every_step_scores_what_the_literal_procedure_scores(build, probed, seed
     )
     expected = literal(initial, final, x, y)
     accuracy = dict(zip(GRID.thresholds().tolist(), expected.accuracies, strict=True))
+    assert result.layers[0].method == method
     assert len(result.layers[0].steps) > 3
     for step in result.layers[0].steps:
         assert step.clean == accuracy[step.threshold]
