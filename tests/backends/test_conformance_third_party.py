@@ -1,0 +1,87 @@
+"""A backend as somebody else would write it, in one file and with public names alone."""
+
+import copy
+
+import numpy as np
+
+from flain_core import Layer, LayerError, WeightsError
+from flain_core.conformance import Conformance, Dense, ReLU
+
+
+class DictNetwork:
+    """Opens a dict: "order" names what is run, "relu" or a layer's (weight (in, out), bias)."""
+
+    def __init__(self, model):
+        self.native = copy.deepcopy(model)
+
+    def layers(self):
+        layers = {}
+        for name in dict.fromkeys(self.native["order"]):
+            if name != "relu":
+                weight = self.native[name][0].T.copy()
+                weight.flags.writeable = False
+                layers[name] = Layer(name, "dense", weight)
+        return layers
+
+    def predict(self, x):
+        return self.run(self.native["order"], x)
+
+    def cut(self, layer, x):
+        self.find(layer)
+        return DictCut(self, layer, x)
+
+    def replace(self, weights):
+        network = DictNetwork(self.native)
+        for name, weight in weights.items():
+            old, bias = self.find(name)
+            with np.errstate(over="ignore"):
+                new = np.asarray(weight).astype(old.dtype)
+            if new.shape != old.T.shape or not np.isfinite(new).all():
+                raise WeightsError(f"{name!r}: expected finite numbers of shape {old.T.shape}")
+            network.native[name] = (new.T, bias)
+        return network
+
+    def find(self, name):
+        if name not in self.layers():
+            raise LayerError(f"no layer {name!r}; there are {', '.join(self.layers())}")
+        return self.native[name]
+
+    def run(self, order, x):
+        for name in order:
+            x = (
+                np.maximum(x, 0)
+                if name == "relu"
+                else x @ self.native[name][0] + self.find(name)[1]
+            )
+        return x
+
+
+class DictCut:
+    def __init__(self, network, layer, x):
+        order = network.native["order"]
+        places = [place for place, name in enumerate(order) if name == layer]
+        entering = [network.run(order[:place], x) for place in places]
+        self.calls = len(places)
+        self.inputs = entering[0] if self.calls == 1 else np.stack(entering, axis=2)
+        self.output = network.run([layer], entering[-1])
+        self.tail = lambda output: network.run(order[places[-1] + 1 :], output.copy())
+
+    def linear(self, weight, neurons):
+        return self.inputs[:, neurons] @ weight[:, neurons].T
+
+
+class TestDicts(Conformance):
+    checks = 24
+    exceptions = dict.fromkeys(
+        ("conv", "grouped", "depthwise", "transposed", "residual"), "only dense layers in a row"
+    )
+    open_network = DictNetwork
+
+    def build(self, reference):
+        model = {"order": ["relu" if part == ReLU() else part.name for part in reference.parts]}
+        for part in reference.parts:
+            if isinstance(part, Dense):
+                model[part.name] = (part.weight.T, part.bias)
+            elif not isinstance(part, ReLU):
+                raise NotImplementedError(part)
+        return model
