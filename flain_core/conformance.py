@@ -62,8 +62,11 @@ from .flipping import columns, flip
 from .network import Array, Batch, Cut, Layer, Network
 from .outcome import LayerOutcome, Purification
 from .purify import purify
-from .reference import CASES, Case, Conv, Dense, Mean, Part, Reference, ReLU, Residual
+from .reference import Conv, Dense, Mean, Part, Reference, ReLU, Residual
+from .reference_cases import CASES, Case
+from .requirements import require, require_error, require_same
 from .settings import Settings
+from .uncut import RunWhole
 
 __all__ = ["Case", "Conformance", "Conv", "Dense", "Mean", "Part", "ReLU", "Reference", "Residual"]
 
@@ -146,9 +149,9 @@ class Conformance:
         """Layers come in the order of the model, with canonical weights that are read only."""
         for reference in (case.initial, case.final):
             network = self.open_network(self.build(reference))
-            _require(isinstance(network, Network), "the methods of flain_core.Network", network)
+            require(isinstance(network, Network), "the methods of flain_core.Network", network)
             found = network.layers()
-            _require(len(found) == len(reference.layers()), repr(case), found)
+            require(len(found) == len(reference.layers()), repr(case), found)
             for (name, layer), truth in zip(
                 found.items(), reference.layers().values(), strict=True
             ):
@@ -156,19 +159,19 @@ class Conformance:
                 kind = "conv" if isinstance(truth, Conv) else "dense"
                 wanted = name, kind, groups, truth.weight.shape[1] * groups
                 given = layer.name, layer.kind, layer.groups, layer.neurons
-                _require(given == wanted, f"name, kind, groups, neurons {wanted}", given)
-                _same(layer.weight, truth.weight, f"the canonical weight of {truth.name!r}")
-                _require(layer.weight.dtype.kind == "f", "a float weight", layer.weight.dtype)
-                _require(not layer.weight.flags.writeable, "a read-only weight", "a writable one")
-                _require(0 < layer.epsilon < 0.01, "a machine epsilon", layer.epsilon)
+                require(given == wanted, f"name, kind, groups, neurons {wanted}", given)
+                require_same(layer.weight, truth.weight, f"the canonical weight of {truth.name!r}")
+                require(layer.weight.dtype.kind == "f", "a float weight", layer.weight.dtype)
+                require(not layer.weight.flags.writeable, "a read-only weight", "a writable one")
+                require(0 < layer.epsilon < 0.01, "a machine epsilon", layer.epsilon)
 
     @_check
     def test_scores_are_those_of_the_model(self, case: Case) -> None:
         """Scores are ``(n, classes)`` floats, as the model computes them."""
         for reference in (case.initial, case.final):
             scores = self.open_network(self.build(reference)).predict(self.batch(case.x))
-            _require(isinstance(scores, np.ndarray), "scores in a NumPy array", type(scores))
-            _require(scores.dtype.kind == "f", "floating-point scores", scores.dtype)
+            require(isinstance(scores, np.ndarray), "scores in a NumPy array", type(scores))
+            require(scores.dtype.kind == "f", "floating-point scores", scores.dtype)
             self._close(scores, reference.run(case.x)[0], "the scores")
 
     @_check
@@ -186,9 +189,9 @@ class Conformance:
             _, entering = case.final.run(x)
             for cut, _, truth in self._cuts(case, x):
                 expected = entering[truth.name]
-                _require(cut.calls == len(expected), f"{len(expected)} calls", cut.calls)
+                require(cut.calls == len(expected), f"{len(expected)} calls", cut.calls)
                 if cut.calls == 1:
-                    _require(isinstance(cut, Cut), "the methods of flain_core.Cut", cut)
+                    require(isinstance(cut, Cut), "the methods of flain_core.Cut", cut)
                     self._close(cut.inputs, expected[0], f"what enters {truth.name!r}")
                 else:
                     # Which call comes first is the backend's affair.
@@ -206,14 +209,14 @@ class Conformance:
             rest = self.array(rest - cut.linear(_wide(layer.weight), others))
             scale = float(np.abs(self.array(cut.output)).max())
             bias = np.sort(np.resize(truth.bias, rest.size))
-            _require(
+            require(
                 rest.size % truth.bias.size == 0
                 and bool(np.abs(np.sort(rest.ravel()) - bias).max() <= self.tolerance * scale),
                 f"pre-activation minus contributions to be the bias of {truth.name!r}",
                 f"{rest.ravel()[: truth.bias.size]} and so on",
             )
             none = self.array(cut.linear(_wide(layer.weight), shuffled[:0]))
-            _require(not none.any(), "no contribution of no neurons", none)
+            require(not none.any(), "no contribution of no neurons", none)
 
     @_check
     def test_tail_goes_on_where_the_cut_was(self, case: Case) -> None:
@@ -225,10 +228,16 @@ class Conformance:
                 answers = [cut.tail(cut.output) for _ in range(3)]
                 self._close(answers[0], truth, f"the tail behind {layer.name!r}")
                 for answer in answers[1:]:
-                    _same(answer, answers[0], f"the same answer of the tail of {layer.name!r}")
+                    require_same(
+                        answer, answers[0], f"the same answer of the tail of {layer.name!r}"
+                    )
                 answers[0].fill(np.nan)
-                _same(self.array(cut.output), before, f"the output of {layer.name!r} unchanged")
-                _same(cut.tail(cut.output), answers[1], "a tail that hands out arrays of its own")
+                require_same(
+                    self.array(cut.output), before, f"the output of {layer.name!r} unchanged"
+                )
+                require_same(
+                    cut.tail(cut.output), answers[1], "a tail that hands out arrays of its own"
+                )
 
     @_check
     def test_tail_follows_a_changed_weight(self, case: Case) -> None:
@@ -254,10 +263,12 @@ class Conformance:
             self._close(scores, expected, f"the scores with the weight of {name!r} replaced")
         copy = network.replace(weights)
         for name, weight in weights.items():
-            _same(copy.layers()[name].weight, weight, f"the replaced weight of {name!r}")
+            require_same(copy.layers()[name].weight, weight, f"the replaced weight of {name!r}")
         back = copy.replace({name: layer.weight for name, layer in network.layers().items()})
         x = self.batch(case.x)
-        _same(back.predict(x), network.predict(x), "the former scores with the former weights")
+        require_same(
+            back.predict(x), network.predict(x), "the former scores with the former weights"
+        )
         self._close(network.replace({}).predict(x), network.predict(x), "the scores of a copy")
 
     @_check
@@ -273,10 +284,10 @@ class Conformance:
             if cut.calls == 1:
                 cut.tail(cut.output)
         for which in (network, self.open_network(network.native), self.open_network(model)):
-            _same(which.predict(self.batch(x)), before[1], "the scores of the original")
+            require_same(which.predict(self.batch(x)), before[1], "the scores of the original")
             for name, weight in _snapshot(which).items():
-                _same(weight, before[0][name], f"the original weight of {name!r}")
-        _same(x, case.x, "the samples unchanged")
+                require_same(weight, before[0][name], f"the original weight of {name!r}")
+        require_same(x, case.x, "the samples unchanged")
 
     @_check
     def test_replace_refuses_what_does_not_fit(self, case: Case) -> None:
@@ -296,10 +307,10 @@ class Conformance:
             if np.finfo(layer.weight.dtype).bits < 64:
                 unfit.append(weight * 1e300)
             for each in unfit:
-                _refused(WeightsError, partial(network.replace, {name: each}))
+                require_error(WeightsError, partial(network.replace, {name: each}))
         nothing, x = np.zeros((3, 2), np.float32), self.batch(case.x)
-        _refused(LayerError, partial(network.replace, {"no such layer": nothing}))
-        _refused(LayerError, partial(network.cut, "no such layer", x))
+        require_error(LayerError, partial(network.replace, {"no such layer": nothing}))
+        require_error(LayerError, partial(network.cut, "no such layer", x))
 
     @_check
     def test_native_is_a_model_of_the_callers_type(self, case: Case) -> None:
@@ -309,12 +320,14 @@ class Conformance:
         weights = {layer.name: _changed(layer)[0] for layer in network.layers().values()}
         changed = network.replace(weights)
         for each in (network, changed):
-            _require(type(each.native) is type(model), f"a native {type(model)}", type(each.native))
+            require(type(each.native) is type(model), f"a native {type(model)}", type(each.native))
             again = self.open_network(each.native)
             for name, weight in _snapshot(each).items():
-                _same(_snapshot(again)[name], weight, f"the weight of {name!r} in the native model")
+                require_same(
+                    _snapshot(again)[name], weight, f"the weight of {name!r} in the native model"
+                )
             x = self.batch(case.x)
-            _same(again.predict(x), each.predict(x), "the scores of the native model")
+            require_same(again.predict(x), each.predict(x), "the scores of the native model")
 
     @_check
     def test_purification(self, case: Case) -> None:
@@ -328,14 +341,16 @@ class Conformance:
             result = self._purified(final, initial, name, case)
             (outcome,) = result.layers
             method = "incremental" if once else "whole network"
-            _require(outcome.method == method, f"{name!r} searched by {method!r}", outcome)
+            require(outcome.method == method, f"{name!r} searched by {method!r}", outcome)
             before, layer = initial.layers()[name].weight, final.layers()[name]
             flipped = flip(before, layer.weight, outcome.flipped, groups=layer.groups)
-            _same(_snapshot(self.open_network(result.model))[name], flipped, "the flipped weight")
+            require_same(
+                _snapshot(self.open_network(result.model))[name], flipped, "the flipped weight"
+            )
 
-            (slow,) = self._purified(_RunWhole(final), initial, name, case).layers
-            _require(slow.method == "whole network", "a search by the whole network", slow)
-            _require(
+            (slow,) = self._purified(RunWhole(final), initial, name, case).layers
+            require(slow.method == "whole network", "a search by the whole network", slow)
+            require(
                 _decisions(outcome) == _decisions(slow),
                 f"the decisions of a search by the whole network, {_decisions(slow)}",
                 _decisions(outcome),
@@ -353,10 +368,14 @@ class Conformance:
                 written = path.read_bytes()
                 loaded = self.open_network(self.load(path, case.initial))
                 for name, weight in _snapshot(network).items():
-                    _same(_snapshot(loaded)[name], weight, f"the weight of {name!r} in {suffix}")
-                _same(loaded.predict(x), network.predict(x), f"the scores of a {suffix} file")
-                _refused(OutputError, partial(self.save, self.build(case.initial), path))
-                _require(path.read_bytes() == written, "the file as it was", "another one")
+                    require_same(
+                        _snapshot(loaded)[name], weight, f"the weight of {name!r} in {suffix}"
+                    )
+                require_same(
+                    loaded.predict(x), network.predict(x), f"the scores of a {suffix} file"
+                )
+                require_error(OutputError, partial(self.save, self.build(case.initial), path))
+                require(path.read_bytes() == written, "the file as it was", "another one")
                 self.save(self.build(case.initial), path, overwrite=True)
                 again = self.open_network(self.load(path, case.final))
                 self._close(again.predict(x), case.initial.run(case.x)[0], "the overwritten file")
@@ -365,8 +384,8 @@ class Conformance:
         """Every exception names a case, gives a reason, and is still needed."""
         known = {case.name: case for case in CASES}
         for name, reason in self.exceptions.items():
-            _require(name in known, f"an exception among {', '.join(known)}", name)
-            _require(bool(reason.strip()), f"a reason for the exception {name!r}", repr(reason))
+            require(name in known, f"an exception among {', '.join(known)}", name)
+            require(bool(reason.strip()), f"a reason for the exception {name!r}", repr(reason))
             try:
                 for check in self._checks():
                     getattr(self, check)(known[name])
@@ -380,7 +399,7 @@ class Conformance:
         for check, name in planned.keys() - self._passed:
             getattr(self, check)(planned[check, name])
         passed = len(planned.keys() & self._passed)
-        _require(passed == self.checks, f"checks = {self.checks} to pass", passed)
+        require(passed == self.checks, f"checks = {self.checks} to pass", passed)
 
     @classmethod
     def run(cls) -> int:
@@ -390,8 +409,8 @@ class Conformance:
             AssertionError: A promise is not kept.
         """
         suite = cls()
-        suite.test_every_check_ran()
         suite.test_exceptions_are_needed()
+        suite.test_every_check_ran()
         return suite.checks
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
@@ -434,42 +453,11 @@ class Conformance:
             )
 
     def _close(self, given: Array, expected: Array, what: str) -> None:
-        _require(given.shape == expected.shape, f"{what} of shape {expected.shape}", given.shape)
+        require(given.shape == expected.shape, f"{what} of shape {expected.shape}", given.shape)
         scale = float(np.abs(expected).max())
         error = float(np.abs(given.astype(np.float64) - expected).max())
         allowed = f"{what} within a relative error of {self.tolerance:.0e}"
-        _require(
-            error <= self.tolerance * scale, allowed, f"an error of {error:.1e} at {scale:.1e}"
-        )
-
-
-class _RunWhole:
-    """A network that says of every layer that it runs twice, so that it is never cut."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self.layers = network.layers
-        self.predict = network.predict
-
-    @property
-    def native(self) -> Any:
-        return self._network.native
-
-    def cut(self, layer: str, x: Batch) -> _Twice:
-        return _Twice(self._network.cut(layer, x))
-
-    def replace(self, weights: Mapping[str, Array]) -> _RunWhole:
-        return _RunWhole(self._network.replace(weights))
-
-
-class _Twice:
-    calls = 2
-
-    def __init__(self, cut: Cut) -> None:
-        self._cut = cut
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cut, name)
+        require(error <= self.tolerance * scale, allowed, f"an error of {error:.1e} at {scale:.1e}")
 
 
 def _selections(layer: Layer) -> Iterator[Array]:
@@ -506,26 +494,3 @@ def _snapshot(network: Network) -> dict[str, Array]:
 def _decisions(outcome: LayerOutcome) -> tuple[Any, ...]:
     tried = [(step.threshold, step.neurons_flipped) for step in outcome.steps]
     return outcome.threshold, outcome.flipped.tolist(), outcome.stop_reason, tried
-
-
-def _same(given: Array, expected: Array, what: str) -> None:
-    _require(np.array_equal(given, expected), f"{what}, exactly", _differing(given, expected))
-
-
-def _differing(given: Array, expected: Array) -> str:
-    if given.shape != expected.shape:
-        return f"shape {given.shape} instead of {expected.shape}"
-    return f"{np.count_nonzero(given != expected)} of {expected.size} numbers that differ"
-
-
-def _refused(error: type[FlainError], call: Callable[[], object]) -> None:
-    try:
-        call()
-    except error:
-        return
-    raise AssertionError(f"expected a {error.__name__}; nothing was raised")
-
-
-def _require(holds: bool, expected: str, given: object) -> None:
-    if not holds:
-        raise AssertionError(f"expected {expected}; got {given}")

@@ -1,6 +1,7 @@
 """A backend as somebody else would write it, in one file and with public names alone."""
 
 import copy
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,19 +16,16 @@ class DictNetwork:
         self.native = copy.deepcopy(model)
 
     def layers(self):
-        layers = {}
-        for name in dict.fromkeys(self.native["order"]):
-            if name != "relu":
-                weight = self.native[name][0].T.copy()
-                weight.flags.writeable = False
-                layers[name] = Layer(name, "dense", weight)
-        return layers
+        names = [name for name in self.native if name != "order"]
+        weights = {name: self.native[name][0].T.view() for name in names}
+        for weight in weights.values():
+            weight.flags.writeable = False
+        return {name: Layer(name, "dense", weight) for name, weight in weights.items()}
 
     def predict(self, x):
         return self.run(self.native["order"], x)
 
     def cut(self, layer, x):
-        self.find(layer)
         return DictCut(self, layer, x)
 
     def replace(self, weights):
@@ -59,6 +57,7 @@ class DictNetwork:
 class DictCut:
     def __init__(self, network, layer, x):
         order = network.native["order"]
+        network.find(layer)
         places = [place for place, name in enumerate(order) if name == layer]
         entering = [network.run(order[:place], x) for place in places]
         self.calls = len(places)
@@ -72,16 +71,15 @@ class DictCut:
 
 class TestDicts(Conformance):
     checks = 24
-    exceptions = dict.fromkeys(
+    exceptions: ClassVar = dict.fromkeys(
         ("conv", "grouped", "depthwise", "transposed", "residual"), "only dense layers in a row"
     )
     open_network = DictNetwork
 
     def build(self, reference):
-        model = {"order": ["relu" if part == ReLU() else part.name for part in reference.parts]}
+        model = {"order": [getattr(part, "name", "relu") for part in reference.parts]}
         for part in reference.parts:
-            if isinstance(part, Dense):
-                model[part.name] = (part.weight.T, part.bias)
-            elif not isinstance(part, ReLU):
+            if not isinstance(part, (Dense, ReLU)):
                 raise NotImplementedError(part)
-        return model
+        layers = reference.layers().values()
+        return model | {layer.name: (layer.weight.T, layer.bias) for layer in layers}
