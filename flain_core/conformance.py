@@ -117,6 +117,9 @@ class Conformance:
     def build(self, reference: Reference) -> Any:
         """Return a new model of the framework that computes what ``reference`` does.
 
+        Its weights are canonical and its images channels first; transpose both where the framework
+        lays them out otherwise.
+
         Raises:
             NotImplementedError: The framework has no such part.
         """

@@ -147,9 +147,10 @@ def _layer(name: str, coefs: Array) -> Layer:
 def _require_perceptron(model: Any) -> None:
     if not isinstance(model, (MLPClassifier, MLPRegressor)):
         raise ModelError(
-            f"expected an MLPClassifier or MLPRegressor; got {type(model).__name__}. Of a pipeline "
-            "or a search give the perceptron inside it, and the data as it arrives there: "
-            "pipeline[-1] and pipeline[:-1].transform(x), search.best_estimator_"
+            "expected an MLPClassifier or MLPRegressor, or the weights {'coefs_': [...]} of the "
+            f"initial one; got {type(model).__name__}. Of a pipeline or a search give the "
+            "perceptron inside it, and the data as it arrives there: pipeline[-1] and "
+            "pipeline[:-1].transform(x), search.best_estimator_"
         )
     try:
         check_is_fitted(model, _FITTED)

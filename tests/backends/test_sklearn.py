@@ -163,6 +163,8 @@ def test_weights_that_do_not_fit_are_refused(weights, message):
         open_network(weights, like=model)
     with pytest.raises(ModelError, match="as `like`"):
         open_network(weights)
+    with pytest.raises(ModelError, match=r"'coefs_'.*got list"):
+        open_network(list(weights.values()), like=model)
 
 
 def test_a_regressor_is_purified_by_a_score():
