@@ -16,6 +16,7 @@ Example:
     ...     exceptions = {"transposed": "flain_numpy has no transposed convolution"}
     ...     formats = (".npz",)
     ...     open_network = staticmethod(fn.open_network)
+    ...     save = staticmethod(fn.save)
     ...
     ...     def build(self, reference):
     ...         made = {}  # a name that comes twice is one layer, used twice
@@ -35,9 +36,6 @@ Example:
     ...             case Residual(branch):
     ...                 return fn.Residual([self.operation(each, made) for each in branch])
     ...         raise NotImplementedError(part)
-    ...
-    ...     def save(self, model, path, *, overwrite=False):
-    ...         fn.save(model, path, overwrite=overwrite)
     ...
     ...     def load(self, path, reference):
     ...         return fn.load(path)
