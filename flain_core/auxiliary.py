@@ -254,7 +254,10 @@ def _class_indices(y: Array, name: str) -> tuple[Array, bool]:
             f"{y.shape}. For another task give score="
         )
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
-        raise DataError(f"{name}: expected class labels as whole numbers; got fractions or NaN")
+        raise DataError(
+            f"{name}: expected class labels as whole numbers; got fractions or NaN. For another "
+            "task give score="
+        )
     if (y < 0).any() or (y > _LARGEST_LABEL).any():
         raise DataError(f"{name}: expected class labels from 0 up; got {y.min()} to {y.max()}")
     return y.astype(np.intp), False

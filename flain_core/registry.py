@@ -20,8 +20,8 @@ class Backend:
     """A package that opens models.
 
     It exports ``open_network(model, *, like=None)``, which returns a
-    :class:`~flain_core.Network`; ``load(path)`` for the files it reads; and
-    ``save(model, path, *, overwrite=False)``.
+    :class:`~flain_core.Network`; ``load(path)`` if it reads files; and
+    ``save(model, path, *, overwrite=False)`` if it writes any.
 
     Attributes:
         module: What to import.
@@ -66,6 +66,15 @@ _BUILT_IN = (
         writes=(".safetensors", ".pt", ".pth"),
         install="pip install 'flain[torch]'",
         distributions=("torch",),
+    ),
+    Backend(
+        module="flain_sklearn",
+        # Any estimator, so that a pipeline is told what to give instead.
+        opens=("sklearn.base.BaseEstimator",),
+        reads=(),
+        writes=(),
+        install="pip install 'flain[sklearn]'",
+        distributions=("scikit-learn",),
     ),
 )
 
@@ -136,6 +145,11 @@ def check_format(model: Any, path: str | os.PathLike[str]) -> None:
     """Raise :class:`OutputError` if the model's backend does not write files of that suffix."""
     backend = _backend_of(model)
     suffix = _suffix(path)
+    if backend is not None and not backend.writes:
+        raise OutputError(
+            f"cannot write {path}: {backend.module} writes no files; take the model from "
+            "result.model and save it with its own framework"
+        )
     if backend is not None and suffix not in backend.writes:
         raise OutputError(
             f"cannot write {path}: expected a name that ends in {' or '.join(backend.writes)}; "
