@@ -1,0 +1,151 @@
+"""The three ways to run a model: whole, up to a layer, and on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, TensorProto
+
+from flain_core.network import Array
+
+from ._batch import Chunks
+from ._catalogue import Entry
+from ._contribution import ConvolutionInput, DenseInput, LayerInput, convolution_alone
+from ._cut import OnnxCut, Tail
+from ._forms import DenseForm
+from ._graph import Graph
+from ._model import OnnxModel
+from ._sessions import Session, check_providers
+from ._submodel import submodel
+
+__all__ = ["Parts"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Halves:
+    """A graph that is cut at a layer.
+
+    Attributes:
+        head: Computes ``values``.
+        values: What the head computes, the layer's output first.
+        side: What the tail reads besides the layer's output.
+        tail: Computes the scores.
+        convolution: The layer alone, without bias; None for a dense layer.
+    """
+
+    head: Session
+    values: tuple[str, ...]
+    side: tuple[str, ...]
+    tail: Tail
+    convolution: Session | None
+
+
+class Parts:
+    """Runs a model in parts. Building a session costs, so each is kept.
+
+    Changed weights are fed, not stored, so that one session serves all of them. They are passed as
+    stored tensors by name; their names decide about the session.
+    """
+
+    def __init__(self, graph: Graph, model: OnnxModel, scores: str) -> None:
+        check_providers(model.providers)
+        self._graph, self._model, self._scores = graph, model, scores
+        self._whole: dict[frozenset[str], Session] = {}
+        self._halves: dict[tuple[str, frozenset[str]], _Halves] = {}
+
+    def run(self, chunks: Chunks, weights: Mapping[str, Array]) -> Array:
+        """The scores of the whole model."""
+        key = frozenset(weights)
+        if key not in self._whole:
+            self._whole[key] = self._session([self._scores], self._elements(weights))
+        session = self._whole[key]
+        return chunks.joined([session.run({**feeds, **weights})[0] for feeds in chunks])
+
+    def cut(self, layer: Entry, chunks: Chunks, weights: Mapping[str, Array]) -> OnnxCut:
+        """Run the model up to a layer."""
+        key = (layer.name, frozenset(weights))
+        if key not in self._halves:
+            self._halves[key] = self._cut_at(layer, self._elements(weights))
+        halves = self._halves[key]
+        entering, outputs, sides = [], [], []
+        for feeds in chunks:
+            known = {**feeds, **weights}
+            known.update(zip(halves.values, halves.head.run(known), strict=True))
+            entering.append(known[layer.data])
+            outputs.append(known[layer.output])
+            sides.append({name: known[name] for name in (*halves.side, *weights)})
+        return OnnxCut(
+            chunks, _entered(layer, entering, halves.convolution), outputs, sides, halves.tail
+        )
+
+    def _cut_at(self, layer: Entry, weights: Mapping[str, int]) -> _Halves:
+        side = self._read_beyond(layer.output)
+        while True:
+            values, head = self._head(layer, side, weights)
+            elements = dict(zip(values, head.elements, strict=True))
+            strange = [name for name in side if name in elements and elements[name] is None]
+            if not strange:
+                break
+            # Sequences and the like cannot be handed over; the tail computes them again.
+            side = [name for name in side if name not in strange]
+            side += [name for value in strange for name in self._made_from(value, side)]
+        known = {name: self._element(name, elements) for name in (layer.output, *side)}
+        session = None
+        if layer.output != self._scores:
+            session = self._session([self._scores], {**known, **weights})
+        return _Halves(
+            head,
+            values,
+            tuple(side),
+            Tail(session, layer.output),
+            self._alone(layer, known[layer.output]),
+        )
+
+    def _head(
+        self, layer: Entry, side: Sequence[str], weights: Mapping[str, int]
+    ) -> tuple[tuple[str, ...], Session]:
+        wanted = dict.fromkeys((layer.output, layer.data, *side))
+        values = tuple(name for name in wanted if name not in self._graph.inputs)
+        return values, self._session(values, weights)
+
+    def _read_beyond(self, output: str) -> list[str]:
+        """What the scores are computed from besides ``output``, and that depends on the samples."""
+        beyond = self._graph.depending_on([output])
+        read: dict[str, None] = {}
+        for index in self._graph.needed([self._scores], [output]):
+            if not beyond.isdisjoint(self._graph.nodes[index].output):
+                read.update(dict.fromkeys(self._graph.reads[index]))
+        return [name for name in read if name in self._graph.fed and name not in beyond]
+
+    def _made_from(self, value: str, known: Sequence[str]) -> list[str]:
+        read = dict.fromkeys(self._graph.reads[self._graph.producer[value]])
+        return [name for name in read if name in self._graph.fed and name not in known]
+
+    def _alone(self, layer: Entry, element: int) -> Session | None:
+        if isinstance(layer.form, DenseForm):
+            return None
+        wide = TensorProto.DOUBLE if element == TensorProto.DOUBLE else TensorProto.FLOAT
+        return Session.of(convolution_alone(layer.node, self._graph.model, wide), self._model)
+
+    def _element(self, name: str, elements: Mapping[str, int | None]) -> int:
+        if name in self._graph.inputs:
+            return int(self._graph.inputs[name].type.tensor_type.elem_type)
+        return elements[name] or TensorProto.UNDEFINED
+
+    def _elements(self, weights: Mapping[str, Array]) -> dict[str, int]:
+        return {name: int(self._graph.tensors[name].data_type) for name in weights}
+
+    def _session(self, outputs: Sequence[str], given: Mapping[str, int]) -> Session:
+        part: ModelProto = submodel(self._graph, outputs, given)
+        return Session.of(part, self._model)
+
+
+def _entered(layer: Entry, chunks: Sequence[Array], convolution: Session | None) -> LayerInput:
+    x = chunks[0][None] if len(chunks) == 1 else np.stack(chunks)
+    if isinstance(layer.form, DenseForm):
+        return DenseInput(layer.form, x)
+    if convolution is None:
+        raise AssertionError("a convolution is cut with a session of its own")
+    return ConvolutionInput(layer.form, x, convolution)
