@@ -101,7 +101,8 @@ def _cast(name: str, array: Any, value: ValueInfoProto) -> Array:
             f"input {name!r}: the model reads {wanted}; got {array.dtype}; convert it yourself, so "
             "that nothing is rounded by accident"
         )
-    return np.ascontiguousarray(array, dtype=wanted)
+    # A copy, also where nothing is cast: a loader may reuse the array of one batch for the next.
+    return np.array(array, dtype=wanted, order="C")
 
 
 def _fixed_batch(value: ValueInfoProto) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from onnx import NodeProto
 
@@ -73,7 +74,7 @@ class ConvolutionForm:
         return _exchanged(weight, self.groups) if self.transposed else weight
 
 
-Form = DenseForm | ConvolutionForm
+Form: TypeAlias = DenseForm | ConvolutionForm
 
 
 def form_of(node: NodeProto, weight_at: int) -> Form | None:

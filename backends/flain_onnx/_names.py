@@ -15,9 +15,10 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _MADE_UP = re.compile(
     r"^$|^onnx::|^val_\d+$|^\d+$|^_?const|^node_|^(MatMul|Gemm|Conv|ConvTranspose)_?\d*$", re.I
 )
-_ENDINGS = re.compile(
-    r"([./](weight|kernel|w|ReadVariableOp(_\d+)?|MatMul|Gemm|Conv\dD|Conv|ConvTranspose|Cast"
-    r"|Tensordot|conv\dd(_transpose)?|convolution|merged_input)|:0)$"
+_PARAMETER = re.compile(r"\.(weight|kernel)$")
+_OPERATOR = re.compile(
+    r"(/(kernel|ReadVariableOp(_\d+)?|MatMul|Gemm|Conv\dD|Conv|ConvTranspose|Cast|Tensordot"
+    r"|convolution|merged_input)|:0)$"
 )
 
 
@@ -64,7 +65,9 @@ def _module(node: NodeProto) -> str:
 
 
 def _without_endings(name: str) -> str:
-    shorter = _ENDINGS.sub("", name)
+    if _PARAMETER.search(name):
+        return _PARAMETER.sub("", name)
+    shorter = _OPERATOR.sub("", name)
     while shorter != name:
-        name, shorter = shorter, _ENDINGS.sub("", shorter)
+        name, shorter = shorter, _OPERATOR.sub("", shorter)
     return name.strip("/")

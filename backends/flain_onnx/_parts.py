@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-from onnx import ModelProto, TensorProto
+from onnx import TensorProto
 
 from flain_core.network import Array
 
@@ -22,6 +23,11 @@ from ._submodel import submodel
 
 __all__ = ["Parts"]
 
+_WORTH_SHARING = 4 * 2**20
+
+_Key: TypeAlias = tuple[str, frozenset[str]]
+"""A layer, and the names of the changed weights."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Halves:
@@ -30,15 +36,13 @@ class _Halves:
     Attributes:
         head: Computes ``values``.
         values: What the head computes, the layer's output first.
-        side: What the tail reads besides the layer's output.
-        tail: Computes the scores.
+        known: What the tail reads, the layer's output first, with element types.
         convolution: The layer alone, without bias; None for a dense layer.
     """
 
     head: Session
     values: tuple[str, ...]
-    side: tuple[str, ...]
-    tail: Tail
+    known: Mapping[str, int]
     convolution: Session | None
 
 
@@ -53,7 +57,8 @@ class Parts:
         check_providers(model.providers)
         self._graph, self._model, self._scores = graph, model, scores
         self._whole: dict[frozenset[str], Session] = {}
-        self._halves: dict[tuple[str, frozenset[str]], _Halves] = {}
+        self._halves: dict[_Key, _Halves] = {}
+        self._tails: dict[tuple[_Key, int], Tail] = {}
 
     def run(self, chunks: Chunks, weights: Mapping[str, Array]) -> Array:
         """The scores of the whole model."""
@@ -68,17 +73,25 @@ class Parts:
         key = (layer.name, frozenset(weights))
         if key not in self._halves:
             self._halves[key] = self._cut_at(layer, self._elements(weights))
-        halves = self._halves[key]
+        halves, read = self._halves[key], self._halves[key].known
         entering, outputs, sides = [], [], []
         for feeds in chunks:
             known = {**feeds, **weights}
             known.update(zip(halves.values, halves.head.run(known), strict=True))
             entering.append(known[layer.data])
             outputs.append(known[layer.output])
-            sides.append({name: known[name] for name in (*halves.side, *weights)})
-        return OnnxCut(
-            chunks, _entered(layer, entering, halves.convolution), outputs, sides, halves.tail
-        )
+            sides.append({name: known[name] for name in (*read, *weights) if name != layer.output})
+        tail = self._tail(layer, outputs[0].nbytes, {**read, **self._elements(weights)}, key)
+        return OnnxCut(chunks, _entered(layer, entering, halves.convolution), outputs, sides, tail)
+
+    def _tail(self, layer: Entry, work: int, known: Mapping[str, int], key: _Key) -> Tail:
+        # Waking other threads for little work takes longer than the work.
+        threads = 1 if work < _WORTH_SHARING else 0
+        if (key, threads) not in self._tails:
+            last = layer.output == self._scores
+            session = None if last else self._session([self._scores], known, threads)
+            self._tails[key, threads] = Tail(session, layer.output)
+        return self._tails[key, threads]
 
     def _cut_at(self, layer: Entry, weights: Mapping[str, int]) -> _Halves:
         side = self._read_beyond(layer.output)
@@ -92,16 +105,7 @@ class Parts:
             side = [name for name in side if name not in strange]
             side += [name for value in strange for name in self._made_from(value, side)]
         known = {name: self._element(name, elements) for name in (layer.output, *side)}
-        session = None
-        if layer.output != self._scores:
-            session = self._session([self._scores], {**known, **weights})
-        return _Halves(
-            head,
-            values,
-            tuple(side),
-            Tail(session, layer.output),
-            self._alone(layer, known[layer.output]),
-        )
+        return _Halves(head, values, known, self._alone(layer, known[layer.output]))
 
     def _head(
         self, layer: Entry, side: Sequence[str], weights: Mapping[str, int]
@@ -137,9 +141,10 @@ class Parts:
     def _elements(self, weights: Mapping[str, Array]) -> dict[str, int]:
         return {name: int(self._graph.tensors[name].data_type) for name in weights}
 
-    def _session(self, outputs: Sequence[str], given: Mapping[str, int]) -> Session:
-        part: ModelProto = submodel(self._graph, outputs, given)
-        return Session.of(part, self._model)
+    def _session(
+        self, outputs: Sequence[str], given: Mapping[str, int], threads: int = 0
+    ) -> Session:
+        return Session.of(submodel(self._graph, outputs, given), self._model, threads=threads)
 
 
 def _entered(layer: Entry, chunks: Sequence[Array], convolution: Session | None) -> LayerInput:

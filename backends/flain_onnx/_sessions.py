@@ -50,10 +50,11 @@ class Session:
     elements: tuple[int | None, ...]
 
     @classmethod
-    def of(cls, part: ModelProto, model: OnnxModel) -> Session:
-        """Build a session for a part of a model."""
+    def of(cls, part: ModelProto, model: OnnxModel, *, threads: int = 0) -> Session:
+        """Build a session for a part of a model, on some threads; 0 for one thread per core."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        options.intra_op_num_threads = threads
         # Threads that wait by spinning keep the cores from the linear algebra of NumPy.
         options.add_session_config_entry(_SPINNING, "0")
         if model.folder is not None:

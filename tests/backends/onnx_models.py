@@ -11,6 +11,9 @@ from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_help
 FLOAT, HALF, DOUBLE = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE
 node = helper.make_node
 
+STRIDED = {"group": 2, "strides": [2, 1], "pads": [1, 0, 1, 0], "dilations": [2, 1]}
+TRANSPOSED = {"group": 2, "strides": [2, 2], "output_padding": [1, 0]}
+
 
 def numbers(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
     return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
@@ -33,7 +36,10 @@ def model(
         "graph",
         inputs,
         outputs,
-        [numpy_helper.from_array(array, name.replace("__", ".")) for name, array in tensors.items()],
+        [
+            numpy_helper.from_array(array, name.replace("__", "."))
+            for name, array in tensors.items()
+        ],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     checker.check_model(made)
@@ -155,9 +161,24 @@ def convolutions() -> ModelProto:
     """Grouped, strided, automatically padded, transposed with groups, and 1x1."""
     return model(
         [
-            node("Conv", ["x", "c1.weight", "c1.bias"], ["z1"], group=2, strides=[2, 1], pads=[1, 0, 1, 0], dilations=[2, 1]),
+            node(
+                "Conv",
+                ["x", "c1.weight", "c1.bias"],
+                ["z1"],
+                group=2,
+                strides=[2, 1],
+                pads=[1, 0, 1, 0],
+                dilations=[2, 1],
+            ),
             node("Relu", ["z1"], ["a1"]),
-            node("ConvTranspose", ["a1", "up.weight", "up.bias"], ["z2"], group=2, strides=[2, 2], output_padding=[1, 0]),
+            node(
+                "ConvTranspose",
+                ["a1", "up.weight", "up.bias"],
+                ["z2"],
+                group=2,
+                strides=[2, 2],
+                output_padding=[1, 0],
+            ),
             node("Relu", ["z2"], ["a2"]),
             node("Conv", ["a2", "same.weight"], ["z3"], auto_pad="SAME_UPPER"),
             node("Relu", ["z3"], ["a3"]),
@@ -223,6 +244,7 @@ def residual() -> ModelProto:
 
 def captured() -> ModelProto:
     """The branches of an If read the layer's output, a side value and the input from outside."""
+
     def branch(name: str, *nodes: NodeProto) -> Any:
         return helper.make_graph(nodes, name, [], [value(f"{name}_out", "n", 9)])
 
@@ -237,7 +259,9 @@ def captured() -> ModelProto:
                 "If",
                 ["condition"],
                 ["y"],
-                then_branch=branch("t", node("Relu", ["z"], ["tz"]), node("Add", ["tz", "wide"], ["t_out"])),
+                then_branch=branch(
+                    "t", node("Relu", ["z"], ["tz"]), node("Add", ["tz", "wide"], ["t_out"])
+                ),
                 else_branch=branch("e", node("Neg", ["z"], ["e_out"])),
             ),
             node("Gemm", ["y", "fc2.weight"], ["scores"], transB=1),
