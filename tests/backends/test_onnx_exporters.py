@@ -1,0 +1,125 @@
+"""Initial and final model are exported separately by real exporters, and purified as in NumPy."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import backdoored
+import numpy as np
+import pytest
+from backends.onnx_models import numbers
+from onnx import checker
+
+import flain_core as flain
+import flain_numpy
+from flain_core.registry import open_network
+
+EXPORT = Path(__file__).with_name("export_onnx.py")
+EXAMPLE = Path(flain_numpy.__file__).parents[2] / "adapters" / "flain_cli" / "data"
+NEEDS = {"keras_export": ("tensorflow", "tf2onnx"), "tf2onnx_convert": ("tensorflow", "tf2onnx")}
+EXPORTS = {
+    "torch_dynamo": ("mlp", "sequence", "image"),
+    "torch_dynamo_unoptimized": ("mlp", "sequence", "image"),
+    "torch_script": ("mlp", "sequence", "image"),
+    "keras_export": ("mlp", "sequence"),
+    "tf2onnx_convert": ("mlp", "sequence"),
+}
+
+
+def mean_of_positions(x: np.ndarray) -> np.ndarray:
+    return x.mean(axis=1)
+
+
+def sequence_networks() -> list[flain_numpy.Network]:
+    """Sequences of four times six numbers; the initial biases are zero, as before training."""
+    start = [numbers(9, 6), np.zeros(9, np.float32), numbers(5, 9), np.zeros(5, np.float32)]
+    end = [each + 0.5 * numbers(*each.shape, seed=8) for each in start]
+    return [
+        flain_numpy.Network(
+            [
+                flain_numpy.Dense("embed", *arrays[:2]),
+                flain_numpy.ReLU(),
+                mean_of_positions,
+                flain_numpy.Dense("head", *arrays[2:]),
+            ]
+        )
+        for arrays in (start, end)
+    ]
+
+
+def networks(name: str) -> list[flain_numpy.Network]:
+    """The initial and the final one."""
+    if name == "mlp":
+        return list(backdoored.networks())
+    if name == "sequence":
+        return sequence_networks()
+    return [flain_numpy.load(EXAMPLE / f"{which}.npz") for which in ("initial", "final")]
+
+
+def data(name: str) -> Any:
+    if name == "mlp":
+        return backdoored.samples(400, 5)
+    if name == "sequence":
+        x = np.abs(numbers(300, 4, 6, seed=3)) * np.array([1, 0.1, 1, 0.02, 0.3, 1], np.float32)
+        return x, networks(name)[1].predict(x).argmax(axis=1)
+    return EXAMPLE / "auxiliary.npz"
+
+
+@pytest.fixture(scope="module", params=EXPORTS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[str, Path]:
+    exporter = request.param
+    for package in NEEDS.get(exporter, ()):
+        pytest.importorskip(package, exc_type=ImportError)
+    folder = tmp_path_factory.mktemp(exporter)
+    for name in EXPORTS[exporter]:
+        for which, network in zip(("initial", "final"), networks(name), strict=True):
+            arrays = {
+                f"{each.name}.{part}": getattr(each, part)
+                for each in network.operations
+                if hasattr(each, "weight")
+                for part in ("weight", "bias")
+            }
+            np.savez(folder / f"{name}-{which}.npz", **arrays)
+    ran = subprocess.run(
+        [sys.executable, EXPORT, exporter, folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"},
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return exporter, folder
+
+
+@pytest.mark.slow
+def test_exports_are_purified_as_in_numpy(exported: tuple[str, Path]) -> None:
+    exporter, folder = exported
+    for name in EXPORTS[exporter]:
+        initial, final = networks(name)
+        settings = flain.Settings(tolerance=0.1 if name == "sequence" else 0.002)
+        expected = flain.purify(final, initial=initial, data=data(name), settings=settings)
+        result = flain.purify(
+            folder / f"{name}-final.onnx",
+            initial=folder / f"{name}-initial.onnx",
+            data=data(name),
+            settings=settings,
+        )
+        (outcome,), (wanted,) = result.layers, expected.layers
+        assert wanted.flipped.any(), name
+        assert outcome.method == "incremental", outcome.why_method
+        assert np.array_equal(outcome.flipped, wanted.flipped), name
+        assert outcome.threshold == pytest.approx(wanted.threshold, rel=1e-5)
+        assert result.after.clean == expected.after.clean
+        assert wanted.name in outcome.name
+
+        result.save(folder / f"{name}-purified.onnx")
+        checker.check_model(folder / f"{name}-purified.onnx", full_check=True)
+        layers = open_network(folder / f"{name}-purified.onnx").layers()
+        truth = expected.model.layers()
+        assert len(layers) == len(truth)
+        for ours, theirs in zip(layers.values(), truth.values(), strict=True):
+            assert np.abs(ours.weight - theirs.weight).max() <= 1e-5 * np.abs(theirs.weight).max()
