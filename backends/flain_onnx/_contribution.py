@@ -100,7 +100,7 @@ class ConvolutionInput:
 def convolution_alone(node: NodeProto, whole: ModelProto, element: int) -> ModelProto:
     """A model of one convolution like ``node``, with inputs ``x`` and ``weight`` and no bias."""
     alone = ModelProto()
-    alone.ir_version = whole.ir_version
+    alone.ir_version = max(whole.ir_version, 4)
     alone.opset_import.extend(whole.opset_import)
     convolution = helper.make_node(node.op_type, ["x", "weight"], ["output"])
     convolution.attribute.extend(node.attribute)

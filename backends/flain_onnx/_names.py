@@ -13,7 +13,7 @@ __all__ = ["layer_names"]
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _MADE_UP = re.compile(
-    r"^$|^onnx::|^val_\d+$|^\d+$|^_?const|^node_|^(MatMul|Gemm|Conv|ConvTranspose)_?\d*$", re.I
+    r"^$|^onnx::|^val_\d+$|^\d+$|^_?const|^node_|^(MatMul|Gemm|Conv|ConvTranspose)(_\d+)?$"
 )
 _PARAMETER = re.compile(r"\.(weight|kernel)$")
 _OPERATOR = re.compile(
@@ -44,11 +44,11 @@ def layer_names(layers: Iterable[tuple[NodeProto, str]]) -> list[str]:
 
 
 def _from_framework(node: NodeProto, weight: str) -> str:
-    for candidate in (weight, _module(node), node.name):
-        if not _MADE_UP.match(candidate):
-            name = _without_endings(candidate)
-            if not _MADE_UP.match(name):
-                return name
+    if _PARAMETER.search(weight):
+        return _PARAMETER.sub("", weight)
+    for name in (_without_operators(weight), _module(node), _without_operators(node.name)):
+        if not _MADE_UP.match(name):
+            return name
     return ""
 
 
@@ -64,9 +64,7 @@ def _module(node: NodeProto) -> str:
     return ""
 
 
-def _without_endings(name: str) -> str:
-    if _PARAMETER.search(name):
-        return _PARAMETER.sub("", name)
+def _without_operators(name: str) -> str:
     shorter = _OPERATOR.sub("", name)
     while shorter != name:
         name, shorter = shorter, _OPERATOR.sub("", shorter)

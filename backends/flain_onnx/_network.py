@@ -53,7 +53,7 @@ def open_network(model: ModelProto | OnnxModel, *, like: Any = None) -> OnnxNetw
         model: A model, alone or with how it is to be run.
         like: Another export of the same network: a model, a path or a network. Exporters give the
             layers of two files different names; with ``like`` this model's layers get the names
-            that its layers have.
+            that its layers have, and the output that was chosen there is chosen here.
 
     Raises:
         ModelError: The model cannot be opened.
@@ -64,12 +64,13 @@ def open_network(model: ModelProto | OnnxModel, *, like: Any = None) -> OnnxNetw
         raise ModelError(
             f"expected an onnx.ModelProto or a flain_onnx.OnnxModel; got {type(model).__name__}"
         )
-    check_not_quantized(source.proto)
     check_folder(source)
     graph = Graph(source.proto)
-    scores = scores_output(source.proto.graph, source.scores)
-    entries = catalogue(graph, scores)
+    check_not_quantized(graph.model)
     other = _opened(like)
+    chosen = source.scores if other is None else source.scores or other.scores
+    scores = scores_output(source.proto.graph, chosen)
+    entries = catalogue(graph, scores)
     if other is not None:
         entries = renamed(entries, other.entries)
     elif entries and all(entry.refusal for entry in entries.values()):
@@ -111,6 +112,11 @@ class OnnxNetwork:
         model = self._given.model
         proto = with_tensors(model.proto, self._weights)
         return proto if self._given.bare else with_fields(model, proto=proto)
+
+    @property
+    def scores(self) -> str | None:
+        """The output that its owner chose to hold the scores."""
+        return self._given.model.scores
 
     @property
     def entries(self) -> Mapping[str, Entry]:

@@ -21,7 +21,8 @@ def submodel(graph: Graph, outputs: Sequence[str], given: Mapping[str, int]) -> 
     """
     part = ModelProto()
     whole = graph.model
-    part.ir_version = whole.ir_version
+    # Before version 4 every initializer had to be an input as well.
+    part.ir_version = max(whole.ir_version, 4)
     part.opset_import.extend(whole.opset_import)
     part.graph.name = whole.graph.name or "part"
     indices = graph.needed(outputs, given)

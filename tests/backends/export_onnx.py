@@ -114,6 +114,23 @@ def torch_script(arrays, out):
     )
 
 
+def torch_batch_norm(_, out):
+    """A convolution with batch normalization, folded and not, by both exporters."""
+    import torch
+    from torch import nn
+
+    module = nn.Sequential(nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 5))
+    x = torch.zeros(2, 3, 4, 4)
+    module.eval()
+    for optimize in (True, False):
+        target = out.with_name(f"dynamo-{optimize}.onnx")
+        torch.onnx.export(module, (x,), target, dynamo=True, optimize=optimize, verbose=False)
+    unfolded = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    for folds, options in ((True, {}), (False, unfolded)):
+        target = out.with_name(f"script-{folds}.onnx")
+        torch.onnx.export(module, (x,), target, dynamo=False, **options)
+
+
 def keras_export(arrays, out):
     keras_model(arrays).export(str(out), format="onnx", verbose=False)
 

@@ -175,6 +175,33 @@ def test_canonical_weights_by_hand() -> None:
     assert np.array_equal(layers["w3"].weight, stored["w3"])
 
 
+@pytest.mark.parametrize(
+    ("weight", "node_name", "scopes", "expected"),
+    [
+        ("fc1.weight", "", "", "fc1"),
+        ("0.weight", "/0/Gemm", "", "0"),
+        ("conv2.weight", "", "", "conv2"),
+        ("onnx::MatMul_19", "/blocks.0/up/MatMul", "", "blocks.0/up"),
+        ("val_0", "node_MatMul_3", "['', 'head', 'linear_1']", "head"),
+        ("val_0", "node_MatMul_3", "not a list", "Gemm_0"),
+        ("functional_1/fc1_1/Cast/ReadVariableOp:0", "", "", "functional_1/fc1_1"),
+        ("onnx::Gemm_9", "/Gemm", "", "Gemm_0"),
+        ("12", "", "", "Gemm_0"),
+    ],
+)
+def test_layers_go_by_the_name_that_their_framework_gave_them(
+    weight: str, node_name: str, scopes: str, expected: str
+) -> None:
+    def change(proto: ModelProto) -> None:
+        first = proto.graph.node[0]
+        first.input[1] = proto.graph.initializer[0].name = weight
+        first.name = node_name
+        entry = first.metadata_props.add()
+        entry.key, entry.value = "pkg.torch.onnx.name_scopes", scopes
+
+    assert list(open_network(models.retouched(models.mlp(), change)).layers()) == [expected, "fc2"]
+
+
 def test_inputs_have_neurons_on_axis_1() -> None:
     x = numbers(N, 4, 6)
     assert np.array_equal(
@@ -287,6 +314,10 @@ def test_the_scores_are_found_or_chosen() -> None:
     with pytest.raises(ModelError, match=r"\['a', 'y'\], of which 2 are floating point; choose"):
         open_network(ambiguous)
     assert np.array_equal(open_network(OnnxModel(ambiguous, scores="y")).predict(x), truth)
+    assert list(open_network(ambiguous, like=OnnxModel(ambiguous, scores="y")).layers()) == [
+        "fc1",
+        "fc2",
+    ]
     with pytest.raises(ModelError, match=r"got 'z'"):
         open_network(OnnxModel(ambiguous, scores="z"))
     # Seen from the hidden values, the second layer does nothing.
@@ -312,6 +343,23 @@ def test_a_fixed_batch_is_filled_up() -> None:
     assert network.cut("fc", x).output.shape == (3, 4, 5)
 
 
+def test_old_models_list_their_weights_as_inputs() -> None:
+    def change(proto: ModelProto) -> None:
+        proto.ir_version, proto.opset_import[0].version = 3, 9
+        for each in proto.graph.initializer:
+            proto.graph.input.append(value(each.name, *each.dims))
+
+    old = models.retouched(models.mlp(), change)
+    checker.check_model(old)
+    network, x = open_network(old), numbers(N, 6)
+    cut = network.cut("fc1", x)
+    close(cut.tail(cut.output), open_network(models.mlp()).predict(x))
+    assert open_network(network.replace({"fc1": np.zeros((9, 6))}).native).predict(x).shape == (
+        N,
+        5,
+    )
+
+
 # Refusals
 
 
@@ -331,11 +379,11 @@ def test_shared_weights_are_refused() -> None:
         network.cut("fc1_2", numbers(N, 6))
 
 
-@pytest.mark.parametrize("kind", ["static", "dynamic", "integer"])
+@pytest.mark.parametrize("kind", ["weight", "dynamic", "integer"])
 def test_quantized_models_are_refused(kind: str) -> None:
     quantized = numpy_helper.from_array(np.ones((6, 5), np.int8), "q")
     scale = numpy_helper.from_array(np.array(0.1, np.float32), "s")
-    if kind == "static":
+    if kind == "weight":
         nodes = [
             node("DequantizeLinear", ["q", "s"], ["w"]),
             node("MatMul", ["x", "w"], ["scores"]),
@@ -653,9 +701,18 @@ def test_the_embedded_example_is_purified_as_in_numpy(tmp_path: Path) -> None:
     written = open_anything(tmp_path / "purified.onnx").layers()["fc1"].weight
     assert np.array_equal(written, expected.model.layers()["fc1"].weight)
     assert {"onnx", "onnxruntime"} <= set(result.versions)
-    proto = flain.purify(
-        converted(networks["final"]),
-        initial=converted(networks["initial"]),
-        data=EXAMPLE / "auxiliary.npz",
-    ).model
-    assert isinstance(proto, ModelProto)
+
+
+def test_protos_are_purified_layer_by_layer_as_in_numpy() -> None:
+    initial, final = (flain_numpy.load(EXAMPLE / f"{name}.npz") for name in ("initial", "final"))
+    given = converted(final)
+    options: dict[str, Any] = {"data": EXAMPLE / "auxiliary.npz", "layers": ["conv2", "fc1"]}
+    expected = flain.purify(final, initial=initial, **options)
+    result = flain.purify(given, initial=converted(initial), **options)
+    assert isinstance(result.model, ModelProto)
+    assert given.SerializeToString() == converted(final).SerializeToString()
+    for outcome, wanted in zip(result.layers, expected.layers, strict=True):
+        assert outcome.method == "incremental"
+        assert np.array_equal(outcome.flipped, wanted.flipped)
+    ours, theirs = open_network(result.model).layers(), expected.model.layers()
+    assert all(np.array_equal(ours[name].weight, theirs[name].weight) for name in theirs)

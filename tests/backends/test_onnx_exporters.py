@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,18 @@ from onnx import checker
 
 import flain_core as flain
 import flain_numpy
+from flain_core.errors import LayerError
 from flain_core.registry import open_network
 
 EXPORT = Path(__file__).with_name("export_onnx.py")
 EXAMPLE = Path(flain_numpy.__file__).parents[2] / "adapters" / "flain_cli" / "data"
-NEEDS = {"keras_export": ("tensorflow", "tf2onnx"), "tf2onnx_convert": ("tensorflow", "tf2onnx")}
+NEEDS = {
+    "torch_dynamo": ("onnxscript",),
+    "torch_dynamo_unoptimized": ("onnxscript",),
+    "torch_batch_norm": ("onnxscript",),
+    "keras_export": ("tensorflow", "keras", "tf2onnx"),
+    "tf2onnx_convert": ("tensorflow", "keras", "tf2onnx"),
+}
 EXPORTS = {
     "torch_dynamo": ("mlp", "sequence", "image"),
     "torch_dynamo_unoptimized": ("mlp", "sequence", "image"),
@@ -69,11 +77,24 @@ def data(name: str) -> Any:
     return EXAMPLE / "auxiliary.npz"
 
 
+def export(exporter: str, folder: Path) -> None:
+    for package in NEEDS.get(exporter, ()):
+        # Importing it here would be slow, and the frameworks do not like to share a process.
+        if find_spec(package) is None:
+            pytest.skip(f"{exporter} needs {package}")
+    ran = subprocess.run(
+        [sys.executable, EXPORT, exporter, folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"},
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+
+
 @pytest.fixture(scope="module", params=EXPORTS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[str, Path]:
     exporter = request.param
-    for package in NEEDS.get(exporter, ()):
-        pytest.importorskip(package, exc_type=ImportError)
     folder = tmp_path_factory.mktemp(exporter)
     for name in EXPORTS[exporter]:
         for which, network in zip(("initial", "final"), networks(name), strict=True):
@@ -84,14 +105,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[str
                 for part in ("weight", "bias")
             }
             np.savez(folder / f"{name}-{which}.npz", **arrays)
-    ran = subprocess.run(
-        [sys.executable, EXPORT, exporter, folder],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"},
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
+    export(exporter, folder)
     return exporter, folder
 
 
@@ -123,3 +137,16 @@ def test_exports_are_purified_as_in_numpy(exported: tuple[str, Path]) -> None:
         assert len(layers) == len(truth)
         for ours, theirs in zip(layers.values(), truth.values(), strict=True):
             assert np.abs(ours.weight - theirs.weight).max() <= 1e-5 * np.abs(theirs.weight).max()
+
+
+@pytest.mark.slow
+def test_folded_batch_normalization_is_recognized(tmp_path: Path) -> None:
+    np.savez(tmp_path / "nothing.npz")
+    export("torch_batch_norm", tmp_path)
+    for exporter in ("dynamo", "script"):
+        folded = open_network(tmp_path / f"{exporter}-True.onnx")
+        assert [layer.kind for layer in folded.layers().values()] == ["dense"]
+        with pytest.raises(LayerError, match="folded a batch normalization into it"):
+            folded.cut(next(iter(folded.entries)), np.zeros((2, 3, 4, 4)))
+        unfolded = open_network(tmp_path / f"{exporter}-False.onnx")
+        assert [layer.kind for layer in unfolded.layers().values()] == ["conv", "dense"]
