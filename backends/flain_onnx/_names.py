@@ -46,10 +46,11 @@ def layer_names(layers: Iterable[tuple[NodeProto, str]]) -> list[str]:
 def _from_framework(node: NodeProto, weight: str) -> str:
     if _PARAMETER.search(weight):
         return _PARAMETER.sub("", weight)
-    for name in (_without_operators(weight), _module(node), _without_operators(node.name)):
-        if not _MADE_UP.match(name):
-            return name
-    return ""
+    name = _without_operators(weight)
+    if not _MADE_UP.match(name):
+        return name
+    name = _without_operators(node.name)
+    return _module(node) or ("" if _MADE_UP.match(name) else name)
 
 
 def _module(node: NodeProto) -> str:

@@ -15,7 +15,7 @@ from onnx import ModelProto, helper
 from flain_core.errors import LayerError, ModelError, nearest
 from flain_core.network import Array, Batch, Layer
 
-from ._batch import chunks_of
+from ._batching import Batching
 from ._catalogue import Entry, catalogue
 from ._cut import OnnxCut
 from ._external import check_folder
@@ -24,7 +24,6 @@ from ._graph import Graph
 from ._model import OnnxModel
 from ._outputs import scores_output
 from ._pairing import renamed
-from ._parts import Parts
 from ._refusals import check_not_quantized
 from ._weights import fitting, read, with_tensors
 
@@ -77,7 +76,7 @@ def open_network(model: ModelProto | OnnxModel, *, like: Any = None) -> OnnxNetw
         reasons = "; ".join(f"{name!r}: {entry.refusal}" for name, entry in entries.items())
         raise ModelError(f"no layer of the model can be purified: {reasons}")
     given = _Given(source, entries, bare=not isinstance(model, OnnxModel))
-    return OnnxNetwork(given, graph, Parts(graph, source, scores))
+    return OnnxNetwork(given, Batching(graph, source, scores))
 
 
 def _opened(like: Any) -> OnnxNetwork | None:
@@ -95,15 +94,14 @@ class OnnxNetwork:
 
     Args:
         given: What was opened.
-        graph: Its graph.
-        parts: Runs it.
+        batching: Runs it.
         weights: The stored tensors that are to be others than those of the model, by name.
     """
 
     def __init__(
-        self, given: _Given, graph: Graph, parts: Parts, weights: Mapping[str, Array] | None = None
+        self, given: _Given, batching: Batching, weights: Mapping[str, Array] | None = None
     ) -> None:
-        self._given, self._graph, self._parts = given, graph, parts
+        self._given, self._batching = given, batching
         self._weights = weights or {}
 
     @property
@@ -129,12 +127,14 @@ class OnnxNetwork:
 
     def predict(self, x: Batch) -> Array:
         """The scores ``(n, ...)`` of a batch, float32 or float64."""
-        return self._parts.run(chunks_of(x, self._graph.inputs), self._weights)
+        parts, chunks = self._batching.of(x)
+        return parts.run(chunks, self._weights)
 
     def cut(self, layer: str, x: Batch) -> OnnxCut:
         """Run the batch once and keep what the search needs at ``layer``."""
         entry = self._find(layer)
-        return self._parts.cut(entry, chunks_of(x, self._graph.inputs), self._weights)
+        parts, chunks = self._batching.of(x)
+        return parts.cut(entry, chunks, self._weights)
 
     def replace(self, weights: Mapping[str, Array]) -> OnnxNetwork:
         """A copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced."""
@@ -142,7 +142,7 @@ class OnnxNetwork:
         changed = {
             entry.stored.name: fitting(entry, weights[name]) for name, entry in entries.items()
         }
-        return OnnxNetwork(self._given, self._graph, self._parts, {**self._weights, **changed})
+        return OnnxNetwork(self._given, self._batching, {**self._weights, **changed})
 
     @cached_property
     def _layers(self) -> Mapping[str, Layer]:

@@ -312,6 +312,40 @@ def baked_batch() -> ModelProto:
     )
 
 
+def needed_batch() -> ModelProto:
+    """Takes exactly four samples: a value that is added to them has four rows."""
+    return model(
+        [
+            node("Gemm", ["x", "fc1.weight"], ["z"], transB=1),
+            node("Add", ["z", "rows"], ["b"]),
+            node("Relu", ["b"], ["a"]),
+            node("Gemm", ["a", "fc2.weight"], ["scores"], transB=1),
+        ],
+        [value("x", 4, 6)],
+        [value("scores", 4, 5)],
+        fc1__weight=numbers(9, 6),
+        rows=np.tile(numbers(9), (4, 1)),
+        fc2__weight=numbers(5, 9),
+    )
+
+
+def mixing_batch() -> ModelProto:
+    """Runs on any number of samples, but each then depends on all others of its batch."""
+    return model(
+        [
+            node("Gemm", ["x", "fc1.weight"], ["z"], transB=1),
+            node("ReduceMax", ["z", "zero"], ["m"]),
+            node("Sub", ["z", "m"], ["b"]),
+            node("Gemm", ["b", "fc2.weight"], ["scores"], transB=1),
+        ],
+        [value("x", 2, 6)],
+        [value("scores", 2, 5)],
+        fc1__weight=numbers(9, 6),
+        zero=np.array([0]),
+        fc2__weight=numbers(5, 9),
+    )
+
+
 def half_inside() -> ModelProto:
     """Float32 outside; the layers are float16 behind casts."""
     return model(

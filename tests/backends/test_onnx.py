@@ -62,6 +62,7 @@ CASES = {
     "captured": Case(models.captured, (6,), {"fc1": (9, 6), "other": (9, 6), "fc2": (5, 9)}),
     "sequences": Case(models.sequences, (6,), {"fc1": (9, 6), "fc2": (5, 12)}),
     "baked batch": Case(models.baked_batch, (3, 6), {"c": (2, 3, 3), "fc": (5, 12)}),
+    "needed batch": Case(models.needed_batch, (6,), {"fc1": (9, 6), "fc2": (5, 9)}),
     "function": Case(models.function_inside, (6,), {"fc1": (9, 6), "fc2": (5, 9)}),
 }
 every_layer = pytest.mark.parametrize(
@@ -183,6 +184,7 @@ def test_canonical_weights_by_hand() -> None:
         ("conv2.weight", "", "", "conv2"),
         ("onnx::MatMul_19", "/blocks.0/up/MatMul", "", "blocks.0/up"),
         ("val_0", "node_MatMul_3", "['', 'head', 'linear_1']", "head"),
+        ("val_0", "node_MatMul_3", "['', '0', 'linear_1']", "0"),
         ("val_0", "node_MatMul_3", "not a list", "Gemm_0"),
         ("functional_1/fc1_1/Cast/ReadVariableOp:0", "", "", "functional_1/fc1_1"),
         ("onnx::Gemm_9", "/Gemm", "", "Gemm_0"),
@@ -334,13 +336,23 @@ def test_execution_providers_are_chosen_and_checked() -> None:
         open_network(OnnxModel(models.mlp(), providers=["NoExecutionProvider"]))
 
 
-def test_a_fixed_batch_is_filled_up() -> None:
-    network, x = open_network(models.baked_batch()), numbers(10, 3, 6)
+@pytest.mark.parametrize("build", [models.baked_batch, models.needed_batch])
+def test_samples_need_not_fit_a_fixed_batch(build: Callable[[], ModelProto]) -> None:
+    network, x = open_network(build()), numbers(10, *CASES["baked batch"].shape)
+    x = x if build is models.baked_batch else x[:, 0]
     whole = network.predict(x)
     assert whole.shape == (10, 5)
     for index in range(10):
-        close(network.predict(x[index : index + 1]), whole[index : index + 1])
-    assert network.cut("fc", x).output.shape == (3, 4, 5)
+        close(open_network(build()).predict(x[index : index + 1]), whole[index : index + 1])
+    chunks = (1, 10) if build is models.baked_batch else (3, 4)
+    last = list(network.layers())[-1]
+    assert network.cut(last, x).output.shape == (*chunks, 5)
+
+
+def test_a_fixed_batch_is_kept_where_it_matters() -> None:
+    network, x = open_network(models.mixing_batch()), numbers(6, 6)
+    pairs = [open_network(models.mixing_batch()).predict(x[at : at + 2]) for at in (0, 2, 4)]
+    assert np.array_equal(network.predict(x), np.concatenate(pairs))
 
 
 def test_old_models_list_their_weights_as_inputs() -> None:
