@@ -492,7 +492,7 @@ def renamed(proto: ModelProto, names: dict[str, str]) -> ModelProto:
     return models.retouched(proto, change)
 
 
-def test_layers_of_two_exports_are_paired_by_position() -> None:
+def test_layers_of_two_exports_are_paired_by_position(tmp_path: Path) -> None:
     final, initial = models.mlp(), renamed(models.mlp(), {"fc1.weight": "onnx::Gemm_9"})
 
     def without_bias(proto: ModelProto) -> None:
@@ -507,6 +507,14 @@ def test_layers_of_two_exports_are_paired_by_position() -> None:
     layers = open_network(initial, like=final).layers()
     assert [(name, layer.name) for name, layer in layers.items()] == [("fc1",) * 2, ("fc2",) * 2]
     assert np.array_equal(layers["fc1"].weight, open_network(final).layers()["fc1"].weight)
+
+    # Files are paired as well, whatever mixture of files and models is given.
+    paths = [tmp_path / "initial.onnx", tmp_path / "final.onnx"]
+    for proto, path in zip((initial, final), paths, strict=True):
+        onnx.save(proto, path)
+    for one, other in ((paths[0], paths[1]), (initial, paths[1]), (paths[0], final)):
+        assert list(open_anything(one, like=other).layers()) == ["fc1", "fc2"]
+    assert list(open_anything(paths[0], like=open_network(final)).layers()) == ["fc1", "fc2"]
 
 
 def test_layers_are_paired_by_name_where_the_order_differs() -> None:
