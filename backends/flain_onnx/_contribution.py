@@ -69,11 +69,11 @@ class ConvolutionInput:
 
     Args:
         form: Of the layer.
-        x: ``(chunks, n, in, *positions)``.
         convolution: The layer without its bias, which reads ``x`` and ``weight``.
+        x: ``(chunks, n, in, *positions)``.
     """
 
-    def __init__(self, form: ConvolutionForm, x: Array, convolution: Session) -> None:
+    def __init__(self, form: ConvolutionForm, convolution: Session, x: Array) -> None:
         self._form = form
         self._convolution = convolution
         self._chunks = len(x)

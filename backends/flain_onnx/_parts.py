@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -37,13 +38,13 @@ class _Halves:
         head: Computes ``values``.
         values: What the head computes, the layer's output first.
         known: What the tail reads, the layer's output first, with element types.
-        convolution: The layer alone, without bias; None for a dense layer.
+        entered: Arranges what entered the layer, ``(chunks, ...)``.
     """
 
     head: Session
     values: tuple[str, ...]
     known: Mapping[str, int]
-    convolution: Session | None
+    entered: Callable[[Array], LayerInput]
 
 
 class Parts:
@@ -82,7 +83,8 @@ class Parts:
             outputs.append(known[layer.output])
             sides.append({name: known[name] for name in (*read, *weights) if name != layer.output})
         tail = self._tail(layer, outputs[0].nbytes, {**read, **self._elements(weights)}, key)
-        return OnnxCut(chunks, _entered(layer, entering, halves.convolution), outputs, sides, tail)
+        x = entering[0][None] if len(entering) == 1 else np.stack(entering)
+        return OnnxCut(chunks, halves.entered(x), outputs, sides, tail)
 
     def _tail(self, layer: Entry, work: int, known: Mapping[str, int], key: _Key) -> Tail:
         # Waking other threads for little work takes longer than the work.
@@ -105,7 +107,7 @@ class Parts:
             side = [name for name in side if name not in strange]
             side += [name for value in strange for name in self._made_from(value, side)]
         known = {name: self._element(name, elements) for name in (layer.output, *side)}
-        return _Halves(head, values, known, self._alone(layer, known[layer.output]))
+        return _Halves(head, values, known, self._entered(layer, known[layer.output]))
 
     def _head(
         self, layer: Entry, side: Sequence[str], weights: Mapping[str, int]
@@ -127,11 +129,13 @@ class Parts:
         read = dict.fromkeys(self._graph.reads[self._graph.producer[value]])
         return [name for name in read if name in self._graph.fed and name not in known]
 
-    def _alone(self, layer: Entry, element: int) -> Session | None:
-        if isinstance(layer.form, DenseForm):
-            return None
+    def _entered(self, layer: Entry, element: int) -> Callable[[Array], LayerInput]:
+        form = layer.form
+        if isinstance(form, DenseForm):
+            return partial(DenseInput, form)
         wide = TensorProto.DOUBLE if element == TensorProto.DOUBLE else TensorProto.FLOAT
-        return Session.of(convolution_alone(layer.node, self._graph.model, wide), self._model)
+        alone = convolution_alone(layer.node, self._graph.model, wide)
+        return partial(ConvolutionInput, form, Session.of(alone, self._model))
 
     def _element(self, name: str, elements: Mapping[str, int | None]) -> int:
         if name in self._graph.inputs:
@@ -145,12 +149,3 @@ class Parts:
         self, outputs: Sequence[str], given: Mapping[str, int], threads: int = 0
     ) -> Session:
         return Session.of(submodel(self._graph, outputs, given), self._model, threads=threads)
-
-
-def _entered(layer: Entry, chunks: Sequence[Array], convolution: Session | None) -> LayerInput:
-    x = chunks[0][None] if len(chunks) == 1 else np.stack(chunks)
-    if isinstance(layer.form, DenseForm):
-        return DenseInput(layer.form, x)
-    if convolution is None:
-        raise AssertionError("a convolution is cut with a session of its own")
-    return ConvolutionInput(layer.form, x, convolution)
