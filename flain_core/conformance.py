@@ -267,9 +267,8 @@ class Conformance:
             require_same(copy.layers()[name].weight, weight, f"the replaced weight of {name!r}")
         back = copy.replace({name: layer.weight for name, layer in network.layers().items()})
         x = self.batch(case.x)
-        require_same(
-            back.predict(x), network.predict(x), "the former scores with the former weights"
-        )
+        # Not to the bit: some engines treat a stored weight otherwise than a given one.
+        self._close(back.predict(x), network.predict(x), "the former scores")
         self._close(network.replace({}).predict(x), network.predict(x), "the scores of a copy")
 
     @_check
@@ -328,7 +327,7 @@ class Conformance:
                     _snapshot(again)[name], weight, f"the weight of {name!r} in the native model"
                 )
             x = self.batch(case.x)
-            require_same(again.predict(x), each.predict(x), "the scores of the native model")
+            self._close(again.predict(x), each.predict(x), "the scores of the native model")
 
     @_check
     def test_purification(self, case: Case) -> None:

@@ -76,6 +76,14 @@ _BUILT_IN = (
         install="pip install 'flain[sklearn]'",
         distributions=("scikit-learn",),
     ),
+    Backend(
+        module="flain_onnx",
+        opens=("onnx.onnx_ml_pb2.ModelProto", "flain_onnx._model.OnnxModel"),
+        reads=(".onnx",),
+        writes=(".onnx",),
+        install="pip install 'flain[onnx]'",
+        distributions=("onnx", "onnxruntime"),
+    ),
 )
 
 
@@ -85,8 +93,8 @@ def open_network(model: Any, *, like: Any = None) -> Network:
     Args:
         model: A framework's model, a path, or any object with the methods of
             :class:`~flain_core.Network`.
-        like: A model of the same architecture, for backends that can read bare weights with it,
-            such as a PyTorch state dict.
+        like: A model of the same architecture, or its path, for backends that can read bare weights
+            with it, such as a PyTorch state dict, or that name layers after it, such as ONNX.
 
     Raises:
         ModelError: No backend knows the model, or its framework is not installed.
@@ -99,7 +107,7 @@ def open_network(model: Any, *, like: Any = None) -> Network:
     if isinstance(model, Network):
         return model
     if isinstance(model, (str, os.PathLike)):
-        return _open_file(model)
+        return _open_file(model, like)
     backend = _backend_of(model) or (None if like is None else _backend_of(like))
     if backend is None:
         raise ModelError(_unknown(model))
@@ -164,13 +172,13 @@ def versions(model: Any) -> dict[str, str]:
     return {name: found for name in names if (found := _version(name))}
 
 
-def _open_file(path: str | os.PathLike[str]) -> Network:
+def _open_file(path: str | os.PathLike[str], like: Any) -> Network:
     if not os.path.exists(path):
         raise ModelError(f"cannot open {os.fspath(path)}: there is no such file")
     for backend in _backends():
         if _suffix(path) in backend.reads:
             module = backend.load_module()
-            network: Network = module.open_network(module.load(path))
+            network: Network = module.open_network(module.load(path), like=like)
             return network
     readable = [suffix for backend in _backends() for suffix in backend.reads]
     raise ModelError(
