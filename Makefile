@@ -14,12 +14,14 @@ test: $(VENV)/dev  ## every test
 test-fast: $(VENV)/dev  ## the tests that take seconds
 	$(VENV)/bin/python -m pytest -m "not slow"
 
-test-floors:  ## what needs no framework, with the oldest dependencies that are allowed
+test-floors:  ## what needs no large framework, with the oldest dependencies that are allowed
 	$(PYTHON) -m venv $(VENV)-floors
 	$(VENV)-floors/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints-floors.txt -e ".[cli]" pytest hypothesis
-	$(VENV)-floors/bin/python -m pytest flain_core backends/flain_numpy tests/core \
-		tests/backends/test_numpy.py tests/adapters -m "not slow"
+		-c constraints-floors.txt -e ".[cli,sklearn]" pytest hypothesis
+	$(VENV)-floors/bin/python -m pytest flain_core backends/flain_numpy backends/flain_sklearn \
+		tests/core tests/backends/test_numpy.py tests/backends/test_conformance_numpy.py \
+		tests/backends/test_conformance_third_party.py tests/backends/test_sklearn.py \
+		tests/backends/test_conformance_sklearn.py tests/adapters -m "not slow"
 
 check: $(VENV)/dev  ## lint, format, types
 	$(VENV)/bin/ruff check

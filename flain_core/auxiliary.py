@@ -17,6 +17,7 @@ __all__ = ["Samples"]
 
 _BATCH_BYTES = 8 * 2**20
 _LARGEST_BATCH = 1024
+_LARGEST_LABEL = 2**31
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,16 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
     if hasattr(data, "num_batches") and hasattr(data, "__getitem__"):
         # Keras's PyDataset: its items are batches, and iterating over it does not end by itself.
         data = [data[index] for index in range(data.num_batches)]
+    if isinstance(data, Mapping):
+        raise DataError(
+            f"{name}: expected a tuple (x, y); got a dict with {', '.join(map(str, data))}"
+        )
+    if isinstance(data, list) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
+        raise DataError(f"{name}: expected a tuple (x, y); got a list. Write data=(x, y)")
+    if hasattr(data, "shape"):
+        raise DataError(
+            f"{name}: expected a tuple (x, y); got one array, so the labels are missing"
+        )
     if isinstance(data, Iterable):
         pairs = _pairs(data, name)
         return _joined(pairs, np.concatenate if _are_batches(pairs) else np.stack, name)
@@ -111,15 +122,21 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
 
 
 def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
-    from zipfile import BadZipFile
+    from zipfile import is_zipfile
 
+    if path.is_file() and not is_zipfile(path):
+        raise DataError(
+            f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
+            "writes it; it is something else, or cut short"
+        )
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("x", "y") if key in file}
             keys = list(file)
     except FileNotFoundError as error:
         raise DataError(f"{name}: there is no file {path}") from error
-    except (OSError, ValueError, EOFError, BadZipFile, TypeError, AttributeError) as error:
+    except Exception as error:
+        # A damaged file makes zipfile, zlib and NumPy raise nearly anything.
         raise DataError(
             f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
             f"writes it; it cannot be read ({error})"
@@ -153,7 +170,7 @@ def _joined(
 ) -> tuple[Batch, Array]:
     try:
         return _together([x for x, _ in pairs], join), join([y for _, y in pairs])
-    except (KeyError, ValueError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{name}: samples of different shapes cannot be batched: {error}"
         ) from error
@@ -190,11 +207,21 @@ def _leaves(x: Batch) -> list[Array]:
 
 def _array(value: Any) -> Array:
     """An array of the values, also from a tensor that requires gradients or lives on a GPU."""
-    for step in ("detach", "cpu"):
+    for step in ("detach", "cpu", "resolve_neg", "resolve_conj"):
         value = getattr(value, step)() if hasattr(value, step) else value
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         value = value.float()
-    return np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"expected arrays of numbers, every row of the same length; a {type(value).__name__} "
+            f"cannot be read as one: {error}"
+        ) from error
+    # A view that nobody can write through, so that the caller's samples stay as they are.
+    array = array.view()
+    array.flags.writeable = False
+    return array
 
 
 def _check_inputs(x: Batch, name: str) -> None:
@@ -231,7 +258,10 @@ def _class_indices(y: Array, name: str) -> tuple[Array, bool]:
             f"{y.shape}. For another task give score="
         )
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
-        raise DataError(f"{name}: expected class labels as whole numbers; got fractions or NaN")
-    if (y < 0).any():
-        raise DataError(f"{name}: expected class labels from 0 up; got {y.min()}")
+        raise DataError(
+            f"{name}: expected class labels as whole numbers; got fractions or NaN. For another "
+            "task give score="
+        )
+    if (y < 0).any() or (y > _LARGEST_LABEL).any():
+        raise DataError(f"{name}: expected class labels from 0 up; got {y.min()} to {y.max()}")
     return y.astype(np.intp), False

@@ -53,10 +53,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
     >>> nearest("fc_1", ["conv1", "fc1"])
     " Did you mean 'fc1'?"
+    >>> nearest("fc1.weight", ["conv1", "fc1"])
+    " Did you mean 'fc1'?"
     >>> nearest("zzz", ["conv1", "fc1"])
     ''
     """
     from difflib import get_close_matches
 
-    close = get_close_matches(name, list(names), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    by_lower = {known.lower(): known for known in names}
+    given = name.lower()
+    close = get_close_matches(given, by_lower, n=1)
+    close = close or [known for known in by_lower if known and given.startswith(known)]
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""

@@ -12,10 +12,11 @@ import numpy as np
 
 from .activation import ActivationStatistics
 from .auxiliary import Samples
-from .errors import DataError, SettingsError
+from .errors import DataError, ModelError, SettingsError
 from .flipping import flip
 from .network import Array, Cut, Layer, Network
 from .score import Score, Scored, Tally, accuracy, tally
+from .settings import whole_number
 
 __all__ = ["CutModel", "Examination", "Flipping", "Piece", "WholeNetwork", "cut_in_pieces"]
 
@@ -52,12 +53,26 @@ class Examination:
 
         Raises:
             DataError: Samples cannot be used.
-            SettingsError: The batch size or the memory limit is out of range.
+            SettingsError: An option is out of range or of the wrong type.
         """
-        if batch_size is not None and batch_size < 1:
-            raise SettingsError(f"expected a batch size of at least 1; got {batch_size}")
-        if memory_limit < 0:
-            raise SettingsError(f"expected a memory limit in bytes, at least 0; got {memory_limit}")
+        if batch_size is not None:
+            batch_size = whole_number(batch_size, "batch_size, in samples,", least=1)
+        memory_limit = whole_number(memory_limit, "memory_limit, in bytes,", least=0)
+        if not callable(score):
+            raise SettingsError(
+                f"expected score to be a function of (scores, y); got {score!r}. Leave it out for "
+                "top-1 accuracy"
+            )
+        if not isinstance(probes, Mapping):
+            raise SettingsError(
+                f'expected probes by name, such as probes={{"ASR": (x, y)}}; got a '
+                f"{type(probes).__name__}"
+            )
+        for name in probes:
+            if not isinstance(name, str):
+                raise SettingsError(f"expected the names of probes to be strings; got {name!r}")
+        if "clean" in probes:
+            raise SettingsError('"clean" is what the score on data is called; rename that probe')
         classify = score is accuracy
         return cls(
             clean=Samples.of(data, classify=classify),
@@ -82,6 +97,11 @@ class Examination:
 
     def tally(self, scores: Array, y: Array, window: float = 0.0) -> Tally:
         """Sum the worth of a batch, after making sure that scores and labels fit each other."""
+        if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or not scores.ndim:
+            raise ModelError(
+                "expected the network to score with a NumPy array of real floating-point numbers; "
+                f"got {getattr(scores, 'dtype', type(scores).__name__)}"
+            )
         if self.score is accuracy:
             _check_classes(scores, y)
         return tally(self.score, scores, y, window)

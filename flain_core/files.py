@@ -20,7 +20,8 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
         ...
     flain_core.errors.OutputError: cannot write /nowhere/at/all.npz: its folder does not exist
     """
-    target = Path(path)
+    # The file itself: writing to a link means writing to what it leads to.
+    target = Path(os.path.realpath(path))
     if target.is_dir():
         raise OutputError(f"cannot write {target}: it is a folder; name a file inside it")
     if target.exists() and not overwrite:
@@ -67,7 +68,7 @@ def hashes(sources: Iterable[object]) -> dict[str, str]:
     from hashlib import sha256
 
     paths = [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
-    return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
 
 
 def _move(scratch: Path, target: Path, *, overwrite: bool) -> None:

@@ -107,11 +107,16 @@ def match_norm(weight: Array, reference: Array) -> Array:
     Returns:
         A new array of the shape and type of ``weight``.
 
+    Raises:
+        WeightsError: ``weight`` is not floating point.
+
     Example:
         >>> match_norm(np.array([[3.0, 4.0]]), np.array([[0.0, 10.0]]))
         array([[6., 8.]])
     """
     weight = np.asarray(weight)
+    if not np.issubdtype(weight.dtype, np.floating):
+        raise WeightsError(f"expected a weight of a floating type; got {weight.dtype}")
     norm = float(np.linalg.norm(np.asarray(weight, dtype=np.float64)))
     target = float(np.linalg.norm(np.asarray(reference, dtype=np.float64)))
     if norm == 0.0:
@@ -171,6 +176,11 @@ def _mask(neurons: Array, count: int) -> Array:
         )
     mask = np.zeros(count, dtype=bool)
     mask[neurons.astype(np.intp)] = True
+    if np.count_nonzero(mask) < neurons.size:
+        raise SettingsError(
+            "expected distinct neuron indices; some are given twice. If this is a mask of zeros "
+            "and ones, give it as booleans: neurons.astype(bool)"
+        )
     return mask
 
 

@@ -16,7 +16,7 @@ from .flipping import match_norm
 from .network import Layer, Network
 from .outcome import LayerOutcome, Method, Step, StopReason
 from .progress import OnProgress, Progress
-from .proof import Proof, prove
+from .proof import Proof, check_deterministic, prove
 from .schedule import Schedule
 from .score import Scored
 from .search import Found, search
@@ -172,7 +172,9 @@ def _passed_by(layer: Layer, reason: StopReason) -> LayerOutcome:
 
 def _ways(pieces: list[Piece], flipping: Flipping, course: Course) -> Iterator[_Way]:
     """The fast way if it is proved right; otherwise, or if it is not confirmed, the slow one."""
-    proof = _prove(flipping, course) if pieces else _RUNS_SEVERAL_TIMES
+    few = course.examination.clean[:_SAMPLES_FOR_PROOF].x
+    check_deterministic(flipping.network, few, flipping.layer.epsilon)
+    proof = prove(flipping, few, seed=course.seed) if pieces else _RUNS_SEVERAL_TIMES
     why = proof.why
     if proof.faithful:
         window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error)
@@ -183,14 +185,10 @@ def _ways(pieces: list[Piece], flipping: Flipping, course: Course) -> Iterator[_
     yield _Way("whole network", why, slow, nullcontext())
 
 
-def _prove(flipping: Flipping, course: Course) -> Proof:
-    few = course.examination.clean[:_SAMPLES_FOR_PROOF]
-    return prove(flipping.network, flipping.layer, flipping.initial, few.x, seed=course.seed)
-
-
 def _confirms(found: Found, course: Course, before: Scored, after: Scored) -> bool:
-    """Whether the purified model, run in full, is on the side of the tolerance it should be."""
+    """Whether the purified model, run in full, scores what the search said it would."""
     if found.step is None:
         return True
     beyond = found.reason == "tolerance" and course.settings.crossing == "keep"
-    return course.crossed(before, after) == beyond
+    difference = abs(found.step.clean - after.clean.mean)
+    return course.crossed(before, after) == beyond and difference <= found.step.rounding + 1e-9

@@ -58,6 +58,7 @@ class Step:
         probes: The score on each probe. Probes never influence the search.
         recomputed: Whether rounding could have changed the decision, so that the whole network was
             run with the flipped weight.
+        rounding: A full run would have given a clean score within ``clean ± rounding``.
     """
 
     threshold: float
@@ -65,6 +66,7 @@ class Step:
     clean: float
     probes: Mapping[str, float] = field(default_factory=dict)
     recomputed: bool = False
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,8 @@ class Progress:
     events: int
 
 
+_LINES_IN_A_LOG = 20
+
 OnProgress: TypeAlias = Callable[[Progress], None]
 """Called after each step of a search."""
 
@@ -43,17 +45,22 @@ def listening(progress: bool | OnProgress) -> Iterator[OnProgress]:
         try:
             yield _write_line
         finally:
-            sys.stderr.write("\n")
+            if sys.stderr.isatty():
+                sys.stderr.write("\n")
     else:
         yield _say_nothing
 
 
 def _write_line(progress: Progress) -> None:
     step = progress.step
-    sys.stderr.write(
-        f"\r{progress.layer}: candidate {progress.done} of at most {progress.events}, "
-        f"{step.neurons_flipped} neurons flipped, clean score {step.clean:.4f} "
+    line = (
+        f"{progress.layer}: candidate {progress.done} of at most {progress.events}, "
+        f"{step.neurons_flipped} neurons flipped, clean score {step.clean:.4f}"
     )
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{line} ")
+    elif progress.done % max(1, progress.events // _LINES_IN_A_LOG) == 0:
+        sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 

@@ -1,9 +1,9 @@
 """Proves at run time that a cut is faithful; where it is not, the whole network is run instead.
 
 A cut can look right and be wrong: its weight is used elsewhere too, an in-place operation overwrote
-a value that was kept, a fused kernel passed the layer by. So a random half of the neurons is
-changed for real in a copy of the model, the copy is run in full, and the cut has to give the same
-scores.
+a value that was kept, a fused kernel passed the layer by. So the neurons are really flipped in a
+copy of the model, one random half and then the other, the copy is run in full, and the cut has to
+give the same scores.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import WeightsError
+from .errors import ModelError, WeightsError
+from .evaluation import Flipping
 from .flipping import columns
-from .network import Array, Batch, Layer, Network
+from .network import Array, Batch, Network
 
-__all__ = ["Proof", "prove"]
+__all__ = ["Proof", "check_deterministic", "prove"]
 
 _LEAST_ERROR_ALLOWED = 1e-4
 _ROUNDINGS_ALLOWED = 64
@@ -40,55 +41,74 @@ class Proof:
     error: float = float("inf")
 
 
-def prove(network: Network, layer: Layer, initial: Array, x: Batch, *, seed: int = 0) -> Proof:
-    """Compare a cut with the whole network under really changed weights.
+def check_deterministic(network: Network, x: Batch, epsilon: float) -> None:
+    """Raise :class:`ModelError` if a network scores the same samples differently each time."""
+    difference = _difference(network.predict(x), network.predict(x))
+    if difference > _allowed(epsilon):
+        raise ModelError(
+            "the model scores the same samples differently each time it is run (relative "
+            f"difference {difference:.1e}), so no decision can be trusted; make it deterministic "
+            "in evaluation mode, for example by switching off dropout"
+        )
+
+
+def prove(flipping: Flipping, x: Batch, *, seed: int = 0) -> Proof:
+    """Compare a cut with the whole network under really flipped weights.
 
     Args:
-        network: The model as it stands.
-        layer: The layer to be cut at, with its final weight.
-        initial: Its initial weight, of the same shape.
+        flipping: The layer to be cut at.
         x: A few clean samples.
-        seed: Chooses the half of the neurons.
+        seed: Chooses which neurons form the halves.
     """
+    network, layer = flipping.network, flipping.layer
     cut = network.cut(layer.name, x)
     if cut.calls != 1:
         return Proof(False, f"the layer runs {cut.calls} times in one pass")
     scores = network.predict(x)
-    allowed = max(_LEAST_ERROR_ALLOWED, _ROUNDINGS_ALLOWED * layer.epsilon)
-    unchanged = max(_difference(cut.tail(cut.output), scores) for _ in range(3))
-    if unchanged > allowed:
-        return Proof(
-            False, f"the cut disagrees with the whole network by {unchanged:.1e}", unchanged
-        )
+    allowed = _allowed(layer.epsilon)
+    worst = max(_difference(cut.tail(cut.output), scores) for _ in range(3))
+    if worst > allowed:
+        return Proof(False, f"the cut disagrees with the whole network by {worst:.1e}", worst)
 
-    half = np.random.default_rng(seed).permutation(layer.neurons)[: -(-layer.neurons // 2)]
-    changed = _visibly_changed(network, layer, initial, half, x, scores)
-    if changed is None:
-        return Proof(False, "changing half of the layer's weights does not move the scores")
-    weight, truth = changed
-    answer = cut.tail(cut.output - cut.linear(_wide(layer.weight) - _wide(weight), half))
-    error = _difference(answer, truth)
-    if error > min(allowed, _ERROR_PER_MOVEMENT * _difference(truth, scores)):
-        return Proof(False, f"under changed weights the cut is wrong by {error:.1e}", error)
-    return Proof(True, f"proved: the cut and the whole network agree to {error:.1e}", error)
+    neurons = np.random.default_rng(seed).permutation(layer.neurons)
+    moved = False
+    for half in np.array_split(neurons, 2):
+        changed = _visibly_changed(flipping, half, x, scores)
+        if changed is None:
+            continue
+        moved = True
+        weight, truth = changed
+        answer = cut.tail(cut.output - cut.linear(_wide(layer.weight) - _wide(weight), half))
+        error = _difference(answer, truth)
+        worst = max(worst, error)
+        if error > min(allowed, _ERROR_PER_MOVEMENT * _difference(truth, scores)):
+            return Proof(False, f"under flipped weights the cut is wrong by {error:.1e}", error)
+    if not moved:
+        return Proof(False, "flipping the layer's weights does not move the scores")
+    return Proof(True, f"proved: the cut and the whole network agree to {worst:.1e}", worst)
 
 
 def _visibly_changed(
-    network: Network, layer: Layer, initial: Array, neurons: Array, x: Batch, scores: Array
+    flipping: Flipping, neurons: Array, x: Batch, scores: Array
 ) -> tuple[Array, Array] | None:
-    """A weight with the neurons' updates removed or overdone until the scores move, and those."""
+    """A weight with the neurons flipped, or flipped too far until the scores move; and those."""
+    layer = flipping.layer
     final = _wide(layer.weight)
     chosen = columns(neurons, layer.weight.shape, layer.groups)
-    update = np.where(chosen, final - _wide(initial), 0)
+    change = np.where(chosen, flipping.factor * (final - _wide(flipping.initial)), 0)
     for boost in _BOOSTS:
-        weight = (final - final.dtype.type(boost) * update).astype(layer.weight.dtype)
+        weight = (final - boost * change).astype(layer.weight.dtype)
         try:
-            truth = network.replace({layer.name: weight}).predict(x)
+            truth = flipping.network.replace({layer.name: weight}).predict(x)
         except WeightsError:
             return None
         if _difference(truth, scores) >= _MOVEMENT_NEEDED:
             return weight, truth
     return None
+
+
+def _allowed(epsilon: float) -> float:
+    return max(_LEAST_ERROR_ALLOWED, _ROUNDINGS_ALLOWED * epsilon)
 
 
 def _wide(weight: Array) -> Array:
@@ -97,7 +117,7 @@ def _wide(weight: Array) -> Array:
 
 def _difference(one: Array, other: Array) -> float:
     """Largest difference, relative to the largest magnitude; infinite if the shapes differ."""
-    if one.shape != other.shape:
+    if one.shape != other.shape or not one.size:
         return float("inf")
     scale = max(float(np.abs(one).max()), float(np.abs(other).max()), np.finfo(np.float64).tiny)
     difference = float(np.abs(one.astype(np.float64) - other.astype(np.float64)).max()) / scale

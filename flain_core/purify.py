@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import registry
-from .errors import FlainWarning
+from .errors import FlainWarning, SettingsError
 from .outcome import Measurement, Purification
 from .progress import OnProgress, listening
 from .score import Score, accuracy
-from .settings import Settings
+from .settings import Settings, whole_number
 from .threads import one_blas_thread
 
 __all__ = ["purify"]
@@ -77,7 +77,8 @@ def purify(
         >>> initial = Network([Dense("scores", np.array([[0.1, 0.0, 0.0], [0.0, 0.1, 0.0]]))])
         >>> final = Network([Dense("scores", np.array([[1.0, 0.0, -9.0], [0.0, 1.0, 9.0]]))])
         >>> x = np.array([[1.0, 0.2, 0.0], [0.3, 0.9, 0.0], [0.8, 0.1, 0.0], [0.2, 0.6, 0.0]])
-        >>> result = purify(final, initial=initial, data=(x, np.array([0, 1, 0, 1])))
+        >>> x, y = np.tile(x, (25, 1)), np.tile([0, 1, 0, 1], 25)
+        >>> result = purify(final, initial=initial, data=(x, y))
         >>> result.layers[0].flipped
         array([False, False,  True])
         >>> result.model.predict(np.array([[1.0, 0.2, 1.0]])).argmax(axis=1)
@@ -91,15 +92,27 @@ def purify(
     from .selection import pair_layers
 
     started = time.perf_counter()
-    settings = settings or Settings()
+    settings = Settings() if settings is None else settings
+    if not isinstance(settings, Settings):
+        raise SettingsError(
+            "expected settings=flain.Settings(...), such as flain.Settings(tolerance=0.005) or "
+            f'flain.Settings.published("mnist"); got {settings!r}'
+        )
+    seed = whole_number(seed, "seed", least=0)
     examination = Examination.on(
-        data, probes or {}, score, batch_size=batch_size, memory_limit=memory_limit
+        data,
+        {} if probes is None else probes,
+        score,
+        batch_size=batch_size,
+        memory_limit=memory_limit,
     )
+    files = hashes((model, initial, data, *(probes or {}).values()))
     network = registry.open_network(model)
-    pairs = pair_layers(network, registry.open_network(initial, like=model), layers)
+    start = registry.open_network(initial, like=model)
+    pairs = pair_layers(network, start, layers)
     with one_blas_thread(), listening(progress) as on_progress:
         purified = purify_layers(network, pairs, Course(examination, settings, on_progress, seed))
-    remarks = remarks_on(purified, examination, settings)
+    remarks = remarks_on(purified, start, examination, settings)
     for remark in remarks:
         if remark.serious:
             warnings.warn(remark.text, FlainWarning, stacklevel=2)
@@ -113,5 +126,5 @@ def purify(
         seconds=time.perf_counter() - started,
         notes=tuple(remark.text for remark in remarks),
         versions={"python": sys.version.split()[0]} | registry.versions(native),
-        files=hashes((model, initial, data, *(probes or {}).values())),
+        files=files,
     )

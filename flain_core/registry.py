@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -20,8 +20,8 @@ class Backend:
     """A package that opens models.
 
     It exports ``open_network(model, *, like=None)``, which returns a
-    :class:`~flain_core.Network`; ``load(path)`` for the files it reads; and
-    ``save(model, path, *, overwrite=False)``.
+    :class:`~flain_core.Network`; ``load(path)`` if it reads files; and
+    ``save(model, path, *, overwrite=False)`` if it writes any.
 
     Attributes:
         module: What to import.
@@ -68,6 +68,23 @@ _BUILT_IN = (
         distributions=("torch",),
     ),
     Backend(
+        module="flain_sklearn",
+        # Any estimator, so that a pipeline is told what to give instead.
+        opens=("sklearn.base.BaseEstimator",),
+        reads=(),
+        writes=(),
+        install="pip install 'flain[sklearn]'",
+        distributions=("scikit-learn",),
+    ),
+    Backend(
+        module="flain_onnx",
+        opens=("onnx.onnx_ml_pb2.ModelProto", "flain_onnx._model.OnnxModel"),
+        reads=(".onnx",),
+        writes=(".onnx",),
+        install="pip install 'flain[onnx]'",
+        distributions=("onnx", "onnxruntime"),
+    ),
+    Backend(
         module="flain_keras",
         # A Keras layer is no model; but on the torch engine it would pass as a torch module.
         opens=("keras.src.layers.layer.Layer", "flain_keras._network.KerasNetwork"),
@@ -85,25 +102,44 @@ def open_network(model: Any, *, like: Any = None) -> Network:
     Args:
         model: A framework's model, a path, or any object with the methods of
             :class:`~flain_core.Network`.
-        like: A model of the same architecture, or its file, for backends that can read bare
-            weights with it, such as a PyTorch state dict, or take over its names of layers.
+        like: A model of the same architecture, or its path, for backends that can read bare weights
+            with it, such as a PyTorch state dict, or that name layers after it, as ONNX and Keras.
 
     Raises:
         ModelError: No backend knows the model, or its framework is not installed.
     """
+    if isinstance(model, type):
+        raise ModelError(
+            f"expected a model; got the class {model.__qualname__}: give an instance, with its "
+            "weights loaded"
+        )
     if isinstance(model, Network):
         return model
     if isinstance(model, (str, os.PathLike)):
         return _open_file(model, like)
-    backend = _backend_of(model) or (like is not None and _backend_of(like)) or None
+    backend = _backend_of(model) or (None if like is None else _backend_of(like))
     if backend is None:
-        raise ModelError(
-            f"expected a model that a backend opens, a path, or an object with the methods of "
-            f"flain_core.Network; got {type(model).__module__}.{type(model).__qualname__}. "
-            f"Backends: {', '.join(backend.module for backend in _backends())}"
-        )
+        raise ModelError(_unknown(model))
     network: Network = backend.load_module().open_network(model, like=like)
     return network
+
+
+def _unknown(model: Any) -> str:
+    if isinstance(model, Mapping):
+        return (
+            "expected a model; got a dict, such as a state dict: it has weights but no "
+            "architecture. Load it into its module and give that (as initial= a state dict will do)"
+        )
+    given = f"{type(model).__module__}.{type(model).__qualname__}"
+    members = ("native", "layers", "predict", "cut", "replace")
+    missing = [name for name in members if not hasattr(model, name)]
+    if len(missing) < len(members) - 1:
+        return f"expected a network with {', '.join(members)}; {given} lacks {', '.join(missing)}"
+    return (
+        f"expected a model that a backend opens, a path, or an object with {', '.join(members)}, "
+        f"as flain_core.Network describes them; got {given}. "
+        f"Backends: {', '.join(backend.module for backend in _backends())}"
+    )
 
 
 def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -126,6 +162,11 @@ def check_format(model: Any, path: str | os.PathLike[str]) -> None:
     """Raise :class:`OutputError` if the model's backend does not write files of that suffix."""
     backend = _backend_of(model)
     suffix = _suffix(path)
+    if backend is not None and not backend.writes:
+        raise OutputError(
+            f"cannot write {path}: {backend.module} writes no files; take the model from "
+            "result.model and save it with its own framework"
+        )
     if backend is not None and suffix not in backend.writes:
         raise OutputError(
             f"cannot write {path}: expected a name that ends in {' or '.join(backend.writes)}; "
@@ -141,6 +182,8 @@ def versions(model: Any) -> dict[str, str]:
 
 
 def _open_file(path: str | os.PathLike[str], like: Any) -> Network:
+    if not os.path.exists(path):
+        raise ModelError(f"cannot open {os.fspath(path)}: there is no such file")
     for backend in _backends():
         if _suffix(path) in backend.reads:
             module = backend.load_module()
@@ -148,9 +191,10 @@ def _open_file(path: str | os.PathLike[str], like: Any) -> Network:
             return network
     readable = [suffix for backend in _backends() for suffix in backend.reads]
     raise ModelError(
-        f"cannot open {path}: expected a file that holds a whole model ({', '.join(readable)}). "
-        "Weights alone (.pt, .safetensors) need their architecture: build the module, load them "
-        "into it, and give the module (on the command line: --architecture module:factory)"
+        f"cannot open {os.fspath(path)}: expected a file that holds a whole model "
+        f"({', '.join(readable)}). Weights alone (.pt, .safetensors) need their architecture: "
+        "build the module, load them into it, and give the module; or as initial= the state dict "
+        "that you loaded (on the command line: --architecture module:factory)"
     )
 
 

@@ -9,11 +9,16 @@ import numpy as np
 
 from .evaluation import Examination
 from .layer_purification import Purified
+from .network import Network
 from .outcome import LayerOutcome
 from .score import Tally, accuracy
 from .settings import Settings, exactly
 
 __all__ = ["Remark", "remarks_on"]
+
+_TOO_FEW_SAMPLES = 20
+_DOUBTFUL_ACCURACY = 0.5
+_NOTABLE_LOSS = 0.01
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,23 @@ class Remark:
 
 
 def remarks_on(
-    purified: Purified, examination: Examination, settings: Settings
+    purified: Purified, initial: Network, examination: Examination, settings: Settings
 ) -> tuple[Remark, ...]:
-    """Everything there is to say."""
+    """Everything there is to say.
+
+    Args:
+        purified: What was done.
+        initial: The model that training started from, run only if the trained one does badly.
+        examination: What the models were examined on.
+        settings: How the search decided.
+    """
     on_layers = (remark for outcome in purified.outcomes for remark in _on_layer(outcome))
-    return (*_on_samples(examination, settings, purified.before.clean), *on_layers)
+    return (
+        *_on_samples(examination, settings, purified.before.clean),
+        *_on_initial(initial, examination, purified.before.clean),
+        *on_layers,
+        *_on_result(purified, settings),
+    )
 
 
 def _on_samples(examination: Examination, settings: Settings, before: Tally) -> Iterator[Remark]:
@@ -48,12 +65,50 @@ def _on_samples(examination: Examination, settings: Settings, before: Tally) -> 
         f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; the "
         f"tolerance is worth {float(allowed):.3g} of them"
     )
+    if before.count < _TOO_FEW_SAMPLES:
+        yield Remark(
+            f"{before.count} clean samples are too few to steer the search; take a few hundred",
+            serious=True,
+        )
+        return
     chance = 1 / np.unique(clean.y).size
     if before.total <= before.count * chance + (before.count * chance * (1 - chance)) ** 0.5:
         yield Remark(
             f"the model classifies {before.total} of the {before.count} clean samples right, no "
             "better than chance; the labels probably do not match the model's classes, or the "
             "inputs are scaled otherwise than in training",
+            serious=True,
+        )
+
+
+def _on_initial(initial: Network, examination: Examination, before: Tally) -> Iterator[Remark]:
+    if examination.score is not accuracy or before.mean > _DOUBTFUL_ACCURACY:
+        return
+    start = examination.total(initial, examination.clean)
+    if start.mean > before.mean:
+        yield Remark(
+            f"the initial model classifies {start.mean:.1%} of the clean samples right, the "
+            f"trained one {before.mean:.1%}; were the two swapped?",
+            serious=True,
+        )
+
+
+def _on_result(purified: Purified, settings: Settings) -> Iterator[Remark]:
+    lost = purified.before.clean.mean - purified.after.clean.mean
+    if lost > settings.tolerance + _NOTABLE_LOSS:
+        yield Remark(
+            f"the purified model lost {lost:.2%} of the clean score, far beyond the tolerance of "
+            f"{settings.tolerance:.2%}: crossing={settings.crossing!r} and "
+            f"match_norm={settings.match_norm} are not held to it. Consider crossing='revert' and "
+            "match_norm=False, or leave out the layer that lost it",
+            serious=True,
+        )
+    first = next((outcome for outcome in purified.outcomes if outcome.steps), None)
+    if first and settings.crossing == "keep" and len(first.steps) == 1:
+        yield Remark(
+            f"the search of {first.name!r} ended at its very first candidate, as crossing='keep' "
+            f"takes the first one that loses {settings.tolerance:.2%} or more; a backdoor may well "
+            "be left",
             serious=True,
         )
 

@@ -48,7 +48,8 @@ class Schedule:
             grid: The thresholds to try; None tries every distinct value.
 
         Raises:
-            LayerError: No neuron can be flipped, because every activation is negative.
+            LayerError: No neuron can be flipped, because every activation is negative; or one is
+                not finite.
 
         Example:
             >>> schedule = Schedule.of(np.array([0.3, 0.0, 0.2, 0.0]))
@@ -58,6 +59,10 @@ class Schedule:
             array([2, 4])
         """
         activation = np.asarray(activation, dtype=np.float64)
+        if not np.isfinite(activation).all():
+            raise LayerError(
+                "the activation of some input neurons is too large for a float64; scale the data"
+            )
         eligible = np.flatnonzero(activation >= 0)
         if not eligible.size:
             raise LayerError(

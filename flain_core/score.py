@@ -90,18 +90,40 @@ def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
     """
     if score is accuracy:
         return _tally_accuracy(scores, y, window)
-    worth = np.asarray(score(scores, y))
-    if worth.shape != (len(y),):
-        raise DataError(
-            f"expected the score function to return one number for each of the {len(y)} samples, "
-            f"shape ({len(y)},); got {worth.shape}"
-        )
+    worth = _worth(score, scores, y)
     total = worth.sum(dtype=np.float64)
     if not np.isfinite(total):
         raise DataError("the score function returned NaN or infinity")
-    if worth.dtype == bool:
-        return Tally(int(total), len(y))
-    return Tally(float(total), len(y), window * float(np.abs(worth).sum(dtype=np.float64)))
+    # A score may jump where the greatest of a sample's scores changes, as accuracy does.
+    jumps = _near_ties(scores, window) * float(np.ptp(worth.astype(np.float64)))
+    drift = 0.0 if worth.dtype == bool else window * float(np.abs(worth).sum(dtype=np.float64))
+    return Tally(float(total), len(y), jumps + drift)
+
+
+def _worth(score: Score, scores: Array, y: Array) -> Array:
+    returned = score(scores, y)
+    try:
+        worth = np.asarray(returned)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"expected the score function to return a NumPy array; it returned a "
+            f"{type(returned).__name__}"
+        ) from error
+    if worth.shape != (len(y),) or worth.dtype.kind not in "biuf":
+        raise DataError(
+            f"expected the score function to return one real number for each of the {len(y)} "
+            f"samples, shape ({len(y)},); got {worth.dtype} of shape {worth.shape}"
+        )
+    return worth if worth.dtype == bool else worth.astype(np.float64)
+
+
+def _near_ties(scores: Array, window: float) -> int:
+    """How many samples have two greatest scores within ``window * max|scores|``."""
+    if not window or scores.ndim < 2 or scores.shape[-1] < 2:
+        return 0
+    second, first = np.moveaxis(np.partition(scores, -2, axis=-1)[..., -2:], -1, 0)
+    near = (first - second <= window * np.abs(scores).max()).reshape(len(scores), -1)
+    return int(np.count_nonzero(near.any(axis=1)))
 
 
 def _tally_accuracy(scores: Array, y: Array, window: float) -> Tally:

@@ -77,6 +77,7 @@ def search(
             clean=clean.mean,
             probes=scored.probes,
             recomputed=exact,
+            rounding=clean.uncertain / clean.count,
         )
         steps.append(step)
         if on_step:

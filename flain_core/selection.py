@@ -56,6 +56,11 @@ def pair_layers(final: Network, initial: Network, layers: str | Sequence[str]) -
 
 
 def _chosen(network: Network, found: Mapping[str, Layer], layers: str | Sequence[str]) -> list[str]:
+    if not isinstance(layers, (str, Sequence)):
+        raise LayerError(
+            'expected layers to be "auto", "dense", "conv", "all", or names of layers; got '
+            f"{layers!r}"
+        )
     if not found:
         raise LayerError("the model has no fully connected or convolutional layer to purify")
     if isinstance(layers, str):
@@ -86,11 +91,8 @@ def _of_kind(found: Mapping[str, Layer], layers: str) -> list[str]:
 
 
 def _refuse(network: Network, name: str, found: Mapping[str, Layer]) -> None:
-    # A backend knows why it left a layer out.
-    try:
-        network.replace({name: np.zeros((1, 1), dtype=np.float32)})
-    except LayerError as error:
-        raise LayerError(f"{error.args[0]}.{nearest(name, found)} {_list(found)}") from error
+    # A backend knows why it left a layer out, and says so itself.
+    network.replace({name: np.zeros((1, 1), dtype=np.float32)})
     raise LayerError(f"there is no layer {name!r}.{nearest(name, found)} {_list(found)}")
 
 
@@ -138,7 +140,8 @@ def _equal(final: Network, initial: Network, names: list[str]) -> str:
     ):
         return (
             "initial and final model have equal weights: nothing was trained, or the same model "
-            "was given twice; initial= has to be the model before training"
+            "was given twice; initial= has to be the model before training. A PyTorch state_dict() "
+            "shares memory with its model: keep copy.deepcopy(model.state_dict())"
         )
     return (
         f"training did not change {', '.join(map(repr, names))}, so there is no weight update to "

@@ -16,7 +16,9 @@ from .network import Array
 if TYPE_CHECKING:
     from fractions import Fraction
 
-__all__ = ["Crossing", "DataSet", "Grid", "Settings", "Statistic", "exactly"]
+__all__ = ["Crossing", "DataSet", "Grid", "Settings", "Statistic", "exactly", "whole_number"]
+
+_MOST_THRESHOLDS = 10_000_000
 
 Crossing = Literal["revert", "keep"]
 Statistic = Literal["mean", "mean_abs", "rms", "active_fraction"]
@@ -55,22 +57,29 @@ class Grid:
     stop: float
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(_number(value, "a Grid's values")) for value in self._values):
+        for name in ("start", "step", "stop"):
+            # Plain floats, so that a report can hold them.
+            object.__setattr__(self, name, _number(getattr(self, name), f"a Grid's {name}"))
+        if not all(map(math.isfinite, self._values)):
             raise SettingsError(f"expected a grid of finite numbers; got {self}")
         if not 0 <= self.start <= self.stop or self.step <= 0:
             raise SettingsError(f"expected 0 <= start <= stop and step > 0; got {self}")
-        if len(self) > 10_000_000:
+        if self._count > _MOST_THRESHOLDS:
             raise SettingsError(
-                f"expected at most ten million thresholds; {self} has {len(self):,}"
+                f"expected at most {_MOST_THRESHOLDS:,} thresholds; {self} has more"
             )
 
     @property
     def _values(self) -> tuple[float, float, float]:
         return self.start, self.step, self.stop
 
-    def __len__(self) -> int:
+    @property
+    def _count(self) -> int:
         start, step, stop = map(exactly, self._values)
         return int((stop - start) // step) + 1
+
+    def __len__(self) -> int:
+        return self._count
 
     def thresholds(self) -> Array:
         """``(len(grid),)`` float64, ascending."""
@@ -128,6 +137,8 @@ class Settings:
                 "expected a factor greater than 0 and at most 2 (2 flips the update, 1 resets it); "
                 f"got {self.factor}"
             )
+        for name in ("tolerance", "factor"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         _one_of(self.crossing, ("revert", "keep"), "crossing")
         _one_of(self.statistic, STATISTICS, "statistic")
         if not isinstance(self.match_norm, bool):
@@ -172,14 +183,26 @@ _PUBLISHED = {
 }
 
 
+def whole_number(value: int, what: str, *, least: int) -> int:
+    """The value as a Python integer; raise :class:`SettingsError` if it is none or too small."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise SettingsError(
+            f"expected {what} to be a whole number, at least {least}; got {value!r}"
+        )
+    return int(value)
+
+
 def _number(value: float, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise SettingsError(f"expected {what} to be a number; got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise SettingsError(f"expected {what} to be a number that a float can hold") from error
 
 
 def _one_of(value: str, allowed: tuple[str, ...], what: str) -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         hint = nearest(value, allowed) if isinstance(value, str) else ""
         choices = ", ".join(map(repr, allowed))
         raise SettingsError(f"expected {what} to be one of {choices}; got {value!r}.{hint}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +20,6 @@ from . import display, example
 from .opening import open_model
 
 app = typer.Typer(
-    help="Remove backdoors from federated models after training.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,6 +34,22 @@ Architecture = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        display.version(version("flain"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Remove backdoors from federated models after training."""
 
 
 @app.command()
@@ -66,39 +82,56 @@ def purify(
     report: Annotated[Path | None, typer.Option(help="Where the JSON report goes.")] = None,
     architecture: Architecture = None,
     tolerance: Annotated[
-        float, typer.Option(help="Allowed drop of the clean accuracy, from 0 to 1.")
-    ] = flain.Settings.tolerance,
+        float | None,
+        typer.Option(
+            help="Allowed drop of the clean accuracy, from 0 to 1. "
+            f"[default: {flain.Settings.tolerance}]"
+        ),
+    ] = None,
     factor: Annotated[
-        float, typer.Option(help="2 flips an update, 1 resets it.")
-    ] = flain.Settings.factor,
+        float | None,
+        typer.Option(help=f"2 flips an update, 1 resets it. [default: {flain.Settings.factor:g}]"),
+    ] = None,
     crossing: Annotated[
-        Crossing, typer.Option(help="Return the candidate before the crossing, or the one beyond.")
-    ] = flain.Settings.crossing,
+        Crossing | None,
+        typer.Option(
+            help="Return the candidate before the crossing, or the one beyond. "
+            f"[default: {flain.Settings.crossing}]"
+        ),
+    ] = None,
     statistic: Annotated[
-        Statistic, typer.Option(help="What a threshold is compared with.")
-    ] = flain.Settings.statistic,
+        Statistic | None,
+        typer.Option(
+            help=f"What a threshold is compared with. [default: {flain.Settings.statistic}]"
+        ),
+    ] = None,
     match_norm: Annotated[
-        bool, typer.Option("--match-norm", help="Rescale the layer to its former norm.")
-    ] = False,
+        bool | None,
+        typer.Option("--match-norm", help="Rescale the layer to its former norm."),
+    ] = None,
     published: Annotated[
         DataSet | None,
-        typer.Option(help="Take the published code's values for a data set, and nothing above."),
+        typer.Option(help="Take the published code's values for a data set, instead of the above."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Purify a model with the help of a few hundred clean samples."""
-    settings = (
-        flain.Settings.published(published)
-        if published
-        else flain.Settings(
-            tolerance=tolerance,
-            factor=factor,
-            crossing=crossing,
-            statistic=statistic,
-            match_norm=match_norm,
+    chosen = {
+        "tolerance": tolerance,
+        "factor": factor,
+        "crossing": crossing,
+        "statistic": statistic,
+        "match_norm": match_norm,
+    }
+    settings = _settings(published, {k: value for k, value in chosen.items() if value is not None})
+    if report is not None and report == output:
+        raise typer.BadParameter(
+            "is where the model goes; choose another name", param_hint="--report"
         )
-    )
-    probes = dict(_named_file(one) for one in trigger or [])
+    named = [_named_file(one) for one in trigger or []]
+    probes = dict(named)
+    if len(probes) < len(named):
+        raise typer.BadParameter("expected different names", param_hint="--trigger")
     model, start = open_model(final, architecture), open_model(initial, architecture)
     for target in (output, report):
         if target is not None:
@@ -141,7 +174,7 @@ def demo(
         display.try_it(files)
 
 
-def main() -> None:
+def run() -> None:
     """Run the command; an error that flain raises on purpose becomes one clear message."""
     # The table that ends a search repeats every warning as a note.
     warnings.simplefilter("ignore", flain.FlainWarning)
@@ -150,6 +183,17 @@ def main() -> None:
     except flain.FlainError as error:
         display.error(error)
         sys.exit(1)
+
+
+def _settings(published: DataSet | None, chosen: dict[str, Any]) -> flain.Settings:
+    if published is None:
+        return flain.Settings(**chosen)
+    if chosen:
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
+        raise typer.BadParameter(
+            f"fixes {given} too; leave out one or the other", param_hint="--published"
+        )
+    return flain.Settings.published(published)
 
 
 def _named_file(argument: str) -> tuple[str, Path]:

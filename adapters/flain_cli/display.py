@@ -42,6 +42,7 @@ def searching() -> Iterator[OnProgress]:
         TimeElapsedColumn(),
         console=_err,
         transient=True,
+        disable=not _err.is_terminal,
     )
     tasks = {}
     with bar:
@@ -93,6 +94,11 @@ def _what_was_done(result: flain.Purification) -> None:
     _out.print(table)
     for note in result.notes:
         _out.print(f"[dim]note: {escape(note)}[/dim]")
+
+
+def version(number: str) -> None:
+    """Which flain this is."""
+    _out.print(f"flain {number}")
 
 
 def written(*paths: Path) -> None:

@@ -48,10 +48,11 @@ def _factory(architecture: str) -> Callable[[], Any]:
         sys.path.insert(0, here)
     try:
         module = import_module(module_name)
-    except ImportError as error:
+    except (Exception, SystemExit) as error:
+        # Whatever the user's module does when it is imported.
         raise ModelError(
-            f"cannot import {module_name!r} for --architecture ({error}); run from the folder that "
-            "holds it, or install it"
+            f"cannot import {module_name!r} for --architecture ({type(error).__name__}: {error}); "
+            "run from the folder that holds it, or install it"
         ) from error
     factory: Callable[[], Any] | None = getattr(module, name, None)
     if not callable(factory):

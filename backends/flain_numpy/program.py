@@ -76,7 +76,7 @@ def program_of(operations: Iterable[Operation | Residual]) -> Program:
             if isinstance(operation, Residual):
                 ends = append(operation.branch, value), append(operation.shortcut, value)
                 steps.append(Step(_Sum(), ends))
-            elif callable(operation):
+            elif callable(operation) and not isinstance(operation, type):
                 steps.append(Step(operation, (value,)))
             else:
                 raise ModelError(

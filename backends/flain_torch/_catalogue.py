@@ -20,7 +20,7 @@ __all__ = ["catalogue", "shared_parameters"]
 
 
 def shared_parameters(module: nn.Module) -> Mapping[str, str]:
-    """Pair the name of every parameter that has several names with one of the others."""
+    """Pair the name of every parameter that others share or view with the name of one of them."""
     names = defaultdict(list)
     tensors = chain(
         module.named_parameters(remove_duplicate=False),
@@ -29,11 +29,28 @@ def shared_parameters(module: nn.Module) -> Mapping[str, str]:
     for name, tensor in tensors:
         if tensor.numel() and tensor.layout is torch.strided:
             names[tensor.device, tensor.data_ptr()].append(name)
-    return {
+    shared = {
         name: next(other for other in group if other != name)
         for group in names.values()
         if len(group) > 1
         for name in group
+    }
+    views = _memories_of_attributes(module)
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if parameter.layout is torch.strided and parameter.numel():
+            memory = parameter.untyped_storage()._cdata
+            if memory in views:
+                shared.setdefault(name, views[memory])
+    return shared
+
+
+def _memories_of_attributes(module: nn.Module) -> dict[int, str]:
+    """Whose memory plain tensor attributes view, with the name of such an attribute."""
+    return {
+        value.untyped_storage()._cdata: f"{prefix}.{name}".lstrip(".")
+        for prefix, part in module.named_modules()
+        for name, value in vars(part).items()
+        if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_nested
     }
 
 

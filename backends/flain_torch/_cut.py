@@ -126,7 +126,7 @@ def cut_at(name: str, layer: WeightLayer, module: nn.Module, batch: TorchBatch) 
 
 
 def _recorded(layer: WeightLayer, module: nn.Module, batch: TorchBatch) -> _Observation:
-    tape = Tape()
+    tape = Tape(constant=module.parameters())
 
     def leaves(tensor: Tensor) -> None:
         if tape.depends(tensor):

@@ -58,7 +58,12 @@ def open_network(
         load_state(module, model)
     source = unwrapped(source)
     modes = [part.training for part in module.modules()]
-    module.eval()
+    try:
+        module.eval()
+    except Exception as error:
+        raise ModelError(
+            f"the {type(module).__name__} cannot be put into evaluation mode: {error}"
+        ) from error
     return TorchNetwork(module, modes, shared_parameters(source))
 
 
@@ -106,11 +111,12 @@ class TorchNetwork:
 
     def replace(self, weights: Mapping[str, Array]) -> TorchNetwork:
         """A copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced."""
-        memo: dict[int, Any] = {}
-        module = deepcopy(self._module, memo)
+        for name in weights:
+            self._find(name)
+        copied = TorchNetwork(deepcopy(self._module), self._modes, self._shared)
         for name, weight in weights.items():
-            assign_weight(name, memo[id(self._find(name))], weight)
-        return TorchNetwork(module, self._modes, self._shared)
+            assign_weight(name, copied._find(name), weight)
+        return copied
 
     @cached_property
     def _catalogue(self) -> Mapping[str, WeightLayer | str]:

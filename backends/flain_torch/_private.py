@@ -49,6 +49,12 @@ def private_copy(model: object) -> nn.Module:
             f"cannot copy the {type(source).__name__}: {error}; remove what it holds besides "
             "parameters, buffers and settings (open files, locks, tensors with gradients)"
         ) from error
+    mine = {id(part) for part in source.modules()} | {id(p) for p in source.parameters()}
+    if mine & ({id(part) for part in copied.modules()} | {id(p) for p in copied.parameters()}):
+        raise ModelError(
+            f"a deep copy of the {type(source).__name__} still shares modules or parameters with "
+            "it, so it could not be left untouched; remove the __deepcopy__ that does this"
+        )
     for parent in copied.modules():
         for name, child in parent._modules.items():
             if child is not None:

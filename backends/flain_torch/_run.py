@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import RLock
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,14 @@ from ._scores import scores_in
 
 __all__ = ["run"]
 
+# The switches below are global: two threads would restore each other's settings.
+_one_run_at_a_time = RLock()
+
 
 def run(module: nn.Module, batch: TorchBatch) -> Tensor:
     """The scores ``(n, ...)`` of a batch, which stays as it is."""
     args, kwargs = batch.copies()
-    with _observable():
+    with _one_run_at_a_time, _observable(), _buffers_kept(module):
         try:
             result = module(*args, **kwargs)
         except FlainError:
@@ -31,6 +35,23 @@ def run(module: nn.Module, batch: TorchBatch) -> Tensor:
                 f"{type(error).__name__}: {error}{_advice(batch)}"
             ) from error
     return scores_in(result, batch.size)
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Undo what a run does to buffers, so that no trace of the samples stays in the model."""
+    before = [
+        (part, name, buffer, buffer._version, buffer.clone())
+        for part in module.modules()
+        for name, buffer in part._buffers.items()
+        if buffer is not None and not buffer.is_inference()
+    ]
+    try:
+        yield
+    finally:
+        for part, name, buffer, version, copy in before:
+            if part._buffers.get(name) is not buffer or buffer._version != version:
+                part._buffers[name] = copy
 
 
 @contextmanager

@@ -22,7 +22,9 @@ def load_state(module: nn.Module, weights: Mapping[str, Any]) -> None:
     for name, value in weights.items():
         if not isinstance(name, str):
             raise WeightsError(f"expected weights by name; one of the names is {name!r}")
-        state[name] = torch.tensor(value) if isinstance(value, np.ndarray) else value
+        state[name] = _tensor(name, value) if isinstance(value, np.ndarray) else value
+        if isinstance(state[name], Tensor) and state[name].is_complex():
+            raise WeightsError(f"expected real numbers for {name!r}; got {state[name].dtype}")
         if not isinstance(state[name], Tensor) and not name.endswith("_extra_state"):
             raise WeightsError(
                 f"expected a tensor for {name!r}, not a {type(value).__name__}; "
@@ -35,6 +37,13 @@ def load_state(module: nn.Module, weights: Mapping[str, Any]) -> None:
             f"the weights do not fit the {type(module).__name__}; "
             f"they must come from the same architecture: {error}"
         ) from error
+
+
+def _tensor(name: str, array: Any) -> Tensor:
+    try:
+        return torch.tensor(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"expected numbers for {name!r}; got {array.dtype}") from error
 
 
 def _without_wrappers(state: dict[str, Any], module: nn.Module) -> dict[str, Any]:

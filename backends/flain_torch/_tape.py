@@ -40,10 +40,16 @@ class _Entry:
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches the operations inside its ``with`` block, from :meth:`start` on."""
+    """Watches the operations inside its ``with`` block, from :meth:`start` on.
 
-    def __init__(self) -> None:
+    Args:
+        constant: Tensors whose memory nobody writes to, such as parameters. Other operands that do
+            not depend on the tensor are copied: a later run of the model may overwrite them.
+    """
+
+    def __init__(self, constant: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._constant = {_memory(tensor) for tensor in constant}
         self._recording = False
         self._entries: list[_Entry] = []
         self._slot_of: dict[int, int] = {}
@@ -52,6 +58,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._sides: dict[int, list[_Side]] = {}
         # Keeps ids and addresses from being given to other tensors while they mean something here.
         self._alive: list[Tensor] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise torch imports its compiler, which takes seconds, to keep it out of this class.
+        return False
 
     def start(self, tensor: Tensor) -> None:
         """Record from here on what depends on ``tensor``."""
@@ -69,6 +80,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         self._recording = False
         goal = self._operand(result, reads=[])
+        for memory, sides in self._sides.items():
+            if memory not in self._constant:
+                for side in sides:
+                    side.value = side.value.clone()
         entries = self._leading_to(goal) if isinstance(goal, Slot) else []
         return Replay(
             origin=self._origin,

@@ -1,6 +1,7 @@
 """The command, run as a user runs it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -67,6 +68,23 @@ def test_demo(tmp_path):
     assert "exists already" in again.stderr
 
 
+def test_version():
+    assert run("--version").stdout.startswith("flain 0.")
+
+
+def test_a_missing_extra_is_named(tmp_path):
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('no typer', name='typer')")
+    ran = subprocess.run(
+        [sys.executable, "-m", "flain_cli", "demo"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: the flain command needs typer: pip install")
+
+
 def test_layers(files):
     ran = run("layers", files.folder / "final.npz")
     assert ran.returncode == 0, ran.stderr
@@ -129,6 +147,8 @@ def test_settings_reach_the_search(purify_arguments, tmp_path):
         ({"--data": "nowhere.npz"}, "nowhere.npz"),
         ({"--trigger": "ASR"}, "NAME=FILE"),
         ({"--tolerance": "1.5"}, "from 0 to 1"),
+        ({"--tolerance": "0.1", "--published": "mnist"}, "--tolerance"),
+        ({"--report": "purified.npz"}, "another name"),
         ({"-o": "purified.onnx"}, ".npz"),
         ({"-o": "no/such/folder/a.npz"}, "folder does not exist"),
         ({"--architecture": "nothing"}, "module:factory"),

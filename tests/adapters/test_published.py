@@ -11,6 +11,7 @@ from flain_cli import example
 SAMPLES = slice(0, 800, 4)
 
 
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 @pytest.mark.parametrize(
     "name", ["mnist", "cifar10", pytest.param("fmnist", marks=pytest.mark.slow)]
 )

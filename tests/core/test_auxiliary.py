@@ -126,12 +126,15 @@ def test_batches_are_larger_the_smaller_a_sample_is():
         ((np.where(X == 3, np.nan, X), Y), "NaN"),
         ((np.where(X == 3, np.inf, X), Y), "infinity"),
         ((X, Y - 1), "from 0 up"),
+        ((X, Y.astype(np.uint64) - np.uint64(1)), "from 0 up"),
+        ((X, Y * 1e300), "from 0 up"),
+        (([[1, 2], [3]], [0, 1]), "same length"),
         ((X, Y + 0.5), "whole numbers"),
         ((X, np.ones((6, 3))), "one-hot"),
         ((X, np.array(list("abcdef"))), "whole numbers"),
         ((np.array([["a", "b"]] * 6), Y), "numbers"),
-        (X, "pairs"),
-        ([X, Y], "pairs"),
+        (X, "labels are missing"),
+        ([X, Y], "tuple (x, y)"),
         (42, "expected (x, y)"),
         ([(X[0], 0), (X[0, :1], 1)], "different shapes"),
         ((5, 3), "at least one sample"),
@@ -142,7 +145,6 @@ def test_bad_data_is_refused(data, words):
     with pytest.raises(flain.DataError) as caught:
         Samples.of(data, name="data")
     assert words in str(caught.value)
-    assert str(caught.value).startswith("data: ")
 
 
 def test_bad_files_are_refused(tmp_path, npz):
@@ -152,13 +154,19 @@ def test_bad_files_are_refused(tmp_path, npz):
     with pytest.raises(flain.DataError, match="holds images"):
         Samples.of(tmp_path / "keys.npz")
     (tmp_path / "cut.npz").write_bytes(npz.read_bytes()[:100])
-    with pytest.raises(flain.DataError, match="cannot be read"):
+    with pytest.raises(flain.DataError, match="cut short"):
         Samples.of(tmp_path / "cut.npz")
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(flain.DataError, match="cannot be read"):
+    with pytest.raises(flain.DataError, match="something else") as caught:
         Samples.of(tmp_path / "text.npz")
+    assert "pickle" not in str(caught.value)
+    damaged = bytearray(npz.read_bytes())
+    damaged[60:80] = bytes(20)
+    (tmp_path / "damaged.npz").write_bytes(damaged)
+    with pytest.raises(flain.DataError):
+        Samples.of(tmp_path / "damaged.npz")
     np.save(tmp_path / "single.npy", X)
-    with pytest.raises(flain.DataError, match="arrays x and y"):
+    with pytest.raises(flain.DataError, match="something else"):
         Samples.of(tmp_path / "single.npy")
 
 

@@ -49,6 +49,15 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
     assert os.listdir(tmp_path) == ["a.npz"]
 
 
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real.npz").write_text("old")
+    (tmp_path / "link.npz").symlink_to(tmp_path / "real.npz")
+    with written_whole(tmp_path / "link.npz", overwrite=True) as scratch:
+        scratch.write_text("new")
+    assert (tmp_path / "link.npz").is_symlink()
+    assert (tmp_path / "real.npz").read_text() == "new"
+
+
 def test_places_that_cannot_be_written(tmp_path):
     with pytest.raises(flain.OutputError, match="is a folder"):
         check_writable(tmp_path)

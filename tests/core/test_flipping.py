@@ -136,6 +136,12 @@ def test_inputs_are_left_alone():
             flain.WeightsError,
             "float16",
         ),
+        (
+            lambda: flain.flip(np.zeros((2, 4)), np.ones((2, 4)), [0, 0, 1, 1]),
+            flain.SettingsError,
+            "astype(bool)",
+        ),
+        (lambda: flain.match_norm(np.ones((2, 2), int), np.ones(1)), flain.WeightsError, "int"),
         (lambda: flain.low_activation(np.zeros((2, 2)), 0.1), flain.SettingsError, "(in,)"),
         (lambda: flain.low_activation(np.array([np.nan]), 0.1), flain.SettingsError, "NaN"),
     ],

@@ -11,6 +11,7 @@ from plain import plain_reevaluation
 import flain_core as flain
 import flain_numpy
 from flain_core import FlainWarning, Grid, Settings
+from flain_core.score import tally
 
 CLEAN = backdoored.samples(300, seed=11)
 TRIGGERED = backdoored.triggered(200, seed=12)
@@ -55,6 +56,7 @@ def test_the_backdoor_goes_and_the_accuracy_stays(pair):
     assert result.layers[0].flipped[9:].all()
 
 
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 @pytest.mark.parametrize("tolerance", [0, 0.01, 0.05, 0.3])
 @pytest.mark.parametrize("step", [0.002, 0.05])
 def test_keep_equals_the_published_procedure(pair, tolerance, step):
@@ -95,9 +97,9 @@ def test_the_weights_are_those_of_the_formula(pair):
 
 def test_probes_never_steer(pair):
     alone = purify(pair)
-    watched = purify(pair, probes={"ASR": TRIGGERED, "clean": CLEAN})
+    watched = purify(pair, probes={"ASR": TRIGGERED, "again": CLEAN})
     np.testing.assert_array_equal(alone.layers[0].flipped, watched.layers[0].flipped)
-    assert [step.probes["clean"] for step in watched.layers[0].steps] == [
+    assert [step.probes["again"] for step in watched.layers[0].steps] == [
         step.clean for step in watched.layers[0].steps
     ]
 
@@ -142,6 +144,7 @@ def test_several_layers_share_the_tolerance(pair):
     assert weight(result.model, "fc3").tobytes() == weight(pair[1], "fc3").tobytes()
 
 
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 def test_a_later_layer_is_left_alone_once_the_tolerance_is_crossed(pair):
     settings = Settings(tolerance=0.01, crossing="keep")
     result = purify(pair, layers=["fc1", "fc2"], settings=settings)
@@ -161,6 +164,40 @@ def test_a_later_layer_is_left_alone_once_the_tolerance_is_crossed(pair):
 )
 def test_layers_by_name_and_kind(pair, layers, names):
     assert [layer.name for layer in purify(pair, layers=layers).layers] == names
+
+
+def test_a_score_that_jumps_is_decided_as_a_full_run_would(pair):
+    def right(scores, y):
+        return scores.argmax(axis=1) == y
+
+    plain_score = purify(pair, score=right, settings=Settings(tolerance=0.02))
+    built_in = purify(pair, settings=Settings(tolerance=0.02))
+    np.testing.assert_array_equal(plain_score.layers[0].flipped, built_in.layers[0].flipped)
+    tied = np.zeros((4, 3))
+    assert tally(right, tied, np.array([0, 1, 0, 1]), window=1e-5).uncertain == 4
+    assert tally(right, np.eye(3), np.arange(3), window=1e-5).uncertain == 0
+
+
+def test_the_callers_labels_cannot_be_written_through_the_score(pair):
+    def scribble(scores, y):
+        y[:] = 0
+        return scores[:, 0]
+
+    with pytest.raises(ValueError, match="read-only"):
+        purify(pair, score=scribble)
+    assert CLEAN[1].any()
+
+
+class Restless(flain_numpy.Network):
+    """A network that scores differently each time."""
+
+    def predict(self, x):
+        return super().predict(x) + np.random.default_rng().normal(size=(len(x), 3))
+
+
+def test_a_network_that_scores_at_random_is_refused(pair):
+    with pytest.raises(flain.ModelError, match="differently each time"):
+        purify((pair[0], Restless(pair[1].operations)))
 
 
 class Opaque:
@@ -284,9 +321,9 @@ def test_progress_is_told(pair, capsys):
     assert {progress.layer for progress in heard} == {"fc1"}
     assert capsys.readouterr().err == ""
     purify(pair, progress=True)
-    told = capsys.readouterr().err
-    assert "fc1: candidate 1 of at most" in told
-    assert told.endswith("\n")
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("fc1: candidate 1 of at most")
+    assert len(told) == len(result.layers[0].steps)
 
 
 def test_files_go_in_and_out(pair, tmp_path):
@@ -351,20 +388,39 @@ def narrower():
     ("options", "error", "words"),
     [
         ({"layers": "fc_1"}, flain.LayerError, "Did you mean 'fc1'"),
-        ({"layers": ["fc1", "fc9"]}, flain.LayerError, "'fc1', 'fc2', 'fc3'"),
+        ({"layers": ["fc1", "fc9"]}, flain.LayerError, "fc1, fc2, fc3"),
+        ({"layers": "fc1.weight"}, flain.LayerError, "Did you mean 'fc1'"),
+        ({"layers": None}, flain.LayerError, '"auto"'),
+        ({"settings": {"tolerance": 0.1}}, flain.SettingsError, "flain.Settings("),
+        ({"settings": Settings}, flain.SettingsError, "flain.Settings("),
+        ({"probes": TRIGGERED}, flain.SettingsError, "by name"),
+        ({"probes": {"clean": CLEAN}}, flain.SettingsError, "rename"),
+        ({"score": "accuracy"}, flain.SettingsError, "function"),
+        ({"initial": flain_numpy.Network}, flain.ModelError, "the class Network"),
+        ({"initial": {"fc1": np.zeros((2, 2))}}, flain.FlainError, "fc1"),
+        ({"data": list(CLEAN)}, flain.DataError, "Write data=(x, y)"),
+        ({"data": CLEAN[0]}, flain.DataError, "labels are missing"),
+        ({"data": {"x": CLEAN[0], "y": CLEAN[1]}}, flain.DataError, "got a dict"),
         ({"layers": "conv"}, flain.LayerError, "no conv layer"),
         ({"layers": []}, flain.LayerError, "one or more layers"),
         ({"layers": ["fc1", "fc1"]}, flain.LayerError, "once"),
         ({"initial": "nowhere.npz"}, flain.FlainError, "nowhere.npz"),
-        ({"initial": "model.pt"}, flain.ModelError, "--architecture"),
+        ({"initial": __file__}, flain.ModelError, "--architecture"),
         ({"initial": 42}, flain.ModelError, "int"),
         ({"data": (CLEAN[0], CLEAN[1] + 1)}, flain.DataError, "0 to 2"),
         ({"data": (CLEAN[0][:, :11], CLEAN[1])}, flain.FlainError, "11"),
         ({"data": (CLEAN[0], CLEAN[1][:-1])}, flain.DataError, "300 samples"),
         ({"probes": {"p": (CLEAN[0][:0], CLEAN[1][:0])}}, flain.DataError, "probe 'p'"),
-        ({"batch_size": 0}, flain.SettingsError, "batch size"),
-        ({"memory_limit": -1}, flain.SettingsError, "memory limit"),
-        ({"score": lambda s, y: s}, flain.DataError, "one number for each"),
+        ({"batch_size": 0}, flain.SettingsError, "batch_size"),
+        ({"batch_size": 2.5}, flain.SettingsError, "whole number"),
+        ({"memory_limit": -1}, flain.SettingsError, "memory_limit"),
+        ({"memory_limit": None}, flain.SettingsError, "memory_limit"),
+        ({"seed": -1}, flain.SettingsError, "seed"),
+        ({"probes": []}, flain.SettingsError, "by name"),
+        ({"probes": {None: CLEAN}}, flain.SettingsError, "strings"),
+        ({"score": lambda s, y: s}, flain.DataError, "one real number for each"),
+        ({"score": lambda s, y: s[:, 0] * 1j}, flain.DataError, "one real number"),
+        ({"score": lambda s, y: [[1], [2, 3]]}, flain.DataError, "list"),
         ({"score": lambda s, y: s[:, 0] * np.nan}, flain.DataError, "NaN"),
     ],
 )
@@ -408,6 +464,37 @@ def test_labels_that_do_not_match_are_pointed_out(pair):
     with pytest.warns(FlainWarning) as raised:
         purify(pair, data=(CLEAN[0], (CLEAN[1] + 1) % 3))
     assert any("no better than chance" in str(warning.message) for warning in raised)
+
+
+def test_swapped_models_are_pointed_out(pair):
+    y = pair[0].predict(CLEAN[0]).argmax(axis=1)
+    with pytest.warns(FlainWarning) as raised:
+        flain.purify(pair[1], initial=pair[0], data=(CLEAN[0], y))
+    assert any("swapped" in str(warning.message) for warning in raised)
+
+
+def test_a_loss_far_beyond_the_tolerance_is_pointed_out(pair):
+    grid = Grid(start=5.0, step=1.0, stop=9.0)
+    settings = Settings(thresholds=grid, tolerance=0.001, crossing="keep")
+    with pytest.warns(FlainWarning) as raised:
+        result = purify(pair, settings=settings)
+    assert result.before.clean - result.after.clean > 0.2
+    told = [str(warning.message) for warning in raised]
+    assert any("far beyond the tolerance" in message for message in told)
+    assert any("very first candidate" in message for message in told)
+
+
+def test_too_few_samples_are_pointed_out(pair):
+    with pytest.warns(FlainWarning, match="5 clean samples are too few"):
+        purify(pair, data=(CLEAN[0][:5], CLEAN[1][:5]), settings=Settings(tolerance=0.5))
+
+
+def test_an_incomplete_network_is_told_what_it_lacks(pair):
+    class Half:
+        layers = predict = cut = replace = None
+
+    with pytest.raises(flain.ModelError, match="lacks native"):
+        flain.purify(Half(), initial=pair[0], data=CLEAN)
 
 
 def test_one_hot_labels_are_accepted_with_a_note(pair):

@@ -16,6 +16,8 @@ from flain_core import Grid, Settings
         ({"tolerance": 1.01}, "0 to 1"),
         ({"tolerance": float("nan")}, "0 to 1"),
         ({"tolerance": "1%"}, "number"),
+        ({"tolerance": 10**400}, "number"),
+        ({"crossing": np.array(["revert", "keep"])}, "crossing"),
         ({"factor": 0}, "greater than 0"),
         ({"factor": 2.1}, "at most 2"),
         ({"crossing": "rever"}, "Did you mean 'revert'"),
@@ -32,7 +34,16 @@ def test_bad_settings_are_refused(options, words):
 
 @pytest.mark.parametrize(
     ("start", "step", "stop"),
-    [(0.1, 0, 1), (0.1, -0.1, 1), (-0.1, 0.1, 1), (1, 0.1, 0.5), (0, np.nan, 1), (0, 1e-9, 1)],
+    [
+        (0.1, 0, 1),
+        (0.1, -0.1, 1),
+        (-0.1, 0.1, 1),
+        (1, 0.1, 0.5),
+        (0, np.nan, 1),
+        (0, 1e-9, 1),
+        (0, 5e-324, 1),
+        (0, 1, 1e308),
+    ],
 )
 def test_bad_grids_are_refused(start, step, stop):
     with pytest.raises(flain.SettingsError):

@@ -1,0 +1,21 @@
+"""Where the ``flain`` command starts, also where what it needs was not installed."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command, or say how to install what it needs."""
+    try:
+        from .app import run
+    except ModuleNotFoundError as error:
+        if error.name not in {"rich", "typer"}:
+            raise
+        sys.exit(
+            f"error: the flain command needs {error.name}: pip install 'flain[cli]', or from a "
+            "clone pip install '.[cli]'"
+        )
+    run()

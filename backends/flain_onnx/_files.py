@@ -1,0 +1,104 @@
+"""ONNX files: read with care, and written as copies in which only the purified tensors differ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from filecmp import cmp
+from pathlib import Path
+from shutil import copyfile
+
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import ModelProto
+
+from flain_core.errors import OutputError, WeightsError
+from flain_core.files import written_whole
+
+from ._external import check_folder, external_files
+from ._model import OnnxModel, Provider
+
+__all__ = ["load", "save"]
+
+_SUFFIX = ".onnx"
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    scores: str | None = None,
+    providers: Sequence[Provider] = ("CPUExecutionProvider",),
+) -> OnnxModel:
+    """Read a model; tensors in external files stay there until they are needed.
+
+    Args:
+        path: An ``.onnx`` file.
+        scores: The output that holds the scores ``(n, ...)``; None if that is plain to see.
+        providers: Execution providers of onnxruntime in order of preference, as its sessions take
+            them.
+
+    Raises:
+        WeightsError: The file, or an external file that it names, does not exist or is damaged.
+
+    >>> load("/nowhere/at/all.onnx")
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.WeightsError: cannot read /nowhere/at/all.onnx: there is no such file
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise WeightsError(f"cannot read {source}: there is no such file")
+    proto = ModelProto()
+    try:
+        proto.ParseFromString(source.read_bytes())
+    except (DecodeError, OSError) as error:
+        raise WeightsError(
+            f"cannot read {source}: it is damaged or no ONNX model ({error}); export it again"
+        ) from error
+    if not (proto.ir_version and proto.opset_import and proto.graph.node):
+        raise WeightsError(
+            f"cannot read {source}: expected an ONNX model with a graph; export it again"
+        )
+    model = OnnxModel(proto, source.resolve().parent, scores, providers)
+    try:
+        check_folder(model)
+    except WeightsError as error:
+        raise WeightsError(f"cannot use {source}: {error}") from error
+    return model
+
+
+def save(
+    model: ModelProto | OnnxModel, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write a model, and copy the external files of its tensors beside it.
+
+    Raises:
+        OutputError: A file cannot be written, or exists already with other content.
+        ModelError: The external files of a bare ModelProto are not known.
+    """
+    source = model if isinstance(model, OnnxModel) else OnnxModel(model)
+    target = Path(path)
+    if target.suffix != _SUFFIX:
+        raise OutputError(f"cannot write {target}: expected the suffix {_SUFFIX}")
+    try:
+        content = source.proto.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise OutputError(
+            f"cannot write {target}: an ONNX file holds at most 2 GiB besides external files "
+            f"({error})"
+        ) from error
+    copies = {
+        target.parent / location: file
+        for location, file in external_files(source).items()
+        if not _already_there(target.parent / location, file)
+    }
+    with ExitStack() as stack:
+        # Left in reverse: the model itself appears last, when its files are there.
+        stack.enter_context(written_whole(target, overwrite=overwrite)).write_bytes(content)
+        for place, file in copies.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copyfile(file, stack.enter_context(written_whole(place, overwrite=overwrite)))
+
+
+def _already_there(place: Path, file: Path) -> bool:
+    return place.is_file() and (place.samefile(file) or cmp(place, file, shallow=False))

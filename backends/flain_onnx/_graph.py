@@ -1,0 +1,100 @@
+"""Which node of a graph makes and reads which value, bodies of If and Loop included."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx.inliner import inline_local_functions
+
+__all__ = ["Graph", "all_nodes", "values_read"]
+
+
+class Graph:
+    """The top level of a model's graph. Names are unique and nodes sorted, as ONNX demands.
+
+    Attributes:
+        model: With its local functions inlined.
+        nodes: In the order in which they run.
+        inputs: The names to be fed, without initializers that are listed as inputs.
+        tensors: Every stored tensor by the name of its value: initializers and ``Constant`` nodes.
+        producer: Position of the node that makes a value.
+        uses: How often a value is read, as an output of the graph too.
+    """
+
+    def __init__(self, model: ModelProto) -> None:
+        self.model = inline_local_functions(model) if model.functions else model
+        graph = self.model.graph
+        self.nodes = list(graph.node)
+        self.initializers = {tensor.name: tensor for tensor in graph.initializer}
+        sparse = {tensor.values.name for tensor in graph.sparse_initializer}
+        self.inputs = {
+            each.name: each
+            for each in graph.input
+            if each.name not in self.initializers and each.name not in sparse
+        }
+        self.tensors = {**self.initializers, **_constants(self.nodes)}
+        self.reads = [tuple(values_read(node)) for node in self.nodes]
+        self.producer = {
+            name: index for index, node in enumerate(self.nodes) for name in node.output if name
+        }
+        self.uses = Counter(name for reads in self.reads for name in reads)
+        self.uses.update(output.name for output in graph.output)
+        self.fed = self.depending_on(self.inputs)
+
+    def depending_on(self, values: Iterable[str]) -> set[str]:
+        """The values themselves and all that is computed from them."""
+        reached = set(values)
+        for node, reads in zip(self.nodes, self.reads, strict=True):
+            if not reached.isdisjoint(reads):
+                reached.update(name for name in node.output if name)
+        return reached
+
+    def needed(self, values: Iterable[str], given: Collection[str]) -> list[int]:
+        """Positions of the nodes that compute ``values`` from what is given, sorted."""
+        found: set[int] = set()
+        open_values = [name for name in values if name not in given]
+        while open_values:
+            index = self.producer.get(open_values.pop())
+            if index is not None and index not in found:
+                found.add(index)
+                open_values += [name for name in self.reads[index] if name not in given]
+        return sorted(found)
+
+
+def values_read(node: NodeProto) -> Iterator[str]:
+    """The inputs of a node, and what the bodies in its attributes capture from outside."""
+    yield from (name for name in node.input if name)
+    for body in _bodies(node):
+        own = {each.name for each in (*body.initializer, *body.input)}
+        own.update(name for inner in body.node for name in inner.output)
+        own.update(tensor.values.name for tensor in body.sparse_initializer)
+        for inner in body.node:
+            yield from (name for name in values_read(inner) if name not in own)
+        yield from (output.name for output in body.output if output.name not in own)
+
+
+def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Every node, those in bodies too."""
+    for node in graph.node:
+        yield node
+        for body in _bodies(node):
+            yield from all_nodes(body)
+
+
+def _bodies(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _constants(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
+    return {
+        node.output[0]: attribute.t
+        for node in nodes
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }

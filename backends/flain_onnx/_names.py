@@ -1,0 +1,72 @@
+"""What a layer is called: as in the framework that the model came from, as far as that is known."""
+
+from __future__ import annotations
+
+import re
+from ast import literal_eval
+from collections import Counter
+from collections.abc import Iterable
+
+from onnx import NodeProto
+
+__all__ = ["layer_names"]
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_MADE_UP = re.compile(
+    r"^$|^onnx::|^val_\d+$|^\d+$|^_?const|^node_|^(MatMul|Gemm|Conv|ConvTranspose)(_\d+)?$"
+)
+_PARAMETER = re.compile(r"\.(weight|kernel)$")
+_OPERATOR = re.compile(
+    r"(/(kernel|ReadVariableOp(_\d+)?|MatMul|Gemm|Conv\dD|Conv|ConvTranspose|Cast|Tensordot"
+    r"|convolution|merged_input)|:0)$"
+)
+
+
+def layer_names(layers: Iterable[tuple[NodeProto, str]]) -> list[str]:
+    """Unique names for layers, given as their node and the name of their stored weight.
+
+    The weight's name without its ending, such as ``"fc1"`` of ``"fc1.weight"``; where an exporter
+    made that name up, the module that the exporter noted, the node's name, or the operator and how
+    many of its kind came before.
+    """
+    seen: Counter[str] = Counter()
+    names: list[str] = []
+    taken: set[str] = set()
+    for node, weight in layers:
+        base = _from_framework(node, weight) or f"{node.op_type}_{seen[node.op_type]}"
+        seen[node.op_type] += 1
+        name, again = base, 2
+        while name in taken:
+            name, again = f"{base}_{again}", again + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _from_framework(node: NodeProto, weight: str) -> str:
+    if _PARAMETER.search(weight):
+        return _PARAMETER.sub("", weight)
+    name = _without_operators(weight)
+    if not _MADE_UP.match(name):
+        return name
+    name = _without_operators(node.name)
+    return _module(node) or ("" if _MADE_UP.match(name) else name)
+
+
+def _module(node: NodeProto) -> str:
+    for entry in node.metadata_props:
+        if entry.key == _SCOPES:
+            try:
+                scopes = literal_eval(entry.value)
+            except (ValueError, SyntaxError):
+                return ""
+            # The last one is the operator itself.
+            return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""
+    return ""
+
+
+def _without_operators(name: str) -> str:
+    shorter = _OPERATOR.sub("", name)
+    while shorter != name:
+        name, shorter = shorter, _OPERATOR.sub("", shorter)
+    return name.strip("/")

@@ -1,0 +1,30 @@
+"""scikit-learn's multilayer perceptrons for flain: MLPClassifier and MLPRegressor.
+
+Layers are called ``coefs_0``, ``coefs_1`` and so on, after their place in ``coefs_``. Labels are
+indices into ``classes_``: ``np.searchsorted(model.classes_, y)``. scikit-learn keeps no initial
+weights, so keep a copy of the estimator, or of its ``coefs_``, from before training. A regressor
+needs ``score=`` of :func:`flain_core.purify`, a function of its predictions ``(n, outputs)`` and y.
+No files are read or written, as scikit-learn's own are pickles: save ``result.model`` with joblib
+or, safer to load, skops.
+
+>>> import numpy as np, warnings
+>>> import flain_core as flain
+>>> from sklearn.neural_network import MLPClassifier
+>>> random = np.random.default_rng(0)
+>>> x = random.random((60, 4))
+>>> y = (x[:, 0] > x[:, 1]).astype(int)
+>>> model = MLPClassifier(hidden_layer_sizes=(5,), learning_rate_init=0.05, random_state=0)
+>>> for epoch in range(200):
+...     model = model.partial_fit(x, y, classes=[0, 1])
+...     if epoch == 0:
+...         initial = {"coefs_": [each.copy() for each in model.coefs_]}
+>>> result = flain.purify(model, initial=initial, data=(x, y), layers="coefs_1")
+>>> type(result.model).__name__, result.layers[0].method
+('MLPClassifier', 'incremental')
+"""
+
+from __future__ import annotations
+
+from ._network import SklearnNetwork, open_network
+
+__all__ = ["SklearnNetwork", "open_network"]

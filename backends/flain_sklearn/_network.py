@@ -1,0 +1,199 @@
+"""A fitted multilayer perceptron as the algorithm sees it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, TypeAlias
+
+import numpy as np
+from sklearn.exceptions import NotFittedError
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.utils.validation import check_is_fitted
+
+from flain_core.errors import FlainWarning, LayerError, ModelError, WeightsError, nearest
+from flain_core.network import Array, Layer
+
+from ._cut import SklearnCut
+from ._forward import forward_of
+
+__all__ = ["SklearnNetwork", "open_network"]
+
+Estimator: TypeAlias = MLPClassifier | MLPRegressor
+
+_WEIGHTS = ("coefs_", "intercepts_")
+_FITTED = (*_WEIGHTS, "out_activation_", "n_outputs_")
+
+
+def open_network(
+    model: Estimator | Mapping[str, Sequence[Array]], *, like: Estimator | None = None
+) -> SklearnNetwork:
+    """Open a fitted estimator, or its bare weights. The estimator itself is never touched.
+
+    Args:
+        model: An MLPClassifier or MLPRegressor, fitted at least once; or the weights of one by
+            attribute, as scikit-learn lays them out: ``coefs_``, and ``intercepts_`` if you have
+            them.
+        like: The estimator that the weights belong to; ignored for an estimator.
+
+    Raises:
+        ModelError: It is something else, is not fitted, or classifies several labels at once.
+        WeightsError: The weights do not fit ``like``.
+
+    >>> model = MLPRegressor(hidden_layer_sizes=(5,))
+    >>> model = model.partial_fit(np.zeros((2, 3)), np.zeros(2))
+    >>> open_network({"coefs_": model.coefs_}, like=model)
+    SklearnNetwork(coefs_0 5×3, coefs_1 1×5)
+    """
+    if not isinstance(model, Mapping):
+        _require_perceptron(model)
+        _warn_of_labels(model)
+        return SklearnNetwork(deepcopy(model))
+    if like is None:
+        raise ModelError(
+            "cannot open weights alone; pass the estimator that they belong to as `like`"
+        )
+    _require_perceptron(like)
+    estimator = deepcopy(like)
+    if "coefs_" not in model or not set(model) <= set(_WEIGHTS):
+        raise WeightsError(
+            f"expected weights {{'coefs_': [...], 'intercepts_': [...]}}; got {sorted(model)}"
+        )
+    for attribute, arrays in model.items():
+        _fill(attribute, getattr(estimator, attribute), arrays)
+    return SklearnNetwork(estimator)
+
+
+class SklearnNetwork:
+    """Implements :class:`flain_core.network.Network`; made by :func:`open_network`.
+
+    Args:
+        estimator: A fitted perceptron that nobody else holds.
+    """
+
+    def __init__(self, estimator: Estimator) -> None:
+        self._estimator = estimator
+        self._forward = forward_of(estimator)
+        self._layers = {
+            f"coefs_{position}": _layer(f"coefs_{position}", coefs)
+            for position, coefs in enumerate(estimator.coefs_)
+        }
+
+    def __repr__(self) -> str:
+        shapes = (
+            f"{name} {'×'.join(map(str, x.weight.shape))}" for name, x in self._layers.items()
+        )
+        return f"SklearnNetwork({', '.join(shapes)})"
+
+    @property
+    def native(self) -> Estimator:
+        """A new copy of the estimator, with the state of its training."""
+        return deepcopy(self._estimator)
+
+    def layers(self) -> dict[str, Layer]:
+        """``coefs_0``, ``coefs_1`` and so on, each ``(out, in)``."""
+        return dict(self._layers)
+
+    def predict(self, x: Array) -> Array:
+        """The scores of samples ``(n, features)``.
+
+        Of a classifier ``(n, classes)`` in the order of ``classes_``: their softmax is
+        ``predict_proba``. Of a regressor its predictions ``(n, outputs)``.
+        """
+        return self._forward.behind(0, self._forward.at(0, self._samples(x)))
+
+    def cut(self, layer: str, x: Array) -> SklearnCut:
+        """Run the samples ``(n, features)`` up to ``layer`` once."""
+        return SklearnCut(self._forward, self._position(layer), self._samples(x))
+
+    def replace(self, weights: Mapping[str, Array]) -> SklearnNetwork:
+        """A copy with the weights ``(out, in)`` of some layers replaced."""
+        estimator = deepcopy(self._estimator)
+        for name, weight in weights.items():
+            # In place, since an optimizer that goes on training may hold the same array.
+            _assign(name, estimator.coefs_[self._position(name)].T, weight)
+        return SklearnNetwork(estimator)
+
+    def _position(self, name: str) -> int:
+        if name not in self._layers:
+            raise LayerError(
+                f"no layer {name!r}; the estimator has {', '.join(self._layers)}."
+                f"{nearest(name, self._layers)}"
+            )
+        return list(self._layers).index(name)
+
+    def _samples(self, x: Any) -> Array:
+        features = len(self._forward.coefs[0])
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
+            raise ModelError(
+                f"expected a NumPy array of numbers (n, {features}); got {type(x).__name__}"
+            )
+        if x.ndim != 2 or x.shape[1] != features:
+            raise ModelError(
+                f"expected samples of shape (n, {features}), as the estimator was fitted on; got "
+                f"{x.shape}"
+            )
+        # As scikit-learn does; and a loader may reuse the array of one batch for the next one.
+        return x.astype(x.dtype if x.dtype in (np.float32, np.float64) else np.float64)
+
+
+def _layer(name: str, coefs: Array) -> Layer:
+    weight = np.ascontiguousarray(coefs.T)
+    weight.flags.writeable = False
+    return Layer(name, "dense", weight, epsilon=float(np.finfo(weight.dtype).eps))
+
+
+def _require_perceptron(model: Any) -> None:
+    if not isinstance(model, (MLPClassifier, MLPRegressor)):
+        raise ModelError(
+            "expected an MLPClassifier or MLPRegressor, or the weights {'coefs_': [...]} of the "
+            f"initial one; got {type(model).__name__}. Of a pipeline or a search give the "
+            "perceptron inside it, and the data as it arrives there: pipeline[-1] and "
+            "pipeline[:-1].transform(x), search.best_estimator_"
+        )
+    try:
+        check_is_fitted(model, _FITTED)
+    except NotFittedError as error:
+        raise ModelError(
+            f"expected a fitted {type(model).__name__}, as it has no weights before; fit it, or "
+            "call partial_fit on one batch and then set coefs_ and intercepts_"
+        ) from error
+
+
+def _warn_of_labels(model: Estimator) -> None:
+    """Warn where labels that are taken for indices would be read as other classes in silence."""
+    classes = getattr(model, "classes_", None)
+    if classes is None or np.asarray(classes).dtype.kind not in "iuf":
+        return
+    if not np.array_equal(classes, np.arange(len(classes))):
+        warnings.warn(
+            f"labels have to be indices into classes_, from 0 to {len(classes) - 1}, and not the "
+            f"classes {classes[0]} to {classes[-1]} themselves: np.searchsorted(model.classes_, y)",
+            FlainWarning,
+            stacklevel=3,
+        )
+
+
+def _fill(attribute: str, targets: Sequence[Array], given: Sequence[Array]) -> None:
+    if len(given) != len(targets):
+        raise WeightsError(f"{attribute}: expected {len(targets)} arrays; got {len(given)}")
+    for position, (target, array) in enumerate(zip(targets, given, strict=True)):
+        _assign(f"{attribute}[{position}]", target, array)
+
+
+def _assign(name: str, target: Array, weight: Array) -> None:
+    given = np.asarray(weight)
+    if given.shape != target.shape or given.dtype.kind not in "fiub":
+        raise WeightsError(
+            f"{name}: expected real numbers of shape {target.shape}; got {given.dtype} of shape "
+            f"{given.shape}"
+        )
+    with np.errstate(over="ignore"):
+        cast = given.astype(target.dtype)
+    if not np.isfinite(cast).all():
+        raise WeightsError(
+            f"{name}: expected finite numbers in the range of {target.dtype}; got NaN, infinity or "
+            "larger ones; fit on float64 samples for float64 weights"
+        )
+    target[...] = cast

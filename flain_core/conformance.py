@@ -1,0 +1,496 @@
+"""The suite that every backend passes: subclass it, say how to build a network, run pytest.
+
+:class:`Conformance` describes small networks without a framework (:mod:`flain_core.reference`); a
+subclass builds them in its own. Then every promise of :class:`~flain_core.Network` and
+:class:`~flain_core.Cut` is checked on each of them against what plain NumPy computes, down to whole
+purifications. pytest collects a subclass whose name starts with ``Test``; :meth:`Conformance.run`
+does without pytest.
+
+Example:
+    A backend without transposed convolution, in the file ``test_conformance.py``.
+
+    >>> import flain_numpy as fn
+    >>> from flain_core.conformance import *
+    >>> class TestNumPy(Conformance):
+    ...     checks = 78
+    ...     exceptions = {"transposed": "flain_numpy has no transposed convolution"}
+    ...     formats = (".npz",)
+    ...     open_network = staticmethod(fn.open_network)
+    ...     save = staticmethod(fn.save)
+    ...
+    ...     def build(self, reference):
+    ...         made = {}  # a name that comes twice is one layer, used twice
+    ...         return fn.Network([self.operation(part, made) for part in reference.parts])
+    ...
+    ...     def operation(self, part, made):
+    ...         match part:
+    ...             case Dense(name, weight, bias):
+    ...                 return made.setdefault(name, fn.Dense(name, weight, bias))
+    ...             case Conv(name, weight, bias, stride, padding, groups, transposed=False):
+    ...                 options = {"stride": stride, "padding": padding, "groups": groups}
+    ...                 return fn.Conv2d(name, weight, bias, **options)
+    ...             case ReLU():
+    ...                 return fn.ReLU()
+    ...             case Mean():
+    ...                 return fn.GlobalAvgPool2d()
+    ...             case Residual(branch):
+    ...                 return fn.Residual([self.operation(each, made) for each in branch])
+    ...         raise NotImplementedError(part)
+    ...
+    ...     def load(self, path, reference):
+    ...         return fn.load(path)
+    >>> TestNumPy.run()
+    78
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .errors import FlainError, FlainWarning, LayerError, OutputError, WeightsError
+from .flipping import columns, flip
+from .network import Array, Batch, Cut, Layer, Network
+from .outcome import LayerOutcome, Purification
+from .purify import purify
+from .reference import Conv, Dense, Mean, Part, Reference, ReLU, Residual
+from .reference_cases import CASES, Case
+from .requirements import require, require_error, require_same
+from .settings import Settings
+from .uncut import RunWhole
+
+__all__ = ["Case", "Conformance", "Conv", "Dense", "Mean", "Part", "ReLU", "Reference", "Residual"]
+
+_FEW = 7
+_TOLERANCE_OF_SEARCH = 0.6
+_REFUSALS = (AssertionError, FlainError, NotImplementedError)
+
+_Check = Callable[["Conformance", Case], None]
+
+
+def _check(method: _Check) -> _Check:
+    """Mark a method as a check on each case, and note on which it passed."""
+
+    @wraps(method)
+    def noted(self: Conformance, case: Case) -> None:
+        method(self, case)
+        self._passed.add((method.__name__, case.name))
+
+    noted.is_check = True  # type: ignore[attr-defined]
+    return noted
+
+
+class Conformance:
+    """What a backend promises.
+
+    Attributes:
+        checks: How many checks have to pass, counted once for each case. State the number, so that
+            a suite that silently checks less fails.
+        exceptions: The cases that the framework cannot express or the backend refuses, by name,
+            with the reason. Strict: a case that would pass must not be listed.
+        formats: Suffixes of the files that :meth:`save` writes and :meth:`load` reads.
+        tolerance: Allowed error of a score, relative to the largest score of the batch.
+    """
+
+    checks: ClassVar[int]
+    exceptions: ClassVar[Mapping[str, str]] = {}
+    formats: ClassVar[Sequence[str]] = ()
+    tolerance: ClassVar[float] = 1e-5
+
+    _passed: ClassVar[set[tuple[str, str]]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._passed = set()
+
+    # What a subclass provides.
+
+    def build(self, reference: Reference) -> Any:
+        """Return a new model of the framework that computes what ``reference`` does.
+
+        Its weights are canonical and its images channels first; transpose both where the framework
+        lays them out otherwise.
+
+        Raises:
+            NotImplementedError: The framework has no such part.
+        """
+        raise NotImplementedError
+
+    def open_network(self, model: Any) -> Network:
+        """Return the model as the backend opens it."""
+        raise NotImplementedError
+
+    def batch(self, x: Array) -> Batch:
+        """Return samples ``(n, *sample)`` in the layout of the framework, such as channels last."""
+        return x
+
+    def array(self, output: Any) -> Array:
+        """Return a pre-activation, in the backend's own type and layout, as a NumPy array."""
+        return np.asarray(output)
+
+    def save(self, model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write a model to a file; asked only if there are :attr:`formats`."""
+        raise NotImplementedError
+
+    def load(self, path: str | os.PathLike[str], reference: Reference) -> Any:
+        """Read it again; ``reference`` has the same parts, but other weights."""
+        raise NotImplementedError
+
+    # What is checked.
+
+    @_check
+    def test_layers_are_canonical(self, case: Case) -> None:
+        """Layers come in the order of the model, with canonical weights that are read only."""
+        for reference in (case.initial, case.final):
+            network = self.open_network(self.build(reference))
+            require(isinstance(network, Network), "the methods of flain_core.Network", network)
+            found = network.layers()
+            require(len(found) == len(reference.layers()), repr(case), found)
+            for (name, layer), truth in zip(
+                found.items(), reference.layers().values(), strict=True
+            ):
+                groups = truth.groups if isinstance(truth, Conv) else 1
+                kind = "conv" if isinstance(truth, Conv) else "dense"
+                wanted = name, kind, groups, truth.weight.shape[1] * groups
+                given = layer.name, layer.kind, layer.groups, layer.neurons
+                require(given == wanted, f"name, kind, groups, neurons {wanted}", given)
+                require_same(layer.weight, truth.weight, f"the canonical weight of {truth.name!r}")
+                require(layer.weight.dtype.kind == "f", "a float weight", layer.weight.dtype)
+                require(not layer.weight.flags.writeable, "a read-only weight", "a writable one")
+                require(0 < layer.epsilon < 0.01, "a machine epsilon", layer.epsilon)
+
+    @_check
+    def test_scores_are_those_of_the_model(self, case: Case) -> None:
+        """Scores are ``(n, classes)`` floats, as the model computes them."""
+        for reference in (case.initial, case.final):
+            scores = self.open_network(self.build(reference)).predict(self.batch(case.x))
+            require(isinstance(scores, np.ndarray), "scores in a NumPy array", type(scores))
+            require(scores.dtype.kind == "f", "floating-point scores", scores.dtype)
+            self._close(scores, reference.run(case.x)[0], "the scores")
+
+    @_check
+    def test_batches_may_have_any_size(self, case: Case) -> None:
+        """A sample scores the same alone, in a ragged last batch and among all."""
+        network = self.open_network(self.build(case.final))
+        batches = np.split(case.x, [1, 1 + _FEW, 2 + _FEW])
+        scores = np.concatenate([network.predict(self.batch(x)) for x in batches])
+        self._close(scores, network.predict(self.batch(case.x)), "the scores of single batches")
+
+    @_check
+    def test_inputs_are_what_enters_the_layer(self, case: Case) -> None:
+        """Inputs are ``(n, in, *positions)``; several calls are counted and become positions."""
+        for x in (case.x[:_FEW], case.x[:1]):
+            _, entering = case.final.run(x)
+            for cut, _, truth in self._cuts(case, x):
+                expected = entering[truth.name]
+                require(cut.calls == len(expected), f"{len(expected)} calls", cut.calls)
+                if cut.calls == 1:
+                    require(isinstance(cut, Cut), "the methods of flain_core.Cut", cut)
+                    self._close(cut.inputs, expected[0], f"what enters {truth.name!r}")
+                else:
+                    # Which call comes first is the backend's affair.
+                    stacked = np.stack(expected, axis=-1).reshape(*expected[0].shape[:2], -1)
+                    inputs = cut.inputs.reshape(*cut.inputs.shape[:2], -1)
+                    self._close(np.sort(inputs), np.sort(stacked), f"the inputs of {truth.name!r}")
+
+    @_check
+    def test_contributions_and_bias_are_the_pre_activation(self, case: Case) -> None:
+        """Summed over all neurons, in any order and any parts, they leave the bias alone."""
+        for cut, layer, truth in self._cuts(case, case.x[:_FEW], once=True):
+            shuffled = np.random.default_rng(0).permutation(layer.neurons)
+            some, others = np.split(shuffled, [layer.neurons // 3])
+            rest = cut.output - cut.linear(_wide(layer.weight), some)
+            rest = self.array(rest - cut.linear(_wide(layer.weight), others))
+            scale = float(np.abs(self.array(cut.output)).max())
+            bias = np.sort(np.resize(truth.bias, rest.size))
+            require(
+                rest.size % truth.bias.size == 0
+                and bool(np.abs(np.sort(rest.ravel()) - bias).max() <= self.tolerance * scale),
+                f"pre-activation minus contributions to be the bias of {truth.name!r}",
+                f"{rest.ravel()[: truth.bias.size]} and so on",
+            )
+            none = self.array(cut.linear(_wide(layer.weight), shuffled[:0]))
+            require(not none.any(), "no contribution of no neurons", none)
+
+    @_check
+    def test_tail_goes_on_where_the_cut_was(self, case: Case) -> None:
+        """The tail gives the model's scores, each time, and leaves the pre-activation alone."""
+        for x in (case.x[:_FEW], case.x[:1]):
+            truth, _ = case.final.run(x)
+            for cut, layer, _ in self._cuts(case, x, once=True):
+                before = self.array(cut.output).copy()
+                answers = [cut.tail(cut.output) for _ in range(3)]
+                self._close(answers[0], truth, f"the tail behind {layer.name!r}")
+                for answer in answers[1:]:
+                    require_same(
+                        answer, answers[0], f"the same answer of the tail of {layer.name!r}"
+                    )
+                answers[0].fill(np.nan)
+                require_same(
+                    self.array(cut.output), before, f"the output of {layer.name!r} unchanged"
+                )
+                require_same(
+                    cut.tail(cut.output), answers[1], "a tail that hands out arrays of its own"
+                )
+
+    @_check
+    def test_tail_follows_a_changed_weight(self, case: Case) -> None:
+        """Taking contributions away has the effect of really changing the model's weight."""
+        network = self.open_network(self.build(case.final))
+        for x in (case.x[:_FEW], case.x[:1]):
+            for cut, layer, _ in self._cuts(case, x, once=True):
+                for neurons in _selections(layer):
+                    weight, change = _changed(layer, neurons)
+                    truth = network.replace({layer.name: weight}).predict(self.batch(x))
+                    answer = cut.tail(cut.output - cut.linear(change, neurons))
+                    what = f"the scores with {len(neurons)} neurons of {layer.name!r} changed"
+                    self._close(answer, truth, what)
+
+    @_check
+    def test_replace_writes_the_weight(self, case: Case) -> None:
+        """The copy has exactly the new weights and computes with them."""
+        network = self.open_network(self.build(case.final))
+        weights = {layer.name: _changed(layer)[0] for layer in network.layers().values()}
+        for (name, weight), truth in zip(weights.items(), case.final.layers(), strict=True):
+            scores = network.replace({name: weight}).predict(self.batch(case.x))
+            expected, _ = case.final.replace({truth: weight}).run(case.x)
+            self._close(scores, expected, f"the scores with the weight of {name!r} replaced")
+        copy = network.replace(weights)
+        for name, weight in weights.items():
+            require_same(copy.layers()[name].weight, weight, f"the replaced weight of {name!r}")
+        back = copy.replace({name: layer.weight for name, layer in network.layers().items()})
+        x = self.batch(case.x)
+        # Not to the bit: some engines treat a stored weight otherwise than a given one.
+        self._close(back.predict(x), network.predict(x), "the former scores")
+        self._close(network.replace({}).predict(x), network.predict(x), "the scores of a copy")
+
+    @_check
+    def test_the_original_is_left_alone(self, case: Case) -> None:
+        """Neither the network nor the caller's model nor the samples change, to the bit."""
+        model, x = self.build(case.final), case.x.copy()
+        network = self.open_network(model)
+        before = _snapshot(network), network.predict(self.batch(x))
+        for layer in network.layers().values():
+            changed = network.replace({layer.name: _changed(layer)[0]})
+            changed.predict(self.batch(x))
+            cut = changed.cut(layer.name, self.batch(x))
+            if cut.calls == 1:
+                cut.tail(cut.output)
+        for which in (network, self.open_network(network.native), self.open_network(model)):
+            require_same(which.predict(self.batch(x)), before[1], "the scores of the original")
+            for name, weight in _snapshot(which).items():
+                require_same(weight, before[0][name], f"the original weight of {name!r}")
+        require_same(x, case.x, "the samples unchanged")
+
+    @_check
+    def test_replace_refuses_what_does_not_fit(self, case: Case) -> None:
+        """Wrong shapes, NaN, infinity, overflow and unknown layers raise the fitting error."""
+        network = self.open_network(self.build(case.final))
+        for name, layer in network.layers().items():
+            weight = layer.weight.astype(np.float64)
+            damaged = weight.copy()
+            damaged.flat[0] = np.nan
+            unfit = [
+                weight[:-1],
+                weight[:, :, None],
+                np.swapaxes(weight, 0, 1),
+                damaged,
+                damaged * np.inf,
+            ]
+            if np.finfo(layer.weight.dtype).bits < 64:
+                unfit.append(weight * 1e300)
+            for each in unfit:
+                require_error(WeightsError, partial(network.replace, {name: each}))
+        nothing, x = np.zeros((3, 2), np.float32), self.batch(case.x)
+        require_error(LayerError, partial(network.replace, {"no such layer": nothing}))
+        require_error(LayerError, partial(network.cut, "no such layer", x))
+
+    @_check
+    def test_native_is_a_model_of_the_callers_type(self, case: Case) -> None:
+        """What comes out can be used, and opened again, like what went in."""
+        model = self.build(case.final)
+        network = self.open_network(model)
+        weights = {layer.name: _changed(layer)[0] for layer in network.layers().values()}
+        changed = network.replace(weights)
+        for each in (network, changed):
+            require(type(each.native) is type(model), f"a native {type(model)}", type(each.native))
+            again = self.open_network(each.native)
+            for name, weight in _snapshot(each).items():
+                require_same(
+                    _snapshot(again)[name], weight, f"the weight of {name!r} in the native model"
+                )
+            x = self.batch(case.x)
+            self._close(again.predict(x), each.predict(x), "the scores of the native model")
+
+    @_check
+    def test_purification(self, case: Case) -> None:
+        """Each layer is purified at a proved cut, as by running the whole network each time."""
+        final, initial = (
+            self.open_network(self.build(each)) for each in (case.final, case.initial)
+        )
+        _, entering = case.final.run(case.x)
+        for name, truth in zip(final.layers(), case.final.layers().values(), strict=True):
+            once = len(entering[truth.name]) == 1
+            result = self._purified(final, initial, name, case)
+            (outcome,) = result.layers
+            method = "incremental" if once else "whole network"
+            require(outcome.method == method, f"{name!r} searched by {method!r}", outcome)
+            before, layer = initial.layers()[name].weight, final.layers()[name]
+            flipped = flip(before, layer.weight, outcome.flipped, groups=layer.groups)
+            require_same(
+                _snapshot(self.open_network(result.model))[name], flipped, "the flipped weight"
+            )
+
+            (slow,) = self._purified(RunWhole(final), initial, name, case).layers
+            require(slow.method == "whole network", "a search by the whole network", slow)
+            require(
+                _decisions(outcome) == _decisions(slow),
+                f"the decisions of a search by the whole network, {_decisions(slow)}",
+                _decisions(outcome),
+            )
+
+    @_check
+    def test_saved_models_load_exactly(self, case: Case) -> None:
+        """A saved model loads with the same weights and scores; no file is overwritten unasked."""
+        model, x = self.build(case.final), self.batch(case.x)
+        network = self.open_network(model)
+        with tempfile.TemporaryDirectory() as folder:
+            for suffix in self.formats:
+                path = Path(folder) / f"model{suffix}"
+                self.save(network.native, path)
+                written = path.read_bytes()
+                loaded = self.open_network(self.load(path, case.initial))
+                for name, weight in _snapshot(network).items():
+                    require_same(
+                        _snapshot(loaded)[name], weight, f"the weight of {name!r} in {suffix}"
+                    )
+                require_same(
+                    loaded.predict(x), network.predict(x), f"the scores of a {suffix} file"
+                )
+                require_error(OutputError, partial(self.save, self.build(case.initial), path))
+                require(path.read_bytes() == written, "the file as it was", "another one")
+                self.save(self.build(case.initial), path, overwrite=True)
+                again = self.open_network(self.load(path, case.final))
+                self._close(again.predict(x), case.initial.run(case.x)[0], "the overwritten file")
+
+    def test_exceptions_are_needed(self) -> None:
+        """Every exception names a case, gives a reason, and is still needed."""
+        known = {case.name: case for case in CASES}
+        for name, reason in self.exceptions.items():
+            require(name in known, f"an exception among {', '.join(known)}", name)
+            require(bool(reason.strip()), f"a reason for the exception {name!r}", repr(reason))
+            try:
+                for check in self._checks():
+                    getattr(self, check)(known[name])
+            except _REFUSALS:
+                continue
+            raise AssertionError(f"the case {name!r} passes; remove it from the exceptions")
+
+    def test_every_check_ran(self) -> None:
+        """As many checks passed as were promised; any that has not run yet runs now."""
+        planned = {(check, case.name): case for check in self._checks() for case in self._cases()}
+        for check, name in planned.keys() - self._passed:
+            getattr(self, check)(planned[check, name])
+        passed = len(planned.keys() & self._passed)
+        require(passed == self.checks, f"checks = {self.checks} to pass", passed)
+
+    @classmethod
+    def run(cls) -> int:
+        """Check everything without pytest, and return how many checks passed.
+
+        Raises:
+            AssertionError: A promise is not kept.
+        """
+        suite = cls()
+        suite.test_exceptions_are_needed()
+        suite.test_every_check_ran()
+        return suite.checks
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Let pytest run each check on each case; pytest calls this by its name."""
+        if "case" in metafunc.fixturenames:
+            cases = self._cases() if metafunc.function.__name__ in self._checks() else []
+            metafunc.parametrize("case", cases, ids=[case.name for case in cases])
+
+    @classmethod
+    def _checks(cls) -> list[str]:
+        names = [name for name in dir(cls) if hasattr(getattr(cls, name), "is_check")]
+        return [name for name in names if cls.formats or name != "test_saved_models_load_exactly"]
+
+    @classmethod
+    def _cases(cls) -> list[Case]:
+        return [case for case in CASES if case.name not in cls.exceptions]
+
+    def _cuts(
+        self, case: Case, x: Array, *, once: bool = False
+    ) -> Iterator[tuple[Cut, Layer, Dense | Conv]]:
+        """Each layer of the final model with its cut, or those alone that run once."""
+        network = self.open_network(self.build(case.final))
+        _, entering = case.final.run(x)
+        truths = case.final.layers().values()
+        for layer, truth in zip(network.layers().values(), truths, strict=True):
+            if len(entering[truth.name]) == 1 or not once:
+                yield network.cut(layer.name, self.batch(x)), layer, truth
+
+    def _purified(self, final: Network, initial: Network, name: str, case: Case) -> Purification:
+        scores, _ = case.final.run(case.x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FlainWarning)
+            return purify(
+                final,
+                initial=initial,
+                data=(self.batch(case.x), scores.argmax(axis=1)),
+                layers=[name],
+                settings=Settings(tolerance=_TOLERANCE_OF_SEARCH),
+                batch_size=len(case.x) // 2 + 1,
+            )
+
+    def _close(self, given: Array, expected: Array, what: str) -> None:
+        require(given.shape == expected.shape, f"{what} of shape {expected.shape}", given.shape)
+        scale = float(np.abs(expected).max())
+        error = float(np.abs(given.astype(np.float64) - expected).max())
+        allowed = f"{what} within a relative error of {self.tolerance:.0e}"
+        require(error <= self.tolerance * scale, allowed, f"an error of {error:.1e} at {scale:.1e}")
+
+
+def _selections(layer: Layer) -> Iterator[Array]:
+    """Half of the neurons, each alone, all and none, in random order."""
+    shuffled = np.random.default_rng(1).permutation(layer.neurons)
+    yield shuffled[: (layer.neurons + 1) // 2]
+    yield from shuffled[:, None]
+    yield shuffled
+    yield shuffled[:0]
+
+
+def _changed(layer: Layer, neurons: Array | None = None) -> tuple[Array, Array]:
+    """A weight that differs from the layer's at some or all neurons, and what was taken away."""
+    weight = _wide(layer.weight)
+    random = np.random.default_rng(2)
+    update = random.standard_normal(weight.shape) * np.abs(weight).max()
+    chosen = columns(
+        np.arange(layer.neurons) if neurons is None else neurons, weight.shape, layer.groups
+    )
+    changed = np.where(chosen, weight - update, weight).astype(layer.weight.dtype)
+    # The change has values everywhere: that other neurons are left out is what linear is for.
+    change = np.where(chosen, weight - _wide(changed), update).astype(weight.dtype)
+    return changed, change
+
+
+def _wide(weight: Array) -> Array:
+    return weight.astype(np.promote_types(weight.dtype, np.float32))
+
+
+def _snapshot(network: Network) -> dict[str, Array]:
+    return {name: layer.weight.copy() for name, layer in network.layers().items()}
+
+
+def _decisions(outcome: LayerOutcome) -> tuple[Any, ...]:
+    tried = [(step.threshold, step.neurons_flipped) for step in outcome.steps]
+    return outcome.threshold, outcome.flipped.tolist(), outcome.stop_reason, tried

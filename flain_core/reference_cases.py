@@ -1,0 +1,144 @@
+"""The networks that every backend is tried on. No layer is square.
+
+So a backend that transposes where it must not, or fails to where it must, cannot agree with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import replace as with_fields
+from functools import partial
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from .network import Array
+from .reference import Conv, Dense, Mean, Part, Reference, ReLU, Residual
+
+__all__ = ["CASES", "Case"]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network before and after training, and samples.
+
+    Attributes:
+        name: What the case tries.
+        initial: Before training.
+        final: After training: the same parts with other weights.
+        x: ``(n, *sample)`` float32, from 0 up; each feature or channel of its own size.
+    """
+
+    name: str
+    initial: Reference
+    final: Reference
+    x: Array
+
+    def __repr__(self) -> str:
+        return f"Case({self.name!r}, layers {', '.join(self.final.layers())})"
+
+
+_Parameters: TypeAlias = Callable[..., tuple[str, Array, Array]]
+"""``(name, *shape)`` to the name, a weight of that shape and a bias."""
+
+
+def _parameters(name: str, *shape: int, trained: bool) -> tuple[str, Array, Array]:
+    random = np.random.default_rng([*name.encode(), *shape])
+    scale = float(np.prod(shape[1:])) ** -0.5
+    initial, update = random.standard_normal((2, *shape)) * scale
+    bias = random.uniform(-0.3, 0.3, shape[0])
+    weight = initial + update if trained else initial
+    return name, weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _dense(p: _Parameters) -> tuple[Part, ...]:
+    return (
+        *(Dense(*p("fc1", 11, 7)), ReLU()),
+        *(Dense(*p("fc2", 9, 11)), ReLU()),
+        Dense(*p("scores", 3, 9)),
+    )
+
+
+def _conv(p: _Parameters) -> tuple[Part, ...]:
+    return (
+        *(Conv(*p("conv1", 8, 3, 3, 5), padding=(1, 2)), ReLU()),
+        *(Conv(*p("conv2", 6, 8, 3, 2), stride=(2, 2)), ReLU(), Mean()),
+        Dense(*p("scores", 4, 6)),
+    )
+
+
+def _grouped(p: _Parameters) -> tuple[Part, ...]:
+    return (
+        *(Conv(*p("conv1", 6, 4, 2, 3)), ReLU()),
+        *(Conv(*p("grouped", 9, 2, 3, 2), groups=3), ReLU(), Mean()),
+        Dense(*p("scores", 4, 9)),
+    )
+
+
+def _depthwise(p: _Parameters) -> tuple[Part, ...]:
+    return (
+        *(Conv(*p("conv1", 5, 3, 2, 3)), ReLU()),
+        *(Conv(*p("depthwise", 10, 1, 3, 2), groups=5), ReLU(), Mean()),
+        Dense(*p("scores", 4, 10)),
+    )
+
+
+def _transposed_conv(p: _Parameters) -> tuple[Part, ...]:
+    return (
+        *(Conv(*p("conv1", 7, 3, 2, 3)), ReLU()),
+        *(Conv(*p("transposed", 5, 7, 3, 2), stride=(2, 2), transposed=True), ReLU(), Mean()),
+        Dense(*p("scores", 4, 5)),
+    )
+
+
+def _residual(p: _Parameters) -> tuple[Part, ...]:
+    inner = Conv(*p("inner", 6, 4, 3, 5), padding=(1, 2))
+    outer = Conv(*p("outer", 4, 6, 5, 3), padding=(2, 1))
+    return (
+        *(Conv(*p("conv1", 4, 3, 2, 3)), ReLU()),
+        *(Residual((inner, ReLU(), outer)), ReLU(), Mean()),
+        Dense(*p("scores", 5, 4)),
+    )
+
+
+def _used_twice(p: _Parameters) -> tuple[Part, ...]:
+    shared = Dense(*p("shared", 6, 8))
+    return (
+        *(Dense(*p("fc1", 8, 5)), ReLU(), shared, ReLU()),
+        *(Dense(*p("fc2", 8, 6)), ReLU(), shared, ReLU()),
+        Dense(*p("scores", 3, 6)),
+    )
+
+
+def _case(name: str, sample: tuple[int, ...], parts: Callable[[_Parameters], Any]) -> Case:
+    initial, final = (
+        Reference(parts(partial(_parameters, trained=trained)), sample) for trained in (False, True)
+    )
+    x = np.random.default_rng(0).random((_SAMPLES, *sample), dtype=np.float32)
+    # Neurons of different activation, so that a search has thresholds to go through.
+    sizes = np.linspace(0.05, 2, sample[0], dtype=np.float32)
+    x *= sizes.reshape(-1, *[1] * (len(sample) - 1))
+    return Case(name, initial, _balanced(final, x), x)
+
+
+def _balanced(network: Reference, x: Array) -> Reference:
+    """The network with biases that make no class a favourite, so that accuracy means something."""
+    scores, _ = network.run(x)
+    last = cast(Dense, network.parts[-1])
+    bias = (last.bias - scores.mean(axis=0)).astype(np.float32)
+    return Reference((*network.parts[:-1], with_fields(last, bias=bias)), network.sample)
+
+
+_SAMPLES = 40
+
+CASES = (
+    _case("dense", (7,), _dense),
+    _case("conv", (3, 7, 6), _conv),
+    _case("grouped", (4, 7, 6), _grouped),
+    _case("depthwise", (3, 7, 6), _depthwise),
+    _case("transposed", (3, 7, 6), _transposed_conv),
+    _case("residual", (3, 7, 6), _residual),
+    _case("used twice", (5,), _used_twice),
+)
+"""The cases that every backend is tried on."""

@@ -1,0 +1,44 @@
+"""Assertions that say what was expected and what was given, with or without pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .errors import FlainError
+from .network import Array
+
+__all__ = ["require", "require_error", "require_same"]
+
+
+def require(holds: bool, expected: str, given: object) -> None:
+    """Raise :class:`AssertionError` unless something holds; python -O does not switch it off.
+
+    >>> require(1 + 1 == 3, "1 + 1 to be 3", 1 + 1)
+    Traceback (most recent call last):
+        ...
+    AssertionError: expected 1 + 1 to be 3; got 2
+    """
+    if not holds:
+        raise AssertionError(f"expected {expected}; got {given}")
+
+
+def require_same(given: Array, expected: Array, what: str) -> None:
+    """Require equal shapes and equal numbers; the types may differ."""
+    require(np.array_equal(given, expected), f"{what}, exactly", _differing(given, expected))
+
+
+def require_error(error: type[FlainError], call: Callable[[], object]) -> None:
+    """Require that a call raises an error of that type."""
+    try:
+        call()
+    except error:
+        return
+    require(False, f"{error.__name__} to be raised", "no error")
+
+
+def _differing(given: Array, expected: Array) -> str:
+    if given.shape != expected.shape:
+        return f"shape {given.shape} instead of {expected.shape}"
+    return f"{np.count_nonzero(given != expected)} of {expected.size} numbers that differ"

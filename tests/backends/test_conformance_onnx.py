@@ -1,0 +1,66 @@
+from itertools import count
+
+import numpy as np
+from onnx import TensorProto, checker, helper, numpy_helper
+
+import flain_onnx
+from flain_core.conformance import Conformance, Conv, Dense, Mean, ReLU, Residual
+
+
+class TestOnnx(Conformance):
+    checks = 78
+    exceptions = {"used twice": "a layer used twice is a shared initializer, which is refused"}
+    formats = (".onnx",)
+    open_network = staticmethod(flain_onnx.open_network)
+    save = staticmethod(flain_onnx.save)
+
+    def build(self, reference):
+        return Graph().model(reference)
+
+    def load(self, path, reference):
+        return flain_onnx.load(path)
+
+
+class Graph:
+    def __init__(self):
+        self.nodes, self.arrays, self.numbers = [], {}, count()
+
+    def model(self, reference):
+        scores = self.run(reference.parts, "x")
+        ends = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape])
+            for name, shape in (("x", reference.sample), (scores, (None,)))
+        ]
+        arrays = [numpy_helper.from_array(array, name) for name, array in self.arrays.items()]
+        graph = helper.make_graph(self.nodes, "reference", ends[:1], ends[1:], arrays)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        checker.check_model(model)
+        return model
+
+    def run(self, parts, x):
+        for part in parts:
+            match part:
+                case Dense():
+                    x = self.node("Gemm", x, *self.parameters(part), transB=1)
+                case Conv(stride=stride, padding=padding, groups=groups):
+                    options = {"strides": stride, "pads": padding * 2, "group": groups}
+                    operator = "ConvTranspose" if part.transposed else "Conv"
+                    x = self.node(operator, x, *self.parameters(part), **options)
+                case ReLU():
+                    x = self.node("Relu", x)
+                case Mean():
+                    x = self.node("Flatten", self.node("GlobalAveragePool", x))
+                case Residual(branch):
+                    x = self.node("Add", x, self.run(branch, x))
+        return x
+
+    def parameters(self, part):
+        weight = part.weight.swapaxes(0, 1) if getattr(part, "transposed", False) else part.weight
+        weight = np.ascontiguousarray(weight)
+        self.arrays |= {f"{part.name}.weight": weight, f"{part.name}.bias": part.bias}
+        return f"{part.name}.weight", f"{part.name}.bias"
+
+    def node(self, operator, *inputs, **attributes):
+        output = f"value{next(self.numbers)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
