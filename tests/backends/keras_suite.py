@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import keras_models as models
 import numpy as np
 import pytest
 from keras import layers as L
@@ -18,7 +19,6 @@ from keras import layers as L
 import flain_core as flain
 import flain_keras
 import flain_numpy
-from backends import keras_models as models
 from flain_cli import example
 from flain_core.auxiliary import Samples
 from flain_core.network import Cut, Network

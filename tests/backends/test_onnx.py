@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_models as models
 import pytest
 from backends.onnx_models import node, numbers, value
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 import flain_core as flain
 import flain_numpy
-from backends import onnx_models as models
 from flain_core.errors import LayerError, ModelError, OutputError, WeightsError
 from flain_core.network import Cut, Network
 from flain_core.registry import open_network as open_anything

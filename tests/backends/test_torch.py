@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch_models as models
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from backends import torch_models as models
 from flain_core.errors import (
     DataError,
     LayerError,

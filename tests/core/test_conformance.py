@@ -6,9 +6,9 @@ from dataclasses import replace as with_fields
 
 import numpy as np
 import pytest
+import test_conformance_numpy as right
 
 import flain_numpy as fn
-from backends import test_conformance_numpy as right
 from flain_core.conformance import Conv, Dense, Reference
 from flain_core.reference_cases import CASES
 
