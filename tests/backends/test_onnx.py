@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import onnx_models as models
 import pytest
-from backends.onnx_models import node, numbers, value
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
+from onnx_models import node, numbers, value
 
 import flain_core as flain
 import flain_numpy

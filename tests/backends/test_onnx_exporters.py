@@ -12,8 +12,8 @@ from typing import Any
 import backdoored
 import numpy as np
 import pytest
-from backends.onnx_models import numbers
 from onnx import checker
+from onnx_models import numbers
 
 import flain_core as flain
 import flain_numpy
