@@ -42,7 +42,8 @@ import flain_torch
 from flain_cli import example
 from flain_core import Grid, Settings
 from flain_core.auxiliary import Samples
-from flain_core.evaluation import CutModel, Examination, Flipping, cut_in_pieces
+from flain_core.examination import Examination
+from flain_core.flipping_order import FlippingOrder
 from flain_core.schedule import Schedule
 from flain_core.search import search
 from flain_core.threads import one_blas_thread, one_thread_for
@@ -172,13 +173,12 @@ class Opened:
 
     def search(self, settings: Settings) -> tuple[Schedule, int]:
         """One pass up to the layer, then the candidates; and how many of them were tried."""
-        pieces, seen = cut_in_pieces(self.final, LAYER, self.examination)
-        schedule = Schedule.of(seen.mean, settings.thresholds)
+        study = self.examination.study(self.final, LAYER)
+        schedule = Schedule.of(study.statistics.mean, settings.thresholds)
         layer = self.final.layers()[LAYER]
-        flipping = Flipping(self.final, layer, self.initial, settings.factor, schedule.order)
-        candidates = CutModel(pieces, flipping, self.examination, window=2e-5)
-        with one_thread_for(candidates.work):
-            found = search(schedule, candidates, settings, candidates.advance(0).clean)
+        flipping = FlippingOrder(self.final, layer, self.initial, settings.factor, schedule.order)
+        with study.incremental(flipping, window=2e-5) as candidates:
+            found = search(schedule, candidates, settings, candidates.advance([0])[0].clean)
         return schedule, len(found.steps)
 
     def floor(self, schedule: Schedule, tried: int) -> None:

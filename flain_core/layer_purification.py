@@ -11,25 +11,22 @@ from itertools import count
 import numpy as np
 
 from .errors import ModelError
-from .evaluation import CutModel, Examination, Flipping, Piece, WholeNetwork, cut_in_pieces
+from .examiner import Candidates, Examiner, Study
 from .flipping import match_norm
+from .flipping_order import FlippingOrder, InFull
 from .network import Layer, Network
 from .outcome import LayerOutcome, Method, Step, StopReason
 from .progress import OnProgress, Progress
-from .proof import Proof, check_deterministic, prove
 from .schedule import Schedule
 from .score import Scored
 from .search import Found, search
 from .selection import Pair
 from .settings import Settings
-from .threads import one_thread_for
 
 __all__ = ["Course", "Purified", "purify_layers"]
 
-_SAMPLES_FOR_PROOF = 32
 _LEAST_WINDOW = 2e-5
 _WINDOW_PER_ERROR = 4.0
-_RUNS_SEVERAL_TIMES = Proof(False, "the layer runs several times in one pass")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +34,13 @@ class Course:
     """What every layer of a purification goes through.
 
     Attributes:
-        examination: What candidates are examined on.
+        examiner: Examines candidates.
         settings: How the search decides.
         on_progress: Called after each step.
         seed: Chooses the neurons that the proof of a cut changes.
     """
 
-    examination: Examination
+    examiner: Examiner
     settings: Settings
     on_progress: OnProgress
     seed: int
@@ -80,8 +77,7 @@ class Purified:
 class _Way:
     method: Method
     why: str
-    candidates: CutModel | WholeNetwork
-    threads: AbstractContextManager[object]
+    candidates: AbstractContextManager[Candidates]
 
 
 def purify_layers(network: Network, pairs: Sequence[Pair], course: Course) -> Purified:
@@ -117,17 +113,17 @@ def _purify_layer(network: Network, pair: Pair, course: Course, before: Scored |
     """
     started = time.perf_counter()
     settings, layer = course.settings, pair.layer
-    pieces, statistics = cut_in_pieces(network, layer.name, course.examination)
-    activation = getattr(statistics, settings.statistic)
+    study = course.examiner.study(network, layer.name)
+    activation = getattr(study.statistics, settings.statistic)
     schedule = Schedule.of(activation, settings.thresholds)
-    flipping = Flipping(network, layer, pair.initial, settings.factor, schedule.order)
-    for way in _ways(pieces, flipping, course):
+    flipping = FlippingOrder(network, layer, pair.initial, settings.factor, schedule.order)
+    for way in _ways(study, flipping, course):
         report = course.listener(layer.name, len(schedule))
-        with way.threads:
-            baseline = before or way.candidates.advance(0)
-            found = search(schedule, way.candidates, settings, baseline.clean, report)
+        with way.candidates as candidates:
+            baseline = before or candidates.advance([0])[0]
+            found = search(schedule, candidates, settings, baseline.clean, report)
         purified = flipping.candidate(found.neurons_flipped)
-        after = course.examination.of(purified)
+        after = course.examiner.of(purified)
         if _confirms(found, course, baseline, after):
             break
     else:
@@ -138,7 +134,7 @@ def _purify_layer(network: Network, pair: Pair, course: Course, before: Scored |
     if settings.match_norm and found.step:
         weight = match_norm(flipping.weight(found.neurons_flipped), layer.weight)
         purified = network.replace({layer.name: weight})
-        after = course.examination.of(purified)
+        after = course.examiner.of(purified)
     outcome = LayerOutcome(
         name=layer.name,
         threshold=found.step.threshold if found.step else None,
@@ -170,19 +166,15 @@ def _passed_by(layer: Layer, reason: StopReason) -> LayerOutcome:
     )
 
 
-def _ways(pieces: list[Piece], flipping: Flipping, course: Course) -> Iterator[_Way]:
+def _ways(study: Study, flipping: FlippingOrder, course: Course) -> Iterator[_Way]:
     """The fast way if it is proved right; otherwise, or if it is not confirmed, the slow one."""
-    few = course.examination.clean[:_SAMPLES_FOR_PROOF].x
-    check_deterministic(flipping.network, few, flipping.layer.epsilon)
-    proof = prove(flipping, few, seed=course.seed) if pieces else _RUNS_SEVERAL_TIMES
+    proof = study.prove(flipping, seed=course.seed)
     why = proof.why
     if proof.faithful:
         window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error)
-        fast = CutModel(pieces, flipping, course.examination, window)
-        yield _Way("incremental", why, fast, one_thread_for(fast.work))
+        yield _Way("incremental", why, study.incremental(flipping, window=window))
         why = "the purified model did not score what the cut had promised"
-    slow = WholeNetwork(flipping, course.examination)
-    yield _Way("whole network", why, slow, nullcontext())
+    yield _Way("whole network", why, nullcontext(InFull(flipping, course.examiner)))
 
 
 def _confirms(found: Found, course: Course, before: Scored, after: Scored) -> bool:

@@ -40,7 +40,7 @@ class Measurement:
     @classmethod
     def of(cls, scored: Scored) -> Measurement:
         """Take the means of what was tallied."""
-        return cls(scored.clean.mean, scored.probes)
+        return cls(scored.clean.mean, scored.probe_means())
 
     def __repr__(self) -> str:
         probes = "".join(f", {name}={value:.4f}" for name, value in self.probes.items())

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import ModelError, WeightsError
-from .evaluation import Flipping
 from .flipping import columns
+from .flipping_order import FlippingOrder
 from .network import Array, Batch, Network
 
 __all__ = ["Proof", "check_deterministic", "prove"]
@@ -52,7 +52,7 @@ def check_deterministic(network: Network, x: Batch, epsilon: float) -> None:
         )
 
 
-def prove(flipping: Flipping, x: Batch, *, seed: int = 0) -> Proof:
+def prove(flipping: FlippingOrder, x: Batch, *, seed: int = 0) -> Proof:
     """Compare a cut with the whole network under really flipped weights.
 
     Args:
@@ -89,7 +89,7 @@ def prove(flipping: Flipping, x: Batch, *, seed: int = 0) -> Proof:
 
 
 def _visibly_changed(
-    flipping: Flipping, neurons: Array, x: Batch, scores: Array
+    flipping: FlippingOrder, neurons: Array, x: Batch, scores: Array
 ) -> tuple[Array, Array] | None:
     """A weight with the neurons flipped, or flipped too far until the scores move; and those."""
     layer = flipping.layer

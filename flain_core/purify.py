@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import registry
 from .errors import FlainWarning, SettingsError
@@ -15,6 +15,9 @@ from .progress import OnProgress, listening
 from .score import Score, accuracy
 from .settings import Settings, whole_number
 from .threads import one_blas_thread
+
+if TYPE_CHECKING:
+    from .examiner import Examiner
 
 __all__ = ["purify"]
 
@@ -44,7 +47,8 @@ def purify(
             model, or any object with the methods of :class:`Network`. It is never changed.
         initial: The model that training started from, likewise; for PyTorch also its state dict.
         data: A few hundred clean samples with labels: ``(x, y)``, a loader or dataset of such
-            pairs, or the path of an ``.npz`` file with ``x`` and ``y``.
+            pairs, or the path of an ``.npz`` file with ``x`` and ``y``. Or an
+            :class:`~flain_core.examiner.Examiner`, where the samples lie elsewhere.
         layers: ``"auto"`` (the first dense layer), ``"dense"``, ``"conv"``, ``"all"``, or names.
             Several are purified in order, each on the result of the one before, and share the
             tolerance.
@@ -85,7 +89,6 @@ def purify(
         array([0])
     """
     # Late, so that `import flain_core` stays light.
-    from .evaluation import Examination
     from .files import hashes
     from .layer_purification import Course, purify_layers
     from .remarks import remarks_on
@@ -99,20 +102,15 @@ def purify(
             f'flain.Settings.published("mnist"); got {settings!r}'
         )
     seed = whole_number(seed, "seed", least=0)
-    examination = Examination.on(
-        data,
-        {} if probes is None else probes,
-        score,
-        batch_size=batch_size,
-        memory_limit=memory_limit,
-    )
+    examiner = _examiner(data, probes, score, batch_size, memory_limit)
     files = hashes((model, initial, data, *(probes or {}).values()))
     network = registry.open_network(model)
     start = registry.open_network(initial, like=model)
     pairs = pair_layers(network, start, layers)
     with one_blas_thread(), listening(progress) as on_progress:
-        purified = purify_layers(network, pairs, Course(examination, settings, on_progress, seed))
-    remarks = remarks_on(purified, start, examination, settings)
+        examiner = examiner.bound_to(network)
+        purified = purify_layers(network, pairs, Course(examiner, settings, on_progress, seed))
+    remarks = remarks_on(purified, start, examiner, settings)
     for remark in remarks:
         if remark.serious:
             warnings.warn(remark.text, FlainWarning, stacklevel=2)
@@ -128,3 +126,29 @@ def purify(
         versions={"python": sys.version.split()[0]} | registry.versions(native),
         files=files,
     )
+
+
+def _examiner(
+    data: Any,
+    probes: Mapping[str, Any] | None,
+    score: Score,
+    batch_size: int | None,
+    memory_limit: int,
+) -> Examiner:
+    from .examination import Examination
+    from .examiner import Examiner
+
+    if not isinstance(data, Examiner):
+        return Examination.on(
+            data,
+            {} if probes is None else probes,
+            score,
+            batch_size=batch_size,
+            memory_limit=memory_limit,
+        )
+    if probes is not None or score is not accuracy or batch_size is not None:
+        raise SettingsError(
+            f"give probes, score and batch_size to the {type(data).__name__}, which holds the "
+            "samples, and not to purify"
+        )
+    return data

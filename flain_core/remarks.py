@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from .evaluation import Examination
+from .examination import Examination
+from .examiner import Examiner, Known
 from .layer_purification import Purified
 from .network import Network
 from .outcome import LayerOutcome
-from .score import Tally, accuracy
+from .score import Tally
 from .settings import Settings, exactly
 
 __all__ = ["Remark", "remarks_on"]
@@ -35,30 +34,29 @@ class Remark:
 
 
 def remarks_on(
-    purified: Purified, initial: Network, examination: Examination, settings: Settings
+    purified: Purified, initial: Network, examiner: Examiner, settings: Settings
 ) -> tuple[Remark, ...]:
     """Everything there is to say.
 
     Args:
         purified: What was done.
         initial: The model that training started from, run only if the trained one does badly.
-        examination: What the models were examined on.
+        examiner: Examined the models.
         settings: How the search decided.
     """
     on_layers = (remark for outcome in purified.outcomes for remark in _on_layer(outcome))
     return (
-        *_on_samples(examination, settings, purified.before.clean),
-        *_on_initial(initial, examination, purified.before.clean),
+        *_on_samples(examiner.known(), settings, purified.before.clean),
+        *_on_initial(initial, examiner, purified.before.clean),
         *on_layers,
         *_on_result(purified, settings),
     )
 
 
-def _on_samples(examination: Examination, settings: Settings, before: Tally) -> Iterator[Remark]:
-    clean = examination.clean
-    if clean.one_hot:
+def _on_samples(known: Known, settings: Settings, before: Tally) -> Iterator[Remark]:
+    if known.one_hot:
         yield Remark("the labels were one-hot and were read as class indices")
-    if examination.score is not accuracy:
+    if not known.classify:
         return
     allowed = exactly(settings.tolerance) * before.count
     yield Remark(
@@ -71,7 +69,9 @@ def _on_samples(examination: Examination, settings: Settings, before: Tally) -> 
             serious=True,
         )
         return
-    chance = 1 / np.unique(clean.y).size
+    if known.classes is None:
+        return
+    chance = 1 / known.classes
     if before.total <= before.count * chance + (before.count * chance * (1 - chance)) ** 0.5:
         yield Remark(
             f"the model classifies {before.total} of the {before.count} clean samples right, no "
@@ -81,10 +81,13 @@ def _on_samples(examination: Examination, settings: Settings, before: Tally) -> 
         )
 
 
-def _on_initial(initial: Network, examination: Examination, before: Tally) -> Iterator[Remark]:
-    if examination.score is not accuracy or before.mean > _DOUBTFUL_ACCURACY:
+def _on_initial(initial: Network, examiner: Examiner, before: Tally) -> Iterator[Remark]:
+    # Holders elsewhere know only what becomes of the trained model.
+    if not isinstance(examiner, Examination) or not examiner.known().classify:
         return
-    start = examination.total(initial, examination.clean)
+    if before.mean > _DOUBTFUL_ACCURACY:
+        return
+    start = examiner.clean_tally(initial)
     if start.mean > before.mean:
         yield Remark(
             f"the initial model classifies {start.mean:.1%} of the clean samples right, the "

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .errors import DataError
+from .errors import DataError, ModelError
 from .network import Array
 
 __all__ = ["Score", "Scored", "Tally", "accuracy", "tally"]
@@ -67,11 +67,19 @@ class Scored:
 
     Attributes:
         clean: On the auxiliary samples.
-        probes: The mean score on each probe, by name.
+        probes: On each probe, by name.
     """
 
     clean: Tally
-    probes: Mapping[str, float] = field(default_factory=dict)
+    probes: Mapping[str, Tally] = field(default_factory=dict)
+
+    def __add__(self, other: Scored) -> Scored:
+        probes = {name: mine + other.probes[name] for name, mine in self.probes.items()}
+        return Scored(self.clean + other.clean, probes)
+
+    def probe_means(self) -> dict[str, float]:
+        """The mean score on each probe, by name."""
+        return {name: probe.mean for name, probe in self.probes.items()}
 
 
 def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
@@ -85,10 +93,17 @@ def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
             whose margin is within ``window * max|scores|``.
 
     Raises:
-        DataError: Scores or worths are not finite, or the score function gives no number for each
-            sample.
+        ModelError: The network did not score with an array of floating-point numbers.
+        DataError: Scores and labels do not fit each other, scores or worths are not finite, or the
+            score function gives no number for each sample.
     """
+    if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or not scores.ndim:
+        raise ModelError(
+            "expected the network to score with a NumPy array of real floating-point numbers; "
+            f"got {getattr(scores, 'dtype', type(scores).__name__)}"
+        )
     if score is accuracy:
+        _check_classes(scores, y)
         return _tally_accuracy(scores, y, window)
     worth = _worth(score, scores, y)
     total = worth.sum(dtype=np.float64)
@@ -98,6 +113,20 @@ def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
     jumps = _near_ties(scores, window) * float(np.ptp(worth.astype(np.float64)))
     drift = 0.0 if worth.dtype == bool else window * float(np.abs(worth).sum(dtype=np.float64))
     return Tally(float(total), len(y), jumps + drift)
+
+
+def _check_classes(scores: Array, y: Array) -> None:
+    if scores.ndim != 2 or scores.shape[1] < 2 or len(scores) != len(y):
+        raise DataError(
+            f"accuracy needs one score per class: expected scores of shape ({len(y)}, classes) "
+            f"with at least 2 classes; the model gave {scores.shape}. For another kind of output "
+            "give score=, a function of (scores, y) that returns each sample's worth"
+        )
+    if y.size and y.max() >= scores.shape[1]:
+        raise DataError(
+            f"expected labels from 0 to {scores.shape[1] - 1}, as the model scores "
+            f"{scores.shape[1]} classes; got {y.max()}"
+        )
 
 
 def _worth(score: Score, scores: Array, y: Array) -> Array:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
 
+from .examiner import Candidates
 from .outcome import Step, StopReason
 from .schedule import Schedule
 from .score import Scored, Tally
 from .settings import Settings
 
-__all__ = ["Candidates", "Found", "search"]
-
-
-class Candidates(Protocol):
-    """Scores candidates: the model with the first ``end`` neurons of a schedule flipped."""
-
-    def advance(self, end: int) -> Scored:
-        """What the candidate scores; ``end`` never decreases."""
-        ...
-
-    def exactly(self, end: int) -> Tally:
-        """The clean tally of the whole network with really flipped weights."""
-        ...
+__all__ = ["Found", "search"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +54,7 @@ def search(
         on_step: Called after each step.
     """
     steps: list[Step] = []
-    for threshold, end in schedule:
-        scored = candidates.advance(end)
+    for threshold, end, scored in _scored(schedule, candidates):
         clean = scored.clean
         exact = _is_close(clean, before, settings)
         if exact:
@@ -75,7 +63,7 @@ def search(
             threshold=threshold,
             neurons_flipped=end,
             clean=clean.mean,
-            probes=scored.probes,
+            probes=scored.probe_means(),
             recomputed=exact,
             rounding=clean.uncertain / clean.count,
         )
@@ -87,6 +75,15 @@ def search(
             reason: StopReason = "tolerance" if chosen else "nothing within tolerance"
             return Found(chosen, tuple(steps), reason)
     return Found(steps[-1], tuple(steps), "exhausted")
+
+
+def _scored(schedule: Schedule, candidates: Candidates) -> Iterator[tuple[float, int, Scored]]:
+    """Each event with what it scores, as many at a time as it pays to ask about."""
+    events = iter(schedule)
+    while block := list(islice(events, candidates.lookahead)):
+        scores = candidates.advance([end for _, end in block])
+        for (threshold, end), scored in zip(block, scores, strict=True):
+            yield threshold, end, scored
 
 
 def _is_close(clean: Tally, before: Tally, settings: Settings) -> bool:

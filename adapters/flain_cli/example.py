@@ -16,7 +16,7 @@ from typing import TypeAlias
 import flain_core as flain
 import flain_numpy
 from flain_core.auxiliary import Samples
-from flain_core.evaluation import Examination
+from flain_core.examination import Examination
 from flain_core.files import check_writable, written_whole
 from flain_core.progress import OnProgress
 
@@ -104,7 +104,7 @@ def purify(
     before, after = held_out.of(flain_numpy.load(final)), held_out.of(result.model)
     return result, {
         "ACC, clean accuracy": (before.clean.mean, after.clean.mean),
-        "ASR, attack success rate": (before.probes["ASR"], after.probes["ASR"]),
+        "ASR, attack success rate": (before.probes["ASR"].mean, after.probes["ASR"].mean),
     }
 
 

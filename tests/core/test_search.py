@@ -20,14 +20,18 @@ activations = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1)).
 class Scripted:
     """Candidates whose number of right samples, of 100, is written down."""
 
-    def __init__(self, right, uncertain=None, exact=None):
+    def __init__(self, right, uncertain=None, exact=None, lookahead=1):
+        self.lookahead = lookahead
         self.right, self.uncertain, self.exact = right, uncertain or {}, exact or {}
         self.asked, self.recomputed = [], []
 
-    def advance(self, end):
-        self.asked.append(end)
+    def advance(self, ends):
+        self.asked.extend(ends)
+        return [self.score(end) for end in ends]
+
+    def score(self, end):
         clean = Tally(self.right[end], 100, self.uncertain.get(end, 0))
-        return Scored(clean, {"probe": end / 10})
+        return Scored(clean, {"probe": Tally(end, 10)})
 
     def exactly(self, end):
         self.recomputed.append(end)
@@ -139,3 +143,16 @@ def test_probes_are_reported_along_the_way():
     found = search(FOUR, Scripted({1: 100, 2: 0}), Settings(), Tally(100, 100), heard.append)
     assert [step.probes for step in found.steps] == [{"probe": 0.1}, {"probe": 0.2}]
     assert tuple(heard) == found.steps
+
+
+def test_looking_ahead_changes_what_is_asked_and_nothing_else():
+    right = {1: 100, 2: 99, 3: 98, 4: 100}
+    settings = Settings(tolerance=0.01)
+    one_by_one = search(FOUR, Scripted(right), settings, Tally(100, 100))
+    for lookahead in (2, 3, 4, 100):
+        candidates = Scripted(right, lookahead=lookahead)
+        heard = []
+        found = search(FOUR, candidates, settings, Tally(100, 100), heard.append)
+        assert found == one_by_one
+        assert tuple(heard) == one_by_one.steps
+        assert candidates.asked == [1, 2, 3, 4][: -(-3 // lookahead) * lookahead]

@@ -1,0 +1,114 @@
+"""The cut model, updated event by event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .auxiliary import Samples
+from .flipping_order import FlippingOrder
+from .network import Array, Cut
+from .score import Score, Scored, Tally, tally
+
+__all__ = ["CutModel", "Piece", "bytes_kept"]
+
+_LOOKAHEAD_TO_SAVE_CUTS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A batch, with its cut where the memory limit allowed to keep it.
+
+    Attributes:
+        probe: Name of the probe it belongs to; None for the auxiliary samples.
+        samples: The batch.
+        cut: None means that the batch is cut anew whenever it is needed.
+    """
+
+    probe: str | None
+    samples: Samples
+    cut: Cut | None
+
+
+class CutModel:
+    """Runs the network once up to the layer; then a candidate costs its new neurons and a tail.
+
+    The pre-activation is linear in the weight, so flipping the neurons S changes it by
+    ``-factor * linear(final - initial, S)``.
+
+    Args:
+        pieces: All samples, of cuts that run the layer once.
+        flipping: Which neurons are flipped, and in which order.
+        score: What a sample is worth.
+        window: Relative error of a score that rounding can cause.
+    """
+
+    def __init__(
+        self, pieces: Sequence[Piece], flipping: FlippingOrder, score: Score, window: float
+    ) -> None:
+        self._pieces = pieces
+        self._flipping = flipping
+        self._score = score
+        self._window = window
+        self._outputs = [piece.cut.output if piece.cut else None for piece in pieces]
+        self._end = 0
+        self._change = flipping.change()
+
+    @property
+    def lookahead(self) -> int:
+        """More than one candidate where each would have to cut some batches anew."""
+        return 1 if all(piece.cut for piece in self._pieces) else _LOOKAHEAD_TO_SAVE_CUTS
+
+    @property
+    def end(self) -> int:
+        """How many neurons the last candidate flipped: the next one may not flip fewer."""
+        return self._end
+
+    @property
+    def work(self) -> int:
+        """Bytes of the largest pre-activation, which each new candidate goes through."""
+        return max((_bytes_of(output) for output in self._outputs if output is not None), default=0)
+
+    def advance(self, ends: Sequence[int]) -> list[Scored]:
+        """The clean tally and the probes of each candidate that flips ``order[:end]``."""
+        tallies: list[dict[str | None, Tally]] = [{} for _ in ends]
+        for index, piece in enumerate(self._pieces):
+            scores = self._scores(index, piece, ends)
+            for tallied, each in zip(tallies, scores, strict=True):
+                seen = tally(self._score, each, piece.samples.y, self._window)
+                tallied[piece.probe] = tallied.get(piece.probe, Tally()) + seen
+        self._end = ends[-1]
+        return [_scored(each) for each in tallies]
+
+    def _scores(self, index: int, piece: Piece, ends: Sequence[int]) -> Iterator[Array]:
+        if piece.cut is None:
+            flipping = self._flipping
+            cut = flipping.network.cut(flipping.layer.name, piece.samples.x)
+            output, start = cut.output, 0
+        else:
+            cut, output, start = piece.cut, self._outputs[index], self._end
+        for end in ends:
+            newly_flipped = self._flipping.order[start:end]
+            if newly_flipped.size:
+                output = output - cut.linear(self._change, newly_flipped)
+            start = end
+            yield cut.tail(output)
+        if piece.cut is not None:
+            self._outputs[index] = output
+
+
+def bytes_kept(cut: Cut) -> int:
+    """About how much memory a cut needs during a search."""
+    # The inputs, the copy of them that a backend sorts by neuron, the output and its successor.
+    return 2 * (int(cut.inputs.nbytes) + _bytes_of(cut.output))
+
+
+def _bytes_of(output: Any) -> int:
+    # Every array type that a backend would use has this attribute.
+    return int(getattr(output, "nbytes", 0))
+
+
+def _scored(tallies: dict[str | None, Tally]) -> Scored:
+    clean = tallies.pop(None)
+    return Scored(clean, {str(probe): total for probe, total in tallies.items()})
