@@ -16,7 +16,7 @@ from .network import Array, Batch
 __all__ = ["Samples"]
 
 _BATCH_BYTES = 8 * 2**20
-_LARGEST_BATCH = 1024
+_LARGEST_BATCH = 256
 _LARGEST_LABEL = 2**31
 
 
@@ -75,7 +75,7 @@ class Samples:
 
         Args:
             size: Samples per batch, at least 1; None takes as many as make about 8 MiB of input,
-                at most 1,024.
+                at most 256: larger ones outgrow the cache.
         """
         size = size or self._usual_batch
         for start in range(0, len(self), size):

@@ -172,8 +172,13 @@ class Settings:
             >>> Settings(tolerance=0.001, crossing="keep").lost_too_much(1, 1000)
             True
         """
-        limit = exactly(self.tolerance) * count
+        limit = _share(self.tolerance, count)
         return lost >= limit if self.crossing == "keep" else lost > limit
+
+
+@lru_cache(maxsize=64)
+def _share(tolerance: float, count: int) -> Fraction:
+    return exactly(tolerance) * count
 
 
 _PUBLISHED = {
