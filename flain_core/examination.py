@@ -23,7 +23,10 @@ from .score import Score, Scored, Tally, accuracy, tally
 from .settings import whole_number
 from .threads import one_thread_for
 
-__all__ = ["Examination", "LocalStudy"]
+__all__ = ["MEMORY_LIMIT", "Examination", "LocalStudy"]
+
+MEMORY_LIMIT = 2 * 2**30
+"""Bytes that may be spent on keeping cut batches, unless told otherwise."""
 
 _SAMPLES_FOR_PROOF = 32
 _RUNS_SEVERAL_TIMES = Proof(False, "the layer runs several times in one pass")
@@ -40,24 +43,25 @@ class Examination:
         batch_size: Samples per batch; None lets the size of a sample decide.
         memory_limit: Bytes that may be spent on keeping cut batches.
 
-    It implements :class:`~flain_core.examiner.Examiner`.
+    It implements :class:`~flain_core.examiner.AuxiliaryData` and
+    :class:`~flain_core.examiner.Examiner`.
     """
 
     clean: Samples
     probes: Mapping[str, Samples] = field(default_factory=dict)
     score: Score = accuracy
     batch_size: int | None = None
-    memory_limit: int = 2 * 2**30
+    memory_limit: int = MEMORY_LIMIT
 
     @classmethod
     def on(
         cls,
         data: Any,
-        probes: Mapping[str, Any],
-        score: Score,
         *,
-        batch_size: int | None,
-        memory_limit: int,
+        probes: Mapping[str, Any] | None = None,
+        score: Score = accuracy,
+        batch_size: int | None = None,
+        memory_limit: int = MEMORY_LIMIT,
     ) -> Examination:
         """Read the samples, in any form that :meth:`Samples.of` takes.
 
@@ -73,6 +77,7 @@ class Examination:
                 f"expected score to be a function of (scores, y); got {score!r}. Leave it out for "
                 "top-1 accuracy"
             )
+        probes = {} if probes is None else probes
         if not isinstance(probes, Mapping):
             raise SettingsError(
                 f'expected probes by name, such as probes={{"ASR": (x, y)}}; got a '
@@ -95,15 +100,16 @@ class Examination:
             memory_limit=memory_limit,
         )
 
+    def examiner(self, network: Network) -> Examination:  # noqa: ARG002
+        """Itself: it examines any network."""
+        return self
+
+    @property
     def known(self) -> Known:
         """What is known of the samples."""
         if self.score is not accuracy:
             return Known(classify=False)
         return Known(classes=int(np.unique(self.clean.y).size), one_hot=self.clean.one_hot)
-
-    def bound_to(self, network: Network) -> Examination:  # noqa: ARG002
-        """Itself: it examines any network."""
-        return self
 
     def of(self, network: Network) -> Scored:
         """Run a network on everything."""

@@ -1,7 +1,7 @@
-"""What a purification asks of whoever holds the auxiliary samples: three protocols.
+"""What a purification asks of whoever holds the auxiliary samples.
 
 :class:`~flain_core.examination.Examination` has them in memory;
-:class:`~flain_core.spread.SpreadExamination` asks holders that have a part of them each.
+:class:`~flain_core.spread.SpreadSamples` asks holders that have a part of them each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .flipping_order import FlippingOrder
     from .proof import Proof
 
-__all__ = ["Candidates", "Examiner", "HolderLostError", "Known", "Study"]
+__all__ = ["AuxiliaryData", "Candidates", "Examiner", "HolderLostError", "Known", "Study"]
 
 
 class HolderLostError(Exception):
@@ -88,16 +88,12 @@ class Study(Protocol):
         ...
 
 
-@runtime_checkable
 class Examiner(Protocol):
-    """Examines models on the auxiliary samples, wherever those lie."""
+    """Examines one trained model, and what ``replace`` makes of it, on the auxiliary samples."""
 
+    @property
     def known(self) -> Known:
         """What is known of the samples."""
-        ...
-
-    def bound_to(self, network: Network) -> Examiner:
-        """The examiner for one purification: of ``network`` and what ``replace`` makes of it."""
         ...
 
     def of(self, network: Network) -> Scored:
@@ -110,4 +106,13 @@ class Examiner(Protocol):
 
     def study(self, network: Network, layer: str) -> Study:
         """Run the samples once up to a layer."""
+        ...
+
+
+@runtime_checkable
+class AuxiliaryData(Protocol):
+    """The auxiliary samples, wherever they lie; what ``purify(data=...)`` takes besides arrays."""
+
+    def examiner(self, network: Network) -> Examiner:
+        """Who examines this trained model."""
         ...

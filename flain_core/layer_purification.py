@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 
 from .errors import ModelError
-from .examiner import Candidates, Examiner, Study
+from .examiner import Candidates, Examiner, HolderLostError, Study
 from .flipping import match_norm
 from .flipping_order import FlippingOrder, InFull
 from .network import Layer, Network
@@ -91,6 +91,14 @@ def purify_layers(network: Network, pairs: Sequence[Pair], course: Course) -> Pu
     Raises:
         ModelError: The model scores differently each time it is run.
     """
+    try:
+        return _purify_layers(network, pairs, course)
+    except HolderLostError:
+        # This ends, as every try counts with fewer holders.
+        return purify_layers(network, pairs, course)
+
+
+def _purify_layers(network: Network, pairs: Sequence[Pair], course: Course) -> Purified:
     steps: list[Purified] = []
     outcomes: list[LayerOutcome] = []
     for pair in pairs:

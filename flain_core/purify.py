@@ -17,7 +17,7 @@ from .settings import Settings, whole_number
 from .threads import one_blas_thread
 
 if TYPE_CHECKING:
-    from .examiner import Examiner
+    from .examiner import AuxiliaryData
 
 __all__ = ["purify"]
 
@@ -48,7 +48,7 @@ def purify(
         initial: The model that training started from, likewise; for PyTorch also its state dict.
         data: A few hundred clean samples with labels: ``(x, y)``, a loader or dataset of such
             pairs, or the path of an ``.npz`` file with ``x`` and ``y``. Or an
-            :class:`~flain_core.examiner.Examiner`, where the samples lie elsewhere.
+            :class:`~flain_core.examiner.AuxiliaryData`, where the samples lie elsewhere.
         layers: ``"auto"`` (the first dense layer), ``"dense"``, ``"conv"``, ``"all"``, or names.
             Several are purified in order, each on the result of the one before, and share the
             tolerance.
@@ -102,14 +102,15 @@ def purify(
             f'flain.Settings.published("mnist"); got {settings!r}'
         )
     seed = whole_number(seed, "seed", least=0)
-    examiner = _examiner(data, probes, score, batch_size, memory_limit)
+    auxiliary = _auxiliary(data, probes, score, batch_size, memory_limit)
     files = hashes((model, initial, data, *(probes or {}).values()))
     network = registry.open_network(model)
     start = registry.open_network(initial, like=model)
     pairs = pair_layers(network, start, layers)
     with one_blas_thread(), listening(progress) as on_progress:
-        examiner = examiner.bound_to(network)
-        purified = purify_layers(network, pairs, Course(examiner, settings, on_progress, seed))
+        examiner = auxiliary.examiner(network)
+        course = Course(examiner, settings, on_progress, seed)
+        purified = purify_layers(network, pairs, course)
     remarks = remarks_on(purified, start, examiner, settings)
     for remark in remarks:
         if remark.serious:
@@ -128,23 +129,19 @@ def purify(
     )
 
 
-def _examiner(
+def _auxiliary(
     data: Any,
     probes: Mapping[str, Any] | None,
     score: Score,
     batch_size: int | None,
     memory_limit: int,
-) -> Examiner:
+) -> AuxiliaryData:
     from .examination import Examination
-    from .examiner import Examiner
+    from .examiner import AuxiliaryData
 
-    if not isinstance(data, Examiner):
+    if not isinstance(data, AuxiliaryData):
         return Examination.on(
-            data,
-            {} if probes is None else probes,
-            score,
-            batch_size=batch_size,
-            memory_limit=memory_limit,
+            data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
         )
     if probes is not None or score is not accuracy or batch_size is not None:
         raise SettingsError(

@@ -46,7 +46,7 @@ def remarks_on(
     """
     on_layers = (remark for outcome in purified.outcomes for remark in _on_layer(outcome))
     return (
-        *_on_samples(examiner.known(), settings, purified.before.clean),
+        *_on_samples(examiner.known, settings, purified.before.clean),
         *_on_initial(initial, examiner, purified.before.clean),
         *on_layers,
         *_on_result(purified, settings),
@@ -83,7 +83,7 @@ def _on_samples(known: Known, settings: Settings, before: Tally) -> Iterator[Rem
 
 def _on_initial(initial: Network, examiner: Examiner, before: Tally) -> Iterator[Remark]:
     # Holders elsewhere know only what becomes of the trained model.
-    if not isinstance(examiner, Examination) or not examiner.known().classify:
+    if not isinstance(examiner, Examination) or not examiner.known.classify:
         return
     if before.mean > _DOUBTFUL_ACCURACY:
         return

@@ -16,7 +16,16 @@ from .network import Array
 if TYPE_CHECKING:
     from fractions import Fraction
 
-__all__ = ["Crossing", "DataSet", "Grid", "Settings", "Statistic", "exactly", "whole_number"]
+__all__ = [
+    "Crossing",
+    "DataSet",
+    "Grid",
+    "Settings",
+    "Statistic",
+    "exactly",
+    "one_of",
+    "whole_number",
+]
 
 _MOST_THRESHOLDS = 10_000_000
 
@@ -139,8 +148,8 @@ class Settings:
             )
         for name in ("tolerance", "factor"):
             object.__setattr__(self, name, float(getattr(self, name)))
-        _one_of(self.crossing, ("revert", "keep"), "crossing")
-        _one_of(self.statistic, STATISTICS, "statistic")
+        one_of(self.crossing, ("revert", "keep"), "crossing")
+        one_of(self.statistic, STATISTICS, "statistic")
         if not isinstance(self.match_norm, bool):
             raise SettingsError(f"expected match_norm to be True or False; got {self.match_norm!r}")
 
@@ -156,7 +165,7 @@ class Settings:
             >>> Settings.published("cifar10").thresholds
             Grid(start=0.001, step=0.0001, stop=1.0)
         """
-        _one_of(data_set, tuple(_PUBLISHED), "data set")
+        one_of(data_set, tuple(_PUBLISHED), "data set")
         start, step, tolerance = _PUBLISHED[data_set]
         grid = Grid(start=start, step=step, stop=1.0)
         return cls(thresholds=grid, tolerance=tolerance, crossing="keep", match_norm=True)
@@ -207,7 +216,8 @@ def _number(value: float, what: str) -> float:
         raise SettingsError(f"expected {what} to be a number that a float can hold") from error
 
 
-def _one_of(value: str, allowed: tuple[str, ...], what: str) -> None:
+def one_of(value: str, allowed: tuple[str, ...], what: str) -> None:
+    """Raise :class:`SettingsError` unless the value is among those allowed."""
     if not isinstance(value, str) or value not in allowed:
         hint = nearest(value, allowed) if isinstance(value, str) else ""
         choices = ", ".join(map(repr, allowed))

@@ -1,0 +1,100 @@
+"""What holders of auxiliary samples are asked, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from typing import Literal
+
+import numpy as np
+
+from .activation import ActivationStatistics
+from .network import Array
+from .proof import Proof
+from .score import Scored
+
+__all__ = ["Answer", "Question", "Setting", "Task"]
+
+Task = Literal["statistics", "proof", "candidates", "in full"]
+"""How the samples activate a layer; whether it may be cut there; what candidates score from the
+layer on; what one candidate scores when the whole network runs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """The model as it stands, and how one layer of it is being flipped.
+
+    Attributes:
+        weights: ``(out, in / groups, *kernel)`` by layer, of the layers in which the model differs
+            from the trained one.
+        layer: The layer that is searched, or to be measured; empty for none.
+        initial: Its initial weight; None where nothing is flipped.
+        factor: 2 flips an update, 1 resets it.
+        order: ``(m,)`` int64 indices of input neurons; a candidate flips the first few of them.
+        window: Relative error of a score that rounding can cause.
+    """
+
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    layer: str = ""
+    initial: Array | None = None
+    factor: float = 2.0
+    order: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    window: float = 0.0
+
+    @cached_property
+    def model_digest(self) -> str:
+        """Tells models and layers apart."""
+        named = [array for name in sorted(self.weights) for array in (name, self.weights[name])]
+        return _digest(self.layer, *named)
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells settings apart, so that a holder can go on where it was."""
+        return _digest(
+            self.model_digest, str(self.factor), str(self.window), self.initial, self.order
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One question to everyone who holds some of the auxiliary samples.
+
+    Attributes:
+        task: What to do.
+        setting: With which model.
+        ends: The candidates, by how many neurons of the order they flip, ascending. Empty for the
+            model as it stands.
+        probes: Whether the probes are wanted as well.
+        seed: Chooses the neurons that a proof changes.
+    """
+
+    task: Task
+    setting: Setting
+    ends: tuple[int, ...] = ()
+    probes: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What one holder found on its samples; what was not asked is None or empty.
+
+    Attributes:
+        statistics: How they activate the layer.
+        proof: Whether the layer may be cut there.
+        scored: Of each candidate, or of the model as it stands.
+    """
+
+    statistics: ActivationStatistics | None = None
+    proof: Proof | None = None
+    scored: tuple[Scored, ...] = ()
+
+
+def _digest(*parts: str | Array | None) -> str:
+    seen = sha256()
+    for part in parts:
+        seen.update(part.encode() if isinstance(part, str) else np.asarray(part, float).tobytes())
+        seen.update(b";")
+    return seen.hexdigest()

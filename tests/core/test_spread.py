@@ -1,0 +1,297 @@
+"""Auxiliary samples in several hands give the answer that they give in one."""
+
+import backdoored
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from in_process import InProcess, split
+
+import flain_core as flain
+from flain_core import ActivationStatistics, FlainWarning, Grid, Settings
+from flain_core.merging import Merging
+from flain_core.question import Answer, Question, Setting
+from flain_core.score import Scored, Tally
+from flain_core.spread import SpreadSamples
+from flain_core.uncut import RunWhole
+from flain_core.wire import read_answer, read_question, write_answer, write_question
+
+CLEAN = backdoored.samples(300, seed=11)
+INITIAL, FINAL = backdoored.networks()
+
+
+def purify(data, final=FINAL, **options):
+    return flain.purify(final, initial=INITIAL, data=data, **options)
+
+
+def assert_same(result, expected):
+    assert result.before == expected.before
+    assert result.after == expected.after
+    for layer, other in zip(result.layers, expected.layers, strict=True):
+        assert layer.threshold == other.threshold
+        assert layer.stop_reason == other.stop_reason
+        np.testing.assert_array_equal(layer.flipped, other.flipped)
+        np.testing.assert_array_equal(layer.activation, other.activation)
+        steps = [(step.threshold, step.neurons_flipped, step.clean) for step in layer.steps]
+        assert steps == [(step.threshold, step.neurons_flipped, step.clean) for step in other.steps]
+    for name, layer in expected.model.layers().items():
+        np.testing.assert_array_equal(result.model.layers()[name].weight, layer.weight)
+
+
+SETTINGS = {
+    "default": {},
+    "published": {"settings": Settings.published("mnist")},
+    "grid": {"settings": Settings(thresholds=Grid(start=0, step=0.01, stop=2), tolerance=0.1)},
+    "rms": {"settings": Settings(statistic="rms", tolerance=0.05)},
+    "several layers": {"layers": "all", "settings": Settings(tolerance=0.05)},
+}
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+@pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("parts", [1, 2, 7])
+@pytest.mark.parametrize("lookahead", [1, 5])
+def test_the_answer_is_that_of_one_place(options, parts, lookahead):
+    spread, size = split(CLEAN, parts)
+    holders = InProcess(spread, lookahead=lookahead)
+    result = purify(SpreadSamples(holders), **options)
+    assert_same(result, purify(CLEAN, batch_size=size, **options))
+    assert result.layers[0].method == "incremental"
+
+
+def test_a_holder_that_forgets_answers_alike():
+    spread, size = split(CLEAN, 3)
+    result = purify(SpreadSamples(InProcess(spread, forgetful=True, lookahead=4)))
+    assert_same(result, purify(CLEAN, batch_size=size))
+
+
+def test_a_network_that_cannot_be_cut_is_run_in_full_everywhere():
+    spread, size = split(CLEAN, 2)
+    result = purify(SpreadSamples(InProcess(spread)), final=RunWhole(FINAL))
+    assert result.layers[0].method == "whole network"
+    assert "several times" in result.layers[0].why_method
+    expected = purify(CLEAN, batch_size=size)
+    np.testing.assert_array_equal(result.layers[0].flipped, expected.layers[0].flipped)
+
+
+def test_looking_ahead_saves_questions():
+    spread, _ = split(CLEAN, 2)
+    one, many = InProcess(spread), InProcess(spread, lookahead=50)
+    purify(SpreadSamples(one))
+    purify(SpreadSamples(many))
+    assert len(many.asked) < len(one.asked) / 2
+
+
+def test_probes_and_scores_belong_to_the_holders():
+    samples = SpreadSamples(InProcess(split(CLEAN, 2)[0]))
+    with pytest.raises(flain.SettingsError, match="SpreadSamples, which holds the samples"):
+        purify(samples, probes={"ASR": CLEAN})
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
+def test_merged_sums_are_those_of_all_samples(sizes, seed):
+    inputs = np.random.default_rng(seed).integers(-3, 9, (sum(sizes), 4)).astype(np.float32)
+    parts = np.split(inputs, np.cumsum(sizes)[:-1])
+    each = [ActivationStatistics().update(part) for part in parts]
+    merged, whole = Merging().statistics(each), ActivationStatistics().update(inputs)
+    for name in ("total", "total_abs", "total_square", "active", "count"):
+        np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
+
+
+# What can go wrong with a holder.
+
+
+def statistics(**changes):
+    def tamper(arrays):
+        return arrays | changes if "count" in arrays else arrays
+
+    return tamper
+
+
+def clean(change):
+    def tamper(arrays):
+        return arrays | {"clean": change(arrays["clean"])} if "clean" in arrays else arrays
+
+    return tamper
+
+
+def column(index, value):
+    def change(rows):
+        rows = rows.copy()
+        rows[-1, index] = value
+        return rows
+
+    return clean(change)
+
+
+def without(name):
+    return lambda arrays: {key: array for key, array in arrays.items() if key != name}
+
+
+LIES = {
+    "no statistics": without("count"),
+    "one sum missing": without("total_abs"),
+    "of another layer": statistics(total=np.zeros(5)),
+    "infinite": statistics(total=np.full(12, np.inf)),
+    "not a number": statistics(total_square=np.full(12, np.nan)),
+    "no samples": statistics(count=np.array(0)),
+    "minus one sample": statistics(count=np.array(-1)),
+    "integers instead of sums": statistics(total=np.zeros(12, dtype=int)),
+    "objects": statistics(total=np.array([object()] * 12)),
+    "text": statistics(count=np.array("seven")),
+    "a sum larger than that of the sizes": statistics(total=np.full(12, 1e9)),
+    "sizes that their squares exclude": statistics(total_abs=np.full(12, 1e9)),
+    "more active values than values": statistics(active=np.full(12, 10**9)),
+    "fewer than none active": statistics(active=np.full(12, -1)),
+    "more right than there are": column(0, 1e6),
+    "fewer right than none": column(0, -1.0),
+    "half a sample": column(0, 0.5),
+    "infinitely many right": column(0, np.inf),
+    "no sample at all": column(1, 0.0),
+    "half a sample in all": column(1, 100.5),
+    "another number of samples": column(1, 1e6),
+    "negative rounding": column(2, -1.0),
+    "too few candidates": clean(lambda rows: rows[:-1]),
+    "too many candidates": clean(lambda rows: np.vstack([rows, rows])),
+    "a column too few": clean(lambda rows: rows[:, :2]),
+    "no scores": without("clean"),
+    "no proof": without("faithful"),
+    "a proof that is no number": lambda arrays: (
+        arrays | {"error": np.zeros(3)} if "faithful" in arrays else arrays
+    ),
+}
+
+
+def lying(tamper, who="part 001"):
+    return lambda name, question, arrays: tamper(arrays) if name == who else arrays
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_holder_that_answers_what_cannot_be_true_is_left_out(lie):
+    parts, size = split(CLEAN, 3)
+    holders = InProcess(parts, lookahead=3, tamper=lying(lie))
+    with pytest.warns(FlainWarning, match="part 001, which holds .* is left out from now on"):
+        result = purify(SpreadSamples(holders, may_leave=True))
+    others = tuple(np.concatenate([parts[0][i], parts[2][i]]) for i in (0, 1))
+    assert_same(result, purify(others, batch_size=size))
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_or_the_purification_fails_where_none_may_leave(lie):
+    holders = InProcess(split(CLEAN, 3)[0], tamper=lying(lie))
+    with pytest.raises(flain.DataError, match="part 001"):
+        purify(SpreadSamples(holders))
+
+
+def test_a_holder_may_fall_silent_in_the_middle_of_a_search():
+    parts, size = split(CLEAN, 3)
+    holders = InProcess(parts)
+
+    def answers(question):
+        every = InProcess.ask(holders, question)
+        if len(holders.asked) > 6:
+            del every["part 000"]
+        return every
+
+    holders.ask = answers
+    with pytest.warns(FlainWarning, match="part 000, .*: no answer came"):
+        result = purify(SpreadSamples(holders, may_leave=True))
+    rest = tuple(np.concatenate([parts[1][i], parts[2][i]]) for i in (0, 1))
+    assert_same(result, purify(rest, batch_size=size))
+
+
+def test_too_few_holders_are_an_error():
+    holders = InProcess(split(CLEAN, 3)[0], tamper=lying(without("count")))
+    samples = SpreadSamples(holders, may_leave=True, least=3)
+    with (
+        pytest.warns(FlainWarning, match="left out"),
+        pytest.raises(flain.DataError, match=r"expected at least 3 holders .*; 2 did"),
+    ):
+        purify(samples)
+
+
+@pytest.mark.parametrize("way", ["median", "trimmed_mean"])
+def test_a_robust_mean_bounds_what_a_possible_lie_can_do(way):
+    """One of five says that the trigger's inputs are the most active, and that nothing is lost."""
+    parts, _ = split(CLEAN, 5)
+    triggered = np.arange(12) >= 9
+
+    def lie(arrays):
+        if "count" in arrays:
+            count = arrays["count"]
+            most = np.where(triggered, 100.0, 0.0) * count
+            active = np.where(triggered, count, 0)
+            squares = np.where(triggered, 1e4, 0.0) * count
+            return arrays | {
+                "total": most,
+                "total_abs": most,
+                "total_square": squares,
+                "active": active,
+            }
+        if "clean" in arrays:
+            rows = arrays["clean"].copy()
+            rows[:, 0] = rows[:, 1]
+            return arrays | {"clean": rows}
+        return arrays
+
+    def flipped(merging):
+        holders = InProcess(parts, tamper=lying(lie))
+        data = SpreadSamples(holders, merging=merging)
+        return purify(data, settings=Settings(tolerance=0.02)).layers[0].flipped
+
+    assert not flipped(Merging()).any() or not flipped(Merging())[triggered].any()
+    assert flipped(Merging(way))[triggered].all()
+
+
+def test_trimming_everybody_is_refused():
+    with pytest.raises(flain.SettingsError, match=r"nothing is left of 2 holders"):
+        Merging("trimmed_mean", trim=0.4).tally([Tally(1, 2), Tally(2, 2)])
+    with pytest.raises(flain.SettingsError, match=r"less than 0\.5"):
+        Merging("trimmed_mean", trim=0.5)
+    with pytest.raises(flain.SettingsError, match="median"):
+        Merging("medium")
+
+
+# The wire.
+
+
+def test_a_question_arrives_as_it_was_asked():
+    weights = {"fc1": np.ones((2, 3), np.float32), "wörter": np.zeros((1, 2))}
+    setting = Setting(weights, "fc1", np.eye(2, 3), 1.5, np.array([2, 0]), 1e-4)
+    question = Question("candidates", setting, ends=(0, 1, 2), probes=False, seed=7)
+    arrived = read_question(write_question(question))
+    assert (arrived.task, arrived.ends, arrived.probes, arrived.seed) == (
+        question.task,
+        question.ends,
+        question.probes,
+        question.seed,
+    )
+    assert arrived.setting.digest == setting.digest
+    assert arrived.setting.weights["fc1"].dtype == np.float32
+    np.testing.assert_array_equal(arrived.setting.initial, setting.initial)
+
+
+def test_no_array_on_the_wire_holds_objects():
+    question = write_question(Question("proof", Setting(layer="fc1", initial=np.eye(2))))
+    answer = write_answer(Answer(scored=(Scored(Tally(1, 2)),)))
+    assert all(array.dtype.kind in "fiu" for array in (question | answer).values())
+
+
+@pytest.mark.parametrize("name", ["task", "layer", "factor", "order", "ends", "seed"])
+def test_a_question_with_a_part_missing_is_refused(name):
+    arrays = write_question(Question("proof", Setting(layer="fc1", initial=np.eye(2))))
+    with pytest.raises(flain.DataError, match=name):
+        read_question({key: array for key, array in arrays.items() if key != name})
+
+
+def test_an_unknown_task_is_refused():
+    arrays = write_question(Question("proof", Setting()))
+    arrays["task"] = np.frombuffer(b"os.system", dtype=np.uint8)
+    with pytest.raises(flain.DataError, match=r"expected a task among .*got 'os.system'"):
+        read_question(arrays)
+
+
+def test_what_a_holder_says_in_words_cannot_drive_a_terminal():
+    arrays = {"faithful": np.array(0), "error": np.array(1.0)}
+    arrays["why"] = np.frombuffer(b"\x1b[2Jno", dtype=np.uint8)
+    assert read_answer(arrays).proof.why == "a holder of samples found: ?[2Jno"

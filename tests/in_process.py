@@ -1,0 +1,56 @@
+"""Holders of auxiliary samples in this process, for tests of what does not depend on the way."""
+
+import numpy as np
+
+from flain_core import FlainError
+from flain_core.auxiliary import Samples
+from flain_core.examination import Examination
+from flain_core.holder import Holder
+from flain_core.wire import read_answer, read_question, write_answer, write_question
+
+
+class InProcess:
+    """Each part of the samples in a holder of its own; questions and answers travel as arrays.
+
+    ``tamper(name, question, arrays)`` may return other arrays than the holder answered.
+    ``forgetful`` holders start anew with every question, as a client of a federation does.
+    """
+
+    def __init__(self, parts, *, lookahead=1, forgetful=False, tamper=None):
+        self.parts = parts
+        self.lookahead = lookahead
+        self.forgetful = forgetful
+        self.tamper = tamper or (lambda name, question, arrays: arrays)
+        self.asked = []
+
+    def open(self, network):
+        self.network = network
+        self.holders = self.fresh()
+
+    def fresh(self):
+        return {
+            f"part {index:03}": Holder(self.network, Examination.on(part, batch_size=len(part[1])))
+            for index, part in enumerate(self.parts)
+        }
+
+    def ask(self, question):
+        self.asked.append(question)
+        arrays = write_question(question)
+        holders = self.fresh() if self.forgetful else self.holders
+        return {name: self.answer(name, holder, arrays) for name, holder in holders.items()}
+
+    def answer(self, name, holder, arrays):
+        question = read_question(arrays)
+        try:
+            answer = write_answer(holder.answer(question))
+            return read_answer(self.tamper(name, question, answer))
+        except FlainError as error:
+            return error
+
+
+def split(data, count):
+    """Samples in so many parts, all but the last of one size."""
+    samples = Samples.of(data)
+    size = -(-len(samples) // count)
+    edges = np.arange(0, len(samples), size)
+    return [(part.x, part.y) for part in (samples[start : start + size] for start in edges)], size
