@@ -16,7 +16,16 @@ from .network import Array
 if TYPE_CHECKING:
     from fractions import Fraction
 
-__all__ = ["Crossing", "DataSet", "Grid", "Settings", "Statistic", "exactly", "whole_number"]
+__all__ = [
+    "Crossing",
+    "DataSet",
+    "Grid",
+    "Settings",
+    "Statistic",
+    "exactly",
+    "settings_or_default",
+    "whole_number",
+]
 
 _MOST_THRESHOLDS = 10_000_000
 
@@ -182,6 +191,18 @@ _PUBLISHED = {
     "fmnist": (0.0005, 0.0001, 0.024),
     "cifar10": (0.001, 0.0001, 0.001),
 }
+
+
+def settings_or_default(settings: Settings | None) -> Settings:
+    """The settings, or the default ones for None; raise :class:`SettingsError` for all else."""
+    if settings is None:
+        return Settings()
+    if not isinstance(settings, Settings):
+        raise SettingsError(
+            "expected settings=flain.Settings(...), such as flain.Settings(tolerance=0.005) or "
+            f'flain.Settings.published("mnist"); got {settings!r}'
+        )
+    return settings
 
 
 def whole_number(value: int, what: str, *, least: int) -> int:
