@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import registry
-from .errors import FlainWarning, SettingsError
+from .errors import FlainWarning
 from .outcome import Measurement, Purification
 from .progress import OnProgress, listening
 from .score import Score, accuracy
-from .settings import Settings, whole_number
+from .settings import Settings, settings_or_default, whole_number
 from .threads import one_blas_thread
 
 if TYPE_CHECKING:
     from .examiner import AuxiliaryData
 
-__all__ = ["purify"]
+__all__ = ["auxiliary_data", "purify"]
 
 
 def purify(
@@ -95,14 +95,9 @@ def purify(
     from .selection import pair_layers
 
     started = time.perf_counter()
-    settings = Settings() if settings is None else settings
-    if not isinstance(settings, Settings):
-        raise SettingsError(
-            "expected settings=flain.Settings(...), such as flain.Settings(tolerance=0.005) or "
-            f'flain.Settings.published("mnist"); got {settings!r}'
-        )
+    settings = settings_or_default(settings)
     seed = whole_number(seed, "seed", least=0)
-    auxiliary = _auxiliary(data, probes, score, batch_size, memory_limit)
+    auxiliary = auxiliary_data(data, probes, score, batch_size, memory_limit)
     files = hashes((model, initial, data, *(probes or {}).values()))
     network = registry.open_network(model)
     start = registry.open_network(initial, like=model)
@@ -129,13 +124,19 @@ def purify(
     )
 
 
-def _auxiliary(
+def auxiliary_data(
     data: Any,
-    probes: Mapping[str, Any] | None,
-    score: Score,
-    batch_size: int | None,
-    memory_limit: int,
+    probes: Mapping[str, Any] | None = None,
+    score: Score = accuracy,
+    batch_size: int | None = None,
+    memory_limit: int = 2 * 2**30,
 ) -> AuxiliaryData:
+    """Read what :func:`purify` takes as ``data`` and belongs to it, so that it may be given alone.
+
+    Raises:
+        DataError: Samples cannot be used.
+        SettingsError: An option is out of range, or has to be given to whoever holds the samples.
+    """
     from .examination import Examination
     from .examiner import AuxiliaryData
 
