@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import registry
-from .errors import FlainWarning
+from .errors import FlainWarning, SettingsError
 from .outcome import Measurement, Purification
 from .progress import OnProgress, listening
 from .score import Score, accuracy

@@ -3,5 +3,6 @@
 from .errors import PurificationError
 from .purify import purify
 from .strategy import Purify
+from .trusted_nodes import TrustedNodes, answer
 
-__all__ = ["PurificationError", "Purify", "purify"]
+__all__ = ["PurificationError", "Purify", "TrustedNodes", "answer", "purify"]
