@@ -17,7 +17,6 @@ from flwr.simulation import run_simulation
 import flain_flower
 import flain_numpy
 from flain_cli import example
-from flain_core.merging import Merging
 
 INITIAL, FINAL, AUXILIARY, *_ = example.files().paths
 HONEST, INFINITE, POSSIBLE, NODES = 4, 4, 5, 7
@@ -54,10 +53,7 @@ server = ServerApp()
 @server.main()
 def main(grid, context):
     nodes = partitions(grid)
-    for name, liar, merging in (
-        ("sum", INFINITE, Merging("sum")),
-        ("median", POSSIBLE, Merging("median")),
-    ):
+    for merging, liar in (("sum", INFINITE), ("median", POSSIBLE)):
         trusted = [nodes[number] for number in (*range(HONEST), liar)]
         result = flain_flower.purify(
             packed(flain_numpy.arrays_of(flain_numpy.load(INITIAL))),
@@ -66,8 +62,8 @@ def main(grid, context):
             data=flain_flower.TrustedNodes(grid, trusted, merging=merging, timeout=60),
         )
         arrays = {key: array.numpy() for key, array in result.arrays.items()}
-        np.savez(OUT / f"{name}.npz", **arrays)
-        np.save(OUT / f"{name}.npy", result.purification.layers[0].flipped)
+        np.savez(OUT / f"{merging}.npz", **arrays)
+        np.save(OUT / f"{merging}.npy", result.purification.layers[0].flipped)
 
 
 def partitions(grid):

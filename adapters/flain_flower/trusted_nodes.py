@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 import flain_core as flain
 from flain_core.correspondence import Inquiry, answered
 from flain_core.examiner import Examiner
-from flain_core.merging import Merging
+from flain_core.merging import Merging, Way
 from flain_core.network import Array, Network
 from flain_core.question import Answer, Question
 from flain_core.score import Score
@@ -48,9 +48,9 @@ class TrustedNodes:
         grid: As the server app has it.
         node_ids: Whom to ask, or ``"all"`` for every node that is connected then. Ask only nodes
             that you trust: whoever answers has a say in which neurons are flipped.
-        merging: How findings are merged: a sum, as if all samples were in one place; or
-            ``Merging("median")`` and ``Merging("trimmed_mean")``, which bound what a minority that
-            lies can do.
+        merging: How findings are merged: ``"sum"``, as if all samples were in one place; or
+            ``"median"`` or ``"trimmed_mean"``, which bound what a minority that lies can do.
+        trim: Share of the nodes that ``"trimmed_mean"`` leaves out at either end.
         least: How many nodes have to answer; None for more than half of those asked.
         timeout: Seconds to wait for the answers to a question.
         lookahead: About how many thresholds to ask about in a message, since a message is slow.
@@ -62,7 +62,8 @@ class TrustedNodes:
 
     grid: Grid
     node_ids: Sequence[int] | Literal["all"]
-    merging: Merging = field(default_factory=Merging)
+    merging: Way = "sum"
+    trim: float = 0.2
     least: int | None = None
     timeout: float = 300.0
     lookahead: int = 512
@@ -73,10 +74,7 @@ class TrustedNodes:
             raise flain.SettingsError(
                 f"expected the grid that the server app is given; got {self.grid!r}"
             )
-        if not isinstance(self.merging, Merging):
-            raise flain.SettingsError(
-                f'expected merging=Merging(...), such as Merging("median"); got {self.merging!r}'
-            )
+        Merging(self.merging, self.trim)
         if not self.timeout > 0:
             raise flain.SettingsError(
                 f"expected a timeout of more than 0 seconds; got {self.timeout}"
@@ -100,8 +98,9 @@ class TrustedNodes:
                 f"expected at least {least} trusted nodes to ask; there are {len(node_ids)}"
             )
         holders = _Nodes(self, node_ids)
+        merging = Merging(self.merging, self.trim)
         samples = SpreadSamples(
-            holders, self.merging, classify=self.classify, may_leave=True, least=least
+            holders, merging, classify=self.classify, may_leave=True, least=least
         )
         return samples.examiner(network)
 

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+from .answering import Answering
 from .purify import Purify
 from .recipes import add_purification
+from .trusted_clients import TrustedClients
 
-__all__ = ["Purify", "add_purification"]
+__all__ = ["Answering", "Purify", "TrustedClients", "add_purification"]

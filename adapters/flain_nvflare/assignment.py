@@ -10,9 +10,10 @@ from typing import Any
 from flain_core import PurifiedArrays, Settings, purify_arrays
 from flain_core.array_forms import by_name, fitting
 from flain_core.examination import Examination
+from flain_core.examiner import AuxiliaryData
 from flain_core.progress import OnProgress
+from flain_core.purify import auxiliary_data
 from flain_core.registry import architecture, arrays_of, open_network
-from flain_core.score import accuracy
 from flain_core.selection import chosen_layers
 
 from .parameters import Parameters
@@ -26,30 +27,29 @@ class Assignment:
 
     Attributes:
         model: The architecture.
-        data: Where the clean samples lie, ``.npz`` with ``x`` and ``y``.
+        data: Where the clean samples lie, ``.npz`` with ``x`` and ``y``; or whom to ask.
         probes: Further samples by name, likewise.
         layers: Which layers to purify.
         settings: How the search decides.
     """
 
     model: Any
-    data: Path
+    data: Path | AuxiliaryData
     probes: Mapping[str, Path]
     layers: str | Sequence[str]
     settings: Settings
 
     def check(self) -> None:
-        """Read the samples, run the untrained model on them, and find the layers.
+        """Find the layers, read the samples, and run the untrained model on those that are here.
 
         Raises:
             FlainError: Whatever would make the purification fail after training.
         """
-        examination = Examination.on(
-            self.data, self.probes, accuracy, batch_size=None, memory_limit=0
-        )
+        auxiliary = auxiliary_data(self.data, self.probes or None)
         network = open_network(self.model)
         chosen_layers(network, network.layers(), self.layers)
-        examination.of(network)
+        if isinstance(auxiliary, Examination):
+            auxiliary.of(network)
 
     def check_initial(self, initial: Mapping[str, Any]) -> None:
         """Make sure that the initial parameters, and so the trained ones, fit the architecture.
@@ -83,7 +83,7 @@ class Assignment:
             data=self.data,
             layers=self.layers,
             settings=self.settings,
-            probes=self.probes,
+            probes=self.probes or None,
             progress=progress,
         )
         return PurifiedArrays(final.holding(purified.arrays), purified.purification)

@@ -32,6 +32,7 @@ from .initial_file import read_initial
 from .plain_settings import plain, settings_of
 from .saved_model import SavedModel
 from .training import Training
+from .trusted_clients import TrustedClients
 
 __all__ = ["Purify"]
 
@@ -53,7 +54,7 @@ class Purify(ModelController):
     Args:
         data: A few hundred clean samples with labels: the path on the server of an ``.npz`` file
             with ``x`` and ``y``. A relative path, here and below, starts from the ``custom`` folder
-            of the server's app.
+            of the server's app. Or :class:`TrustedClients`, who have such samples.
         model: The architecture of the arrays: ``"package.module:factory"``, the path of a file that
             holds a whole model, or a model, which NVIDIA FLARE takes into the job as it does the
             recipe's. None takes the one that the persistor holds, as for PyTorch and TensorFlow.
@@ -82,7 +83,7 @@ class Purify(ModelController):
 
     def __init__(
         self,
-        data: str,
+        data: str | TrustedClients,
         model: Any = None,
         initial: str | None = None,
         layers: str | list[str] = "auto",
@@ -94,7 +95,7 @@ class Purify(ModelController):
     ) -> None:
         super().__init__(persistor_id=persistor_id)
         # A job's configuration is made of the attributes that are called like the arguments.
-        self.data = _path(data, "data")
+        self.data = data if isinstance(data, TrustedClients) else _path(data, "data")
         self.model = model
         self.initial = initial if initial is None else _path(initial, "initial")
         self.layers = layers if isinstance(layers, str) else list(layers)
@@ -147,7 +148,11 @@ class Purify(ModelController):
         folder = _custom_folder(fl_ctx)
         self._assignment = Assignment(
             model=architecture(self.model, persistor, folder),
-            data=folder / self.data,
+            data=(
+                self.data.asked_by(self)
+                if isinstance(self.data, TrustedClients)
+                else folder / self.data
+            ),
             probes={name: folder / path for name, path in self.probes.items()},
             layers=self.layers,
             settings=settings_of(self.settings),

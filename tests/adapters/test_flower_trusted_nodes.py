@@ -12,7 +12,6 @@ from in_process import split
 import flain_core as flain
 from flain_core import FlainWarning
 from flain_core.examination import Examination
-from flain_core.merging import Merging
 
 pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
 pytest.importorskip("torch")
@@ -293,7 +292,7 @@ def test_one_who_lies_is_outvoted_by_the_median():
         return arrays
 
     flipped = {
-        way: purify(Nodes(parts=parts, tamper=only(2, lie)), merging=Merging(way))
+        way: purify(Nodes(parts=parts, tamper=only(2, lie)), merging=way)
         .purification.layers[0]
         .flipped
         for way in ("sum", "median")
@@ -371,7 +370,7 @@ def test_options_that_belong_to_the_nodes_are_refused():
         ({"node_ids": [1, 1]}, "each only once"),
         ({"node_ids": "everyone"}, '"all"'),
         ({"node_ids": 5}, "ids of the trusted nodes"),
-        ({"merging": "median"}, "Merging"),
+        ({"merging": "medium"}, "median"),
         ({"least": 0}, "least"),
         ({"timeout": 0}, "timeout"),
         ({"lookahead": 0}, "lookahead"),
