@@ -1,5 +1,9 @@
 """Clean samples at trusted clients, through NVIDIA FLARE's tasks, without its network."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import backdoored
 import numpy as np
 import pytest
@@ -8,6 +12,8 @@ from in_process import split
 import flain_core as flain
 import flain_numpy
 from flain_core import FlainWarning
+from flain_core.array_forms import by_name
+from flain_core.examination import Examination
 
 pytest.importorskip("torch")
 pytest.importorskip("nvflare")
@@ -236,3 +242,41 @@ def test_probes_belong_to_who_has_the_samples(tmp_path, monkeypatch):
     purify = Purify(data=TrustedClients("all"), probes={"ASR": "triggered.npz"})
     server = Server(tmp_path, purify).run(monkeypatch)
     assert "give probes" in server.panics[0]
+
+
+@pytest.mark.slow
+def test_the_simulator_finds_what_a_serial_search_finds(tmp_path):
+    from flain_cli import example
+
+    script = Path(__file__).parents[1] / "flare_trusted_job.py"
+    run = subprocess.run(
+        [sys.executable, script, tmp_path], capture_output=True, text=True, timeout=500
+    )
+    told = run.stdout + run.stderr
+    assert run.returncode == 0, told
+    assert told.count("is left out from now on") == 1
+    assert (
+        "site-4, which holds auxiliary samples, is left out from now on: expected a whole" in told
+    )
+
+    initial, final, auxiliary, clean, triggered = example.files().paths
+    server = tmp_path / "job" / "server" / "simulate_job"
+    (trained,) = np.load(server / "unpurified_model.npz").values()
+    purified = np.load(server / "models" / "server.npy")
+    expected = flain.purify_arrays(
+        np.load(tmp_path / "initial.npy"), trained, initial, data=auxiliary
+    )
+    np.testing.assert_array_equal(purified != trained.ravel(), expected.arrays != trained.ravel())
+    np.testing.assert_allclose(purified, expected.arrays, rtol=1e-6)
+
+    held_out = Examination.on(clean, probes={"ASR": triggered})
+    before = held_out.of(flain_numpy.load(final))
+    after = held_out.of(in_network(purified, flain_numpy.load(initial)))
+    assert before.probes["ASR"].mean > 0.95
+    assert after.probes["ASR"].mean <= 0.02
+    assert after.clean.mean >= before.clean.mean - 0.01
+
+
+def in_network(vector, network):
+    arrays = by_name("purified", vector, flain_numpy.arrays_of(network))
+    return flain_numpy.open_network(arrays, like=network)
