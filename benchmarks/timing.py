@@ -1,0 +1,217 @@
+"""Times plain re-evaluation, the search, the whole call and the floor in turn, on one contender."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from contenders import Array, Contender
+from plain import PlainResult, plain_reevaluation
+from rich.console import Console
+from rich.table import Table
+
+import flain_core as flain
+from flain_core import Grid, Settings, registry
+from flain_core.examination import Examination
+from flain_core.flipping_order import FlippingOrder
+from flain_core.schedule import Schedule
+from flain_core.search import search
+from flain_core.threads import one_blas_thread, one_thread_for
+
+__all__ = ["Row", "measure", "show"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; seconds are medians over the rounds.
+
+    Attributes:
+        plain_seconds: Plain re-evaluation, all samples in a single pass.
+        plain_in_batches_seconds: The same in batches of 256, the size that the search takes.
+    """
+
+    name: str
+    thresholds: int
+    stops: bool
+    candidates: int
+    plain_seconds: float | None
+    plain_in_batches_seconds: float | None
+    search_seconds: float
+    purify_seconds: float
+    floor_seconds: float
+
+    def ratios(self) -> dict[str, float]:
+        """Plain re-evaluation, both ways, over the search and over the whole call."""
+        plain = {"plain": self.plain_seconds, "plain_in_batches": self.plain_in_batches_seconds}
+        ours = {"search": self.search_seconds, "purify": self.purify_seconds}
+        return {
+            f"{slow}_over_{fast}": seconds / ours[fast]
+            for slow, seconds in plain.items()
+            for fast in ours
+            if seconds is not None
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | self.ratios()
+
+
+def measure(
+    name: str,
+    contender: Contender,
+    thresholds: int,
+    rounds: int,
+    *,
+    compared: int,
+    stops: bool = False,
+) -> Row:
+    """Alternate the ways, assert that they agree, and take medians.
+
+    Args:
+        name: What the row is called.
+        contender: What is searched.
+        thresholds: In the grid.
+        rounds: How often each of our ways is timed.
+        compared: In how many of the rounds plain re-evaluation runs as well.
+        stops: Whether the default tolerance ends the search, or nothing does.
+    """
+    grid = contender.grid(thresholds)
+    settings = Settings(thresholds=grid) if stops else Settings(thresholds=grid, tolerance=1.0)
+    examination = Examination.on((contender.x, contender.y))
+    times: dict[str, list[float]] = {}
+    tried = 0
+    for number in range(rounds):
+        with one_blas_thread():
+            _timed(times, "search", partial(_searched, contender, examination, settings))
+            schedule, tried = _searched(contender, examination, settings)
+            _timed(times, "floor", partial(_floor, contender, examination, schedule, tried))
+        result = _timed(times, "purify", partial(_purified, contender, settings))
+        if number < compared:
+            for way, run in (("plain", contender.at_once), ("batches", contender.in_batches)):
+                expected = _timed(times, way, partial(_plain, contender, grid, run))
+                assert_same(result, expected, grid, contender.layer)
+    middle = {way: statistics.median(taken) for way, taken in times.items()}
+    return Row(
+        name=name,
+        thresholds=thresholds,
+        stops=stops,
+        candidates=tried,
+        plain_seconds=middle.get("plain"),
+        plain_in_batches_seconds=middle.get("batches"),
+        search_seconds=middle["search"],
+        purify_seconds=middle["purify"],
+        floor_seconds=middle["floor"],
+    )
+
+
+def assert_same(result: flain.Purification, expected: PlainResult, grid: Grid, layer: str) -> None:
+    """The same accuracy at every threshold, the same neurons, the same weights.
+
+    Where the search itself says that rounding could count a sample otherwise, it may.
+    """
+    outcome = result.layers[0]
+    accuracy = dict(zip(grid.thresholds().tolist(), expected.accuracies, strict=True))
+    for step in outcome.steps:
+        if abs(step.clean - accuracy[step.threshold]) > step.rounding + 1e-12:
+            raise AssertionError(f"{step} differs from {accuracy[step.threshold]}")
+    np.testing.assert_array_equal(outcome.flipped, expected.flipped)
+    weight = registry.open_network(result.model).layers()[layer].weight
+    np.testing.assert_allclose(weight, expected.weight, rtol=1e-6, atol=1e-7)
+
+
+def show(rows: list[Row], console: Console) -> None:
+    """A table."""
+    table = Table(
+        *("", "thresholds", "stops", "candidates", "plain s", "in batches s", "search s"),
+        *("plain / search", "in batches / search", "purify s", "plain / purify", "search / floor"),
+    )
+    for row in rows:
+        ratios = row.ratios()
+        table.add_row(
+            row.name,
+            f"{row.thresholds:,}",
+            "at the tolerance" if row.stops else "never",
+            f"{row.candidates:,}",
+            _number(row.plain_seconds, 1),
+            _number(row.plain_in_batches_seconds, 1),
+            _number(row.search_seconds, 3),
+            _number(ratios.get("plain_over_search")),
+            _number(ratios.get("plain_in_batches_over_search")),
+            _number(row.purify_seconds, 3),
+            _number(ratios.get("plain_over_purify")),
+            _number(row.search_seconds / row.floor_seconds, 2),
+        )
+    console.print(table)
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _timed(times: dict[str, list[float]], way: str, call: Callable[[], T]) -> T:
+    started = time.perf_counter()
+    result = call()
+    times.setdefault(way, []).append(time.perf_counter() - started)
+    return result
+
+
+def _plain(contender: Contender, grid: Grid, run: Callable[[Array], Array]) -> PlainResult:
+    """Every threshold a full run of the framework's own network."""
+    initial, final = contender.weights
+    return plain_reevaluation(
+        initial,
+        final,
+        contender.activation,
+        run,
+        contender.y,
+        thresholds=grid.thresholds(),
+        tolerance=2.0,
+    )
+
+
+def _purified(contender: Contender, settings: Settings) -> flain.Purification:
+    """The whole call."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", flain.FlainWarning)
+        return flain.purify(
+            contender.final,
+            initial=contender.initial,
+            data=(contender.x, contender.y),
+            layers=contender.layer,
+            settings=settings,
+        )
+
+
+def _searched(
+    contender: Contender, examination: Examination, settings: Settings
+) -> tuple[Schedule, int]:
+    """One pass up to the layer, then the candidates; and how many of them were tried."""
+    network, name = contender.opened, contender.layer
+    study = examination.study(network, name)
+    schedule = Schedule.of(study.statistics.mean, settings.thresholds)
+    layer, initial = network.layers()[name], contender.weights[0]
+    flipping = FlippingOrder(network, layer, initial, settings.factor, schedule.order)
+    with study.incremental(flipping, window=2e-5) as candidates:
+        found = search(schedule, candidates, settings, candidates.advance([0])[0].clean)
+    return schedule, len(found.steps)
+
+
+def _floor(contender: Contender, examination: Examination, schedule: Schedule, tried: int) -> None:
+    """One pass up to the layer, one product, one tail for each candidate tried."""
+    network, name = contender.opened, contender.layer
+    flipped = schedule.order[: int(schedule.ends[tried - 1])]
+    weight = network.layers()[name].weight
+    cuts = [network.cut(name, batch.x) for batch in examination.clean.batches()]
+    outputs = [cut.output - cut.linear(weight, flipped) for cut in cuts]
+    with one_thread_for(max(output.nbytes for output in outputs)):
+        for _ in range(tried):
+            for cut, output in zip(cuts, outputs, strict=True):
+                cut.tail(output)
