@@ -58,6 +58,24 @@ def equal(ours, theirs):
     return list(ours) == list(theirs) and all(ours[key] == theirs[key] for key in ours)
 
 
+class ChangesTheLastRound(flower.FedAvg):
+    """Ends with other arrays than it trained."""
+
+    spoil = staticmethod(lambda arrays: arrays)
+
+    def aggregate_train(self, server_round, replies):
+        arrays, metrics = super().aggregate_train(server_round, replies)
+        if server_round == ROUNDS:
+            arrays = self.spoil(arrays)
+        return arrays, metrics
+
+
+def spoiled(change):
+    strategy = ChangesTheLastRound(fraction_evaluate=0.0)
+    strategy.spoil = lambda arrays: records.ArrayRecord(change(dict(arrays)))
+    return strategy
+
+
 def evaluation(build=federation.network, seen=None):
     def evaluate(server_round, arrays):
         acc, asr = federation.measured(build(), arrays)
@@ -235,6 +253,13 @@ def test_names_in_another_order_are_matched_by_name():
     assert straight.arrays["0.weight"] != trained["0.weight"]
 
 
+def test_a_strategy_that_reorders_the_names_gets_them_back_in_its_order():
+    straight = run(wrapped(ChangesTheLastRound(fraction_evaluate=0.0)))
+    result = run(wrapped(spoiled(lambda arrays: dict(reversed(arrays.items())))))
+    assert list(result.arrays) == ["2.bias", "2.weight", "0.bias", "0.weight"]
+    assert all(result.arrays[key] == straight.arrays[key] for key in straight.arrays)
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_list_of_arrays_is_taken_in_the_order_of_its_numbers(turned):
     # More than ten arrays, so that "10" sorts before "2".
@@ -298,22 +323,6 @@ def test_the_initial_arrays_are_remembered_whatever_training_does_with_them():
 
 
 # --- What can go wrong --------------------------------------------------------------------------
-
-
-class LosesTheLastRound(flower.FedAvg):
-    """Ends with arrays that nothing can be done with."""
-
-    def aggregate_train(self, server_round, replies):
-        arrays, metrics = super().aggregate_train(server_round, replies)
-        if server_round == ROUNDS:
-            arrays = self.spoil(arrays)
-        return arrays, metrics
-
-
-def spoiled(change):
-    strategy = LosesTheLastRound(fraction_evaluate=0.0)
-    strategy.spoil = lambda arrays: records.ArrayRecord(change(dict(arrays)))
-    return strategy
 
 
 def without_a_layer(arrays):
