@@ -51,7 +51,8 @@ def main():
             metrics = {"ACC": accuracy(network, *tested), "ASR": accuracy(network, *triggered)}
             flare.send(flare.FLModel(metrics=metrics))
             continue
-        train(network, x, y, options.epochs, hash((options.seed, number, received.current_round)))
+        seed = 10_000 * options.seed + 100 * received.current_round + number
+        train(network, x, y, options.epochs, seed)
         flare.send(
             flare.FLModel(
                 params=network.state_dict(),

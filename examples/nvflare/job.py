@@ -6,6 +6,7 @@ FLAIN_DATA names the folder with MNIST/raw. Runs in NVIDIA FLARE's simulator:
 """
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -57,7 +58,17 @@ def main():
     add_purification(recipe, purify)
     add_final_global_evaluation(recipe, participating_clients=[f"site-{options.clients}"])
     run = recipe.run(SimEnv(num_clients=options.clients, workspace_root=str(workspace)))
-    print("Models, report and evaluation lie in", run.get_result())
+
+    server = Path(run.get_result()) / "server" / "simulate_job"
+    report = json.loads((server / "purification.json").read_text())
+    evaluation = json.loads((server / "cross_site_val" / "cross_val_results.json").read_text())
+    for when in ("before", "after"):
+        measured = report[when]
+        clean, success = measured["clean"], measured["probes"]["ASR"]
+        print(f"{when}: ACC {clean:.1%} on the server's samples, ASR {success:.1%}")
+    print("an honest client's evaluation of the purified model:", evaluation)
+    print("purified:  ", server / "app_server" / "FL_global_model.pt")
+    print("unpurified:", server / "app_server" / "unpurified_FL_global_model.pt")
 
 
 if __name__ == "__main__":

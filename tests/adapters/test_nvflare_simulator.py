@@ -1,7 +1,9 @@
 """Real jobs in NVIDIA FLARE's simulator: a server and clients in processes of their own."""
 
+import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,21 +18,33 @@ import flain_numpy
 pytest.importorskip("nvflare")
 
 ROOT = Path(__file__).parents[2]
+JOBS = ROOT / "tests" / "flare_jobs"
+EXAMPLE = ROOT / "examples" / "nvflare"
 DATA = os.environ.get("FLAIN_DATA")
 
 pytestmark = pytest.mark.slow
 
 
-def run(script, *arguments):
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, script, *map(str, arguments)],
+def run(script, workspace, *arguments):
+    """Run a script, make sure that nothing connects to elsewhere, and return code and output."""
+    paths = [str(JOBS / "guard"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    outside = workspace / "outside.txt"
+    environment = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "KERAS_BACKEND": "tensorflow",
+        "OUTSIDE": str(outside),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    ran = subprocess.run(
+        [sys.executable, script, *map(str, arguments or (workspace,))],
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
+        env=os.environ | environment,
         timeout=600,
     )
+    assert not outside.exists(), outside.read_text()
+    return ran.returncode, ran.stdout + ran.stderr
 
 
 def weights(path):
@@ -46,8 +60,8 @@ def mnist_job(tmp_path_factory):
     if not DATA:
         pytest.skip("FLAIN_DATA names no folder with MNIST/raw")
     workspace = tmp_path_factory.mktemp("mnist")
-    ran = run(ROOT / "examples" / "nvflare" / "job.py", "--workspace", workspace)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    code, output = run(EXAMPLE / "job.py", workspace, "--workspace", workspace)
+    assert code == 0, output
     return workspace / "mnist" / "server" / "simulate_job"
 
 
@@ -57,11 +71,7 @@ def measured(mnist_job):
     import torch
     from federation import Attack, read_mnist
 
-    sys.path.insert(0, str(ROOT / "examples" / "nvflare"))
-    try:
-        from model import Network
-    finally:
-        sys.path.pop(0)
+    example = runpy.run_path(str(EXAMPLE / "model.py"))
     _, test = read_mnist(Path(DATA) / "MNIST" / "raw")
     attack = Attack()
 
@@ -70,7 +80,7 @@ def measured(mnist_job):
             return network(images.float() / 255).argmax(1)
 
     def measure(name):
-        network = Network()
+        network = example["Network"]()
         network.load_state_dict(weights(mnist_job / "app_server" / name))
         network.eval()
         sources = test.images[test.labels == attack.source]
@@ -104,8 +114,8 @@ def test_the_report_says_what_was_done(mnist_job):
 
 
 def test_a_numpy_job_with_a_malicious_client_is_purified(tmp_path):
-    ran = run(ROOT / "tests" / "flare_numpy_job.py", tmp_path)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    code, output = run(JOBS / "numpy_job.py", tmp_path)
+    assert code == 0, output
     server = tmp_path / "numpy" / "server" / "simulate_job"
     unpurified = np.load(server / "unpurified_model.npz")["numpy_key"]
     purified = np.load(server / "models" / "server.npy")
@@ -123,15 +133,23 @@ def test_a_numpy_job_with_a_malicious_client_is_purified(tmp_path):
 
 class TestAJobWithoutCustomCode:
     def test_runs_where_the_site_allows_the_package(self, tmp_path):
-        ran = run(ROOT / "tests" / "flare_listed_job.py", tmp_path, "flain_nvflare.")
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+        code, output = run(JOBS / "listed_job.py", tmp_path, tmp_path, "flain_nvflare.")
+        assert code == 0, output
         server = tmp_path / "job" / "server" / "simulate_job"
         assert not (server / "app_server" / "custom").exists()
         assert (server / "unpurified_model.npz").exists()
         assert (server / "purification.json").exists()
 
     def test_is_refused_elsewhere(self, tmp_path):
-        ran = run(ROOT / "tests" / "flare_listed_job.py", tmp_path)
-        assert ran.returncode != 0
-        assert "'flain_nvflare.purify.Purify'" in ran.stdout + ran.stderr
-        assert "is not in allow_list" in ran.stdout + ran.stderr
+        code, output = run(JOBS / "listed_job.py", tmp_path)
+        assert code != 0
+        assert "'flain_nvflare.purify.Purify'" in output
+        assert "is not in allow_list" in output
+
+
+def test_a_keras_model_is_purified_through_tensorflows_persistor(tmp_path):
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("needs TensorFlow")
+    code, output = run(JOBS / "keras_job.py", tmp_path)
+    assert code == 0, output
+    assert (tmp_path / "server" / "job" / "purification.json").exists()

@@ -1,4 +1,4 @@
-"""A job without custom code: python flare_listed_job.py WORKSPACE [PREFIX TO ALLOW]."""
+"""A job without custom code: python listed_job.py WORKSPACE [PREFIX TO ALLOW]."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A NumPy job with a malicious client: python flare_numpy_job.py WORKSPACE."""
+"""A NumPy job with a malicious client: python numpy_job.py WORKSPACE."""
 
 import os
 import sys
@@ -28,7 +28,7 @@ def main(workspace):
         model=flat.tolist(),
         min_clients=2,
         num_rounds=3,
-        train_script="flare_numpy_client.py",
+        train_script="numpy_client.py",
     )
     purify = Purify(
         data=str(workspace / "clean.npz"),
