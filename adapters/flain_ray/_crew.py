@@ -75,7 +75,9 @@ class Crew:
         self._setting = None
         while self.actors:
             actor, _ = self.actors.pop()
-            ray.kill(actor)
+            # Where Ray was shut down, killing an actor would start it again.
+            if ray.is_initialized():
+                ray.kill(actor)
 
     def _sent(self, setting: Setting) -> Any:
         """Where the setting lies: a search asks many questions with one."""

@@ -90,6 +90,10 @@ class Shards:
         )
         self._lookahead = whole_number(lookahead, "lookahead, in candidates,", least=1)
         self._timeout = _seconds(timeout)
+        if options is not None and not isinstance(options, Mapping):
+            raise SettingsError(
+                f'expected options of an actor by name, such as {{"num_cpus": 4}}; got {options!r}'
+            )
         self._options = _OPTIONS | dict(options or {})
         self._start = _starter(self._options)
         self._crew: Crew | None = None

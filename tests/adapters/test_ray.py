@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 FOLDERS = (ROOT, ROOT / "backends", ROOT / "adapters", ROOT / "tests")
 PATH = os.pathsep.join([*map(str, FOLDERS), os.environ.get("PYTHONPATH", "")])
+PAGE = ROOT / "docs" / "ray.md"
 INITIAL, FINAL = backdoored.networks()
 CLEAN = backdoored.samples(300, seed=11)
 ASR = backdoored.triggered(170, seed=12)
@@ -149,6 +151,13 @@ def test_labels_in_rows_are_remarked_on_as_here():
     result, expected = both(one_hot, FINAL, INITIAL)
     assert_same(result, expected)
     assert any("one-hot" in note for note in result.notes)
+
+
+def test_the_example_of_the_page_runs():
+    usage, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    names = {"model": FINAL, "initial": INITIAL, "x": CLEAN[0], "y": CLEAN[1]}
+    exec(usage, names)
+    assert_same(names["result"], flain.purify(FINAL, initial=INITIAL, data=CLEAN, batch_size=150))
 
 
 # Models of every kind.
@@ -271,6 +280,15 @@ def made(network):
 initial, final = map(made, backdoored.networks())
 final = flain_keras.open_network(final, scores=1)
 initial = flain_keras.open_network(initial, like=final, scores=1)
+
+arrived, (engine, *rest) = final.__reduce__()
+assert engine == "torch"
+try:
+    arrived("jax", *rest)
+except flain.ModelError as error:
+    assert "set KERAS_BACKEND=jax" in str(error)
+else:
+    raise AssertionError
 data = backdoored.samples(300, seed=11)
 """
 SCRIPT = """
