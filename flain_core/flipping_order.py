@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class FlippingOrder:
         """A copy of the network with ``order[:end]`` flipped."""
         return self.network.replace({self.layer.name: self.weight(end)})
 
+    @cached_property
     def change(self) -> Array:
         """What flipping takes from each entry of the weight, as it is stored after rounding.
 

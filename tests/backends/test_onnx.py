@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -736,3 +737,23 @@ def test_protos_are_purified_layer_by_layer_as_in_numpy() -> None:
         assert np.array_equal(outcome.flipped, wanted.flipped)
     ours, theirs = open_network(result.model).layers(), expected.model.layers()
     assert all(np.array_equal(ours[name].weight, theirs[name].weight) for name in theirs)
+
+
+def test_a_network_that_was_pickled_is_the_same_one() -> None:
+    final, initial = models.mlp(), renamed_mlp()
+    network = open_network(initial, like=final)
+    changed = network.replace({"fc1": numbers(9, 6, seed=3)})
+    arrived = pickle.loads(pickle.dumps(changed))
+    assert list(arrived.layers()) == ["fc1", "fc2"]
+    x = numbers(N, 6, seed=9)
+    np.testing.assert_array_equal(arrived.predict(x), changed.predict(x))
+    assert arrived.native == changed.native
+
+
+def renamed_mlp() -> ModelProto:
+    model = models.mlp()
+    for tensor in model.graph.initializer:
+        for each in model.graph.node:
+            each.input[:] = [f"other_{tensor.name}" if i == tensor.name else i for i in each.input]
+        tensor.name = f"other_{tensor.name}"
+    return model
