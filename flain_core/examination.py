@@ -171,7 +171,11 @@ class LocalStudy:
         """Candidates from the layer on."""
         model = self.cut_model(flipping, window=window)
         with one_thread_for(model.work):
-            yield CutAndExact(model, InFull(flipping, self.examination))
+            yield CutAndExact(model, self.in_full(flipping))
+
+    def in_full(self, flipping: FlippingOrder) -> InFull:
+        """Candidates run in full."""
+        return InFull(flipping, self.examination)
 
     def cut_model(self, flipping: FlippingOrder, *, window: float) -> CutModel:
         """The cut model by itself."""
@@ -185,3 +189,4 @@ class CutAndExact:
         self.lookahead = cut_model.lookahead
         self.advance = cut_model.advance
         self.exactly = in_full.exactly
+        self.in_full = in_full.in_full

@@ -60,6 +60,10 @@ class Candidates(Protocol):
         """The clean tally of the whole network with really flipped weights."""
         ...
 
+    def in_full(self, end: int) -> Scored:
+        """The same with the probes."""
+        ...
+
 
 class Study(Protocol):
     """A network that was run on the auxiliary samples up to one layer."""
@@ -85,6 +89,10 @@ class Study(Protocol):
             flipping: Which neurons are flipped, and in which order.
             window: Relative error of a score that rounding can cause.
         """
+        ...
+
+    def in_full(self, flipping: FlippingOrder) -> Candidates:
+        """Write the flipped weight and run the whole network for each candidate."""
         ...
 
 

@@ -71,7 +71,11 @@ class InFull:
 
     def advance(self, ends: Sequence[int]) -> list[Scored]:
         """The clean tally and the probes of each candidate that flips ``order[:end]``."""
-        return [self._examiner.of(self._flipping.candidate(end)) for end in ends]
+        return [self.in_full(end) for end in ends]
+
+    def in_full(self, end: int) -> Scored:
+        """The same for one candidate."""
+        return self._examiner.of(self._flipping.candidate(end))
 
     def exactly(self, end: int) -> Tally:
         """The clean tally alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .cut_model import CutModel
@@ -105,19 +106,19 @@ class Holder:
         return answers
 
     def _in_full(self, question: Question) -> list[Answer]:
-        setting = question.setting
+        setting, parts = question.setting, self._parts
         network = self._network.replace(setting.weights) if setting.weights else self._network
         if question.ends:
             flipping = _flipping(network, setting)
-            networks = [flipping.candidate(end) for end in question.ends]
+            networks: Iterable[Network] = (flipping.candidate(end) for end in question.ends)
         else:
-            networks = [network]
-        if question.probes:
-            return [Answer(scored=tuple(map(part.of, networks))) for part in self._parts]
-        return [
-            Answer(scored=tuple(Scored(part.clean_tally(each)) for each in networks))
-            for part in self._parts
+            networks = (network,)
+        # One network in memory at a time.
+        by_network = [
+            [part.of(each) if question.probes else Scored(part.clean_tally(each)) for part in parts]
+            for each in networks
         ]
+        return [Answer(scored=scored) for scored in zip(*by_network, strict=True)]
 
 
 def _flipping(network: Network, setting: Setting) -> FlippingOrder:

@@ -13,7 +13,7 @@ import numpy as np
 from .errors import ModelError
 from .examiner import Candidates, Examiner, HolderLostError, Study
 from .flipping import match_norm
-from .flipping_order import FlippingOrder, InFull
+from .flipping_order import FlippingOrder
 from .network import Layer, Network
 from .outcome import LayerOutcome, Method, Step, StopReason
 from .progress import OnProgress, Progress
@@ -130,8 +130,7 @@ def _purify_layer(network: Network, pair: Pair, course: Course, before: Scored |
         with way.candidates as candidates:
             baseline = before or candidates.advance([0])[0]
             found = search(schedule, candidates, settings, baseline.clean, report)
-        purified = flipping.candidate(found.neurons_flipped)
-        after = course.examiner.of(purified)
+        after = candidates.in_full(found.neurons_flipped)
         if _confirms(found, course, baseline, after):
             break
     else:
@@ -139,6 +138,7 @@ def _purify_layer(network: Network, pair: Pair, course: Course, before: Scored |
             "the model scores differently each time it is run on the same samples, so no decision "
             "can be trusted; make it deterministic in evaluation mode"
         )
+    purified = flipping.candidate(found.neurons_flipped)
     if settings.match_norm and found.step:
         weight = match_norm(flipping.weight(found.neurons_flipped), layer.weight)
         purified = network.replace({layer.name: weight})
@@ -182,7 +182,7 @@ def _ways(study: Study, flipping: FlippingOrder, course: Course) -> Iterator[_Wa
         window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error)
         yield _Way("incremental", why, study.incremental(flipping, window=window))
         why = "the purified model did not score what the cut had promised"
-    yield _Way("whole network", why, nullcontext(InFull(flipping, course.examiner)))
+    yield _Way("whole network", why, nullcontext(study.in_full(flipping)))
 
 
 def _confirms(found: Found, course: Course, before: Scored, after: Scored) -> bool:

@@ -8,17 +8,27 @@ import numpy as np
 
 from .activation import ActivationStatistics
 from .errors import DataError
-from .network import Array
+from .network import Layer
+from .proof import Proof, error_allowed
 from .question import Answer, Question
 from .score import Scored, Tally
 
 __all__ = ["check_answer"]
 
 _ROUNDING = 1e-6
+# So that sums over all holders neither overflow nor become infinite.
+_MOST_SAMPLES = 2**48
+_LARGEST = 1e300
+_SMALLEST = 1e-150
 
 
 def check_answer(
-    answer: Answer, question: Question, *, neurons: int, probes: Sequence[str], classify: bool
+    answer: Answer,
+    question: Question,
+    *,
+    layer: Layer | None,
+    probes: Sequence[str],
+    classify: bool,
 ) -> None:
     """Raise :class:`DataError` if an answer does not fit its question or cannot be true.
 
@@ -27,15 +37,14 @@ def check_answer(
     Args:
         answer: As it came.
         question: What was asked.
-        neurons: Input neurons of the layer.
+        layer: The layer that the question is about; None for none.
         probes: The names of the probes; a holder may have no samples of some.
         classify: Whether totals are whole numbers of samples.
     """
     if question.task == "statistics":
-        _check_statistics(answer.statistics, neurons)
+        _check_statistics(answer.statistics, layer.neurons if layer else 0)
     elif question.task == "proof":
-        if answer.proof is None:
-            raise DataError("expected whether the cut is faithful; got nothing")
+        _check_proof(answer.proof, error_allowed(layer.epsilon) if layer else 0.0)
     else:
         expected = max(len(question.ends), 1)
         if len(answer.scored) != expected:
@@ -57,18 +66,44 @@ def _check_statistics(seen: ActivationStatistics | None, neurons: int) -> None:
                 f"expected finite statistics of {neurons} input neurons; got shape {array.shape}, "
                 "or NaN or infinity"
             )
-    if seen.count < 1:
-        raise DataError(f"expected statistics of at least one value; got {seen.count}")
-    possible = (
-        (np.abs(seen.total) <= _little_more(seen.total_abs)).all()
-        # Cauchy and Schwarz: the square of a sum is at most the count times the sum of squares.
-        and (seen.total_abs <= _little_more(np.sqrt(seen.count * np.abs(seen.total_square)))).all()
-        and (seen.total_abs >= 0).all()
-        and (seen.total_square >= 0).all()
-        and ((seen.active >= 0) & (seen.active <= seen.count)).all()
-    )
-    if not possible:
+    largest = max(float(np.abs(array).max(initial=0)) for array in arrays)
+    if not 1 <= seen.count <= _MOST_SAMPLES or largest > _LARGEST:
+        raise DataError(
+            f"expected statistics of 1 to {_MOST_SAMPLES} values, with sums up to {_LARGEST}; got "
+            f"{seen.count}, with sums up to {largest}"
+        )
+    if not _possible(seen):
         raise DataError("the statistics contradict each other: no activations can have them")
+
+
+def _possible(seen: ActivationStatistics) -> bool:
+    if (seen.total_abs < 0).any() or (seen.total_square < 0).any():
+        return False
+    if (seen.active < 0).any() or (seen.active > seen.count).any():
+        return False
+    if (np.abs(seen.total) > seen.total_abs * (1 + _ROUNDING)).any():
+        return False
+    # A sum of sizes is at least the root of the sum of their squares, and by Cauchy and Schwarz at
+    # most that times the root of their number: of those above zero, and of all others.
+    root = np.sqrt(seen.total_square)
+    above, below = (seen.total_abs + seen.total) / 2, (seen.total_abs - seen.total) / 2
+    inactive = seen.count - seen.active
+    # Squares of smaller activations vanish.
+    slack = _ROUNDING * seen.total_abs + seen.count * _SMALLEST
+    return bool(
+        (root <= seen.total_abs + slack).all()
+        and (above <= np.sqrt(seen.active) * root + slack).all()
+        and (below <= np.sqrt(inactive) * root + slack).all()
+    )
+
+
+def _check_proof(proof: Proof | None, allowed: float) -> None:
+    if proof is None:
+        raise DataError("expected whether the cut is faithful; got nothing")
+    if proof.faithful and not 0 <= proof.error <= allowed:
+        raise DataError(
+            f"expected a faithful cut to have an error from 0 to {allowed:.1e}; got {proof.error}"
+        )
 
 
 def _check_scored(scored: Scored, probes: Sequence[str], classify: bool) -> None:
@@ -79,21 +114,23 @@ def _check_scored(scored: Scored, probes: Sequence[str], classify: bool) -> None
 
 
 def _check_tally(tally: Tally, classify: bool) -> None:
-    numbers = (tally.total, tally.uncertain)
-    if not np.isfinite(numbers).all() or tally.count < 1 or tally.uncertain < 0:
-        raise DataError(f"expected a finite total over at least one sample; got {tally}")
-    if classify and not (0 <= tally.total <= tally.count and float(tally.total).is_integer()):
+    if not 1 <= tally.count <= _MOST_SAMPLES or not (
+        abs(tally.total) <= _LARGEST and 0 <= tally.uncertain <= _LARGEST
+    ):
         raise DataError(
-            f"expected a whole number of samples that are right, from 0 to {tally.count}; "
-            f"got {tally.total}"
+            f"expected a finite total over 1 to {_MOST_SAMPLES} samples, with an uncertainty of at "
+            f"least 0; got {tally}"
+        )
+    whole = float(tally.total).is_integer() and float(tally.uncertain).is_integer()
+    if classify and not (
+        whole and 0 <= tally.total <= tally.count and tally.uncertain <= tally.count
+    ):
+        raise DataError(
+            "expected whole numbers of samples that are right, and uncertain, from 0 to "
+            f"{tally.count}; got {tally.total} and {tally.uncertain}"
         )
 
 
 def _counts(scored: Scored) -> tuple[int, frozenset[tuple[str, int]]]:
     probes = ((name, tally.count) for name, tally in scored.probes.items())
     return scored.clean.count, frozenset(probes)
-
-
-def _little_more(limit: Array) -> Array:
-    more: Array = limit * (1 + _ROUNDING) + np.finfo(np.float64).tiny
-    return more

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from .activation import ActivationStatistics
+from .consistency import Record
 from .errors import DataError, FlainError, FlainWarning
 from .examiner import HolderLostError, Known
 from .flipping_order import FlippingOrder
@@ -23,10 +24,12 @@ from .merging import Merging
 from .network import Network
 from .plausibility import check_answer
 from .proof import Proof
-from .question import Answer, Question, Setting
+from .question import Answer, Question, Setting, Task
 from .score import Scored, Tally
 
 __all__ = ["Holders", "SpreadSamples"]
+
+_LOOKAHEAD_IN_FULL = 16
 
 
 class Holders(Protocol):
@@ -58,9 +61,10 @@ class SpreadSamples:
         merging: How their findings are merged.
         probes: Names of the probes that holders measure as well, those who have samples of them.
         classify: Whether holders score by accuracy, so that totals are whole numbers of samples.
-        may_leave: Whether a holder that does not answer, or answers what cannot be true, is left
-            out with a warning, and the search starts again with the others. Otherwise that is an
-            error, so that a result never rests on a part of the samples unnoticed.
+        may_leave: Whether a holder that does not answer, answers what cannot be true, or
+            contradicts itself, is left out with a warning, and the search starts again with the
+            others. Otherwise a missing or impossible answer is an error, so that a result never
+            rests on a part of the samples unnoticed.
         least: How many holders have to answer.
         known: What is known of all the samples, where whoever spread them has seen them.
     """
@@ -93,18 +97,22 @@ class _SpreadExaminer:
 
     def of(self, network: Network) -> Scored:
         """What a network scores, run in full by every holder."""
-        (scored,) = self.scored(Question("in full", self.setting(network)))
+        (scored,) = self.merged(self.in_full(network))
         return scored
 
     def clean_tally(self, network: Network) -> Tally:
         """The same without the probes."""
-        (scored,) = self.scored(Question("in full", self.setting(network), probes=False))
+        (scored,) = self.merged(self.in_full(network, probes=False), probes=False)
         return scored.clean
+
+    def in_full(self, network: Network, *, probes: bool = True) -> Mapping[str, Answer]:
+        """What everyone says that a network scores."""
+        return self.answers(Question("in full", self.setting(network), probes=probes))
 
     def study(self, network: Network, layer: str) -> _SpreadStudy:
         """Have everyone run their samples once up to a layer."""
         setting = self.setting(network, layer)
-        answers = self.answers(Question("statistics", setting))
+        answers = self.answers(Question("statistics", setting)).values()
         each = [one.statistics for one in answers if one.statistics]
         return _SpreadStudy(self, setting, self._samples.merging.statistics(each))
 
@@ -122,18 +130,17 @@ class _SpreadExaminer:
         """That of the holders."""
         return self._samples.holders.lookahead
 
-    def scored(self, question: Question) -> list[Scored]:
-        """What each candidate scores, merged."""
-        answers = self.answers(question)
-        by_candidate = zip(*(one.scored for one in answers), strict=True)
+    def merged(self, answers: Mapping[str, Answer], *, probes: bool = True) -> list[Scored]:
+        """What each candidate scores, according to all answers together."""
+        by_candidate = zip(*(one.scored for one in answers.values()), strict=True)
         merged = [self._samples.merging.scored(each) for each in by_candidate]
-        unseen = set(self._samples.probes) - set(merged[0].probes) if question.probes else ()
+        unseen = set(self._samples.probes) - set(merged[0].probes) if probes else ()
         if unseen:
             raise DataError(f"no holder of auxiliary samples measured the probes {sorted(unseen)}")
         return merged
 
-    def answers(self, question: Question) -> list[Answer]:
-        """What everyone answers, in the order of their names.
+    def answers(self, question: Question) -> Mapping[str, Answer]:
+        """What everyone answers by name, in the order of their names.
 
         Raises:
             HolderLostError: Someone who was counted before is counted no longer.
@@ -148,15 +155,34 @@ class _SpreadExaminer:
                 good[name] = answer
             else:
                 self._leave(name, answer)
-        if len(good) < self._samples.least:
+        self._counted_on(set(good))
+        return good
+
+    def confront(self, contradictions: Mapping[str, DataError]) -> None:
+        """Leave out those who contradict themselves.
+
+        Where half of all or more do, it is rather the cut that is wrong.
+
+        Raises:
+            HolderLostError: Someone was left out.
+            DataError: Too few are left.
+        """
+        members = self._members or set()
+        if not self._samples.may_leave or 2 * len(contradictions) >= len(members):
+            return
+        for name, error in contradictions.items():
+            self._leave(name, error)
+        self._counted_on(members - set(contradictions))
+
+    def _counted_on(self, members: set[str]) -> None:
+        if len(members) < self._samples.least:
             raise DataError(
                 f"expected at least {self._samples.least} holders of auxiliary samples to answer; "
-                f"{len(good)} did"
+                f"{len(members)} did"
             )
-        before, self._members = self._members, set(good)
-        if before is not None and before != self._members:
+        before, self._members = self._members, members
+        if before is not None and before != members:
             raise HolderLostError
-        return list(good.values())
 
     def _checked(
         self, name: str, answer: Answer | FlainError | None, question: Question
@@ -169,7 +195,7 @@ class _SpreadExaminer:
             check_answer(
                 answer,
                 question,
-                neurons=self._trained[layer].neurons if layer else 0,
+                layer=self._trained[layer] if layer else None,
                 probes=self._samples.probes,
                 classify=self._samples.classify,
             )
@@ -181,10 +207,9 @@ class _SpreadExaminer:
             count = self._counts.setdefault(name, scored.clean.count)
             if scored.clean.count != count:
                 return DataError(f"it had {count} samples before, and {scored.clean.count} now")
-            if self._values[name] % count:
-                return DataError(
-                    f"it has {count} samples, and statistics of {self._values[name]} values"
-                )
+            values = self._values.get(name, count)
+            if values % count:
+                return DataError(f"it has {count} samples, and statistics of {values} values")
         return answer
 
     def _leave(self, name: str, error: FlainError) -> None:
@@ -209,7 +234,7 @@ class _SpreadStudy:
     def prove(self, flipping: FlippingOrder, *, seed: int) -> Proof:
         """Faithful where every holder finds it so."""
         question = Question("proof", self._flipping(flipping), seed=seed)
-        proofs = [one.proof for one in self.examiner.answers(question) if one.proof]
+        proofs = [one.proof for one in self.examiner.answers(question).values() if one.proof]
         for proof in proofs:
             if not proof.faithful:
                 return proof
@@ -220,7 +245,12 @@ class _SpreadStudy:
     ) -> AbstractContextManager[_SpreadCandidates]:
         """Candidates that every holder scores from the layer on."""
         setting = replace(self._flipping(flipping), window=window)
-        return nullcontext(_SpreadCandidates(self.examiner, setting, flipping))
+        return nullcontext(_SpreadCandidates(self.examiner, setting, flipping, "candidates"))
+
+    def in_full(self, flipping: FlippingOrder) -> _SpreadCandidates:
+        """Candidates that every holder runs in full."""
+        setting = self._flipping(flipping)
+        return _SpreadCandidates(self.examiner, setting, flipping, "in full")
 
     def _flipping(self, flipping: FlippingOrder) -> Setting:
         return replace(
@@ -238,16 +268,32 @@ class _SpreadCandidates:
     examiner: _SpreadExaminer
     setting: Setting
     flipping: FlippingOrder
+    task: Task
+    record: Record = field(default_factory=Record)
 
     @property
     def lookahead(self) -> int:
-        """That of the holders."""
-        return self.examiner.lookahead
+        """That of the holders, as far as candidates are cheap."""
+        lookahead = self.examiner.lookahead
+        return min(lookahead, _LOOKAHEAD_IN_FULL) if self.task == "in full" else lookahead
 
     def advance(self, ends: Sequence[int]) -> list[Scored]:
         """What each candidate scores, merged."""
-        return self.examiner.scored(Question("candidates", self.setting, tuple(ends)))
+        answers = self.examiner.answers(Question(self.task, self.setting, tuple(ends)))
+        self.record.keep(ends, answers, exact=self.task == "in full")
+        return self.examiner.merged(answers)
 
     def exactly(self, end: int) -> Tally:
         """The clean tally of the whole network with really flipped weights."""
-        return self.examiner.clean_tally(self.flipping.candidate(end))
+        answers = self._in_full(end, probes=False)
+        self.record.keep([end], answers, exact=True)
+        return self.examiner.merged(answers, probes=False)[0].clean
+
+    def in_full(self, end: int) -> Scored:
+        """The same with the probes."""
+        return self.examiner.merged(self._in_full(end, probes=True))[0]
+
+    def _in_full(self, end: int, *, probes: bool) -> Mapping[str, Answer]:
+        answers = self.examiner.in_full(self.flipping.candidate(end), probes=probes)
+        self.examiner.confront(self.record.contradictions(end, answers))
+        return answers

@@ -109,7 +109,9 @@ def read_answer(arrays: Mapping[str, Array]) -> Answer:
     """
     statistics = proof = None
     if "count" in arrays:
-        sums = {name: _floats(arrays, name) for name in _STATISTICS[:3]}
+        # What float64 cannot hold becomes infinite, and is refused as such.
+        with np.errstate(over="ignore"):
+            sums = {name: _floats(arrays, name).astype(float) for name in _STATISTICS[:3]}
         active = _integers(arrays, "active")
         statistics = ActivationStatistics(int(_number(arrays, "count")), **sums, active=active)
     if "faithful" in arrays:
@@ -120,7 +122,8 @@ def read_answer(arrays: Mapping[str, Array]) -> Answer:
 
 
 def _scored(arrays: Mapping[str, Array]) -> tuple[Scored, ...]:
-    rows = _floats(arrays, "clean")
+    with np.errstate(over="ignore"):
+        rows = _floats(arrays, "clean").astype(float)
     if rows.ndim != 2 or rows.shape[1] != 3 or not np.isfinite(rows).all():
         raise DataError(
             "expected a finite (total, count, uncertain) of each candidate, shape (candidates, 3); "

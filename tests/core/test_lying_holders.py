@@ -1,0 +1,220 @@
+"""What holders of auxiliary samples might try, beyond answers that nobody could have."""
+
+import backdoored
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from in_process import InProcess, split
+
+import flain_core as flain
+from flain_core import ActivationStatistics, FlainWarning, Settings
+from flain_core.examination import Examination
+from flain_core.holder import Holder
+from flain_core.merging import Merging
+from flain_core.network import Layer
+from flain_core.plausibility import check_answer
+from flain_core.question import Answer, Question, Setting
+from flain_core.spread import SpreadSamples
+from flain_core.uncut import RunWhole
+from flain_core.wire import read_answer, write_answer
+
+CLEAN = backdoored.samples(300, seed=11)
+INITIAL, FINAL = backdoored.networks()
+PARTS, SIZE = split(CLEAN, 5)
+LAYER = Layer("fc1", "dense", np.zeros((2, 12), np.float32))
+TRIGGER = np.arange(12) >= 9
+
+
+def purify(tamper, *, final=FINAL, settings=None, **options):
+    """With the second of five holders, and what it answers changed."""
+
+    def second(name, question, arrays):
+        return tamper(question, dict(arrays)) if name == "part 001" else arrays
+
+    holders = InProcess(PARTS, lookahead=50, tamper=second)
+    data = SpreadSamples(holders, may_leave=True, least=3, **options)
+    return flain.purify(final, initial=INITIAL, data=data, settings=settings), holders
+
+
+def without_the_second(final=FINAL, **options):
+    x, y = (np.concatenate([part[i] for part in (PARTS[0], *PARTS[2:])]) for i in (0, 1))
+    return flain.purify(final, initial=INITIAL, data=(x, y), batch_size=SIZE, **options)
+
+
+def assert_same_flips(result, expected):
+    np.testing.assert_array_equal(result.layers[0].flipped, expected.layers[0].flipped)
+
+
+# --- Answers that no samples can have ------------------------------------------------------------
+
+
+def seen(**changes):
+    """Statistics of twelve neurons: ten values of 2 each, four of them negative."""
+    arrays = {
+        "total": np.full(12, 4.0),
+        "total_abs": np.full(12, 20.0),
+        "total_square": np.full(12, 40.0),
+        "active": np.full(12, 6),
+    }
+    return ActivationStatistics(**{"count": 10} | arrays | changes)
+
+
+def check_statistics(statistics):
+    question = Question("statistics", Setting(layer="fc1"))
+    answer = read_answer(write_answer(Answer(statistics=statistics)))
+    check_answer(answer, question, layer=LAYER, probes=(), classify=True)
+
+
+IMPOSSIBLE = {
+    "as many samples as overflow a sum over holders": {
+        "count": 2**62,
+        "active": np.full(12, 2**61),
+    },
+    "squares that become infinite in a sum": {
+        "total_square": np.full(12, 1.7e308),
+        "total_abs": np.full(12, 1.4e154),
+    },
+    "sizes that become infinite when they are compared": {
+        "total": np.full(12, -1.7e308),
+        "total_abs": np.full(12, 1.7e308),
+        "total_square": np.full(12, 1.7e308),
+    },
+    "squares that the sizes exclude": {"total_square": np.full(12, 401.0)},
+    "a positive sum, and nothing above zero": {"active": np.full(12, 0)},
+    "a negative part, and nothing below zero": {"active": np.full(12, 10)},
+    "a larger sum than so few values above zero can have": {"active": np.full(12, 3)},
+    "numbers that only a wider type holds": {"total": np.full(12, np.longdouble("1e4000"))},
+}
+
+
+def test_the_statistics_that_are_changed_here_are_possible():
+    check_statistics(seen())
+
+
+@pytest.mark.parametrize("changes", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_statistics_that_no_activations_have_are_refused(changes):
+    with pytest.raises(flain.DataError, match=r"expected|contradict"):
+        check_statistics(seen(**changes))
+
+
+@given(
+    npst.arrays(
+        st.sampled_from([np.float16, np.float32, np.float64]),
+        st.tuples(st.integers(1, 9), st.just(12), st.integers(1, 4)),
+        elements={"allow_nan": False, "allow_infinity": False, "min_value": -6e4, "max_value": 6e4},
+    ),
+    st.sampled_from([1.0, 1e-30, 1e-200, 1e-310]),
+)
+def test_those_that_activations_have_are_accepted(inputs, scale):
+    scale = scale if inputs.dtype == np.float64 else 1
+    check_statistics(ActivationStatistics().update(inputs * inputs.dtype.type(scale)))
+
+
+@pytest.mark.parametrize("error", [np.nan, np.inf, -1e-5, 0.5])
+def test_a_cut_cannot_be_called_faithful_with_any_error(error):
+    """The error says which samples are near a tie: an infinite one would make all of them so."""
+
+    def lie(question, arrays):
+        return arrays | {"error": np.array(error)} if question.task == "proof" else arrays
+
+    with pytest.warns(FlainWarning, match="part 001, .* expected a faithful cut to have an error"):
+        result, _ = purify(lie)
+    assert_same_flips(result, without_the_second())
+
+
+@pytest.mark.parametrize("uncertain", [1e9, 0.5])
+def test_no_more_samples_can_be_uncertain_than_there_are(uncertain):
+    def lie(question, arrays):
+        if question.task == "candidates":
+            arrays["clean"] = arrays["clean"] + np.array([0, 0, uncertain])
+        return arrays
+
+    with pytest.warns(FlainWarning, match="part 001, .* whole numbers of samples"):
+        result, _ = purify(lie)
+    assert_same_flips(result, without_the_second())
+
+
+# --- Answers that contradict each other ----------------------------------------------------------
+
+
+def two_faced(question, arrays):
+    """All is well while the search runs, and nothing once the purified model is run."""
+    if question.task == "candidates":
+        arrays["clean"] = arrays["clean"][:, [1, 1, 2]]
+    elif "clean" in arrays:
+        arrays["clean"] = arrays["clean"] * np.array([0, 1, 1])
+    return arrays
+
+
+@pytest.mark.parametrize("way", ["sum", "median", "trimmed_mean"])
+def test_who_contradicts_itself_cannot_keep_a_model_from_being_confirmed(way):
+    settings = Settings(tolerance=0.02)
+    with pytest.warns(FlainWarning, match="part 001, .* scores 60, and then 0"):
+        result, _ = purify(two_faced, settings=settings, merging=Merging(way))
+    assert result.layers[0].method == "incremental"
+    assert result.layers[0].flipped[TRIGGER].all()
+
+
+def test_nor_one_that_calls_everything_uncertain_and_so_has_it_run_in_full():
+    def lie(question, arrays):
+        if question.task == "candidates":
+            arrays["clean"] = arrays["clean"][:, [1, 1, 1]]
+        elif "clean" in arrays:
+            # Probes are wanted of the purified model alone.
+            arrays["clean"] = arrays["clean"][:, [1, 1, 2]] * np.array([not question.probes, 1, 1])
+        return arrays
+
+    with pytest.warns(FlainWarning, match="part 001, .* scores 60, and then 0"):
+        result, _ = purify(lie, settings=Settings(tolerance=0.02), merging=Merging("median"))
+    assert result.layers[0].flipped[TRIGGER].all()
+
+
+def test_nor_one_that_changes_its_mind_where_all_is_run_in_full():
+    def lie(question, arrays):
+        if question.task == "in full" and not question.ends:
+            arrays["clean"] = arrays["clean"] * np.array([0, 1, 1])
+        return arrays
+
+    whole = RunWhole(FINAL)
+    with pytest.warns(FlainWarning, match="part 001, .* and then 0"):
+        result, _ = purify(lie, final=whole)
+    assert result.layers[0].method == "whole network"
+    assert_same_flips(result, without_the_second(whole))
+
+
+def test_one_who_claims_that_the_cut_is_wrong_costs_time_and_nothing_else():
+    def lie(question, arrays):
+        return arrays | {"faithful": np.array(0)} if question.task == "proof" else arrays
+
+    result, holders = purify(lie)
+    x, y = CLEAN
+    assert_same_flips(result, flain.purify(FINAL, initial=INITIAL, data=(x, y), batch_size=SIZE))
+    assert result.layers[0].method == "whole network"
+    candidates = len(result.layers[0].steps)
+    assert len(holders.asked) <= 4 + candidates / 16 + 1
+
+
+def test_where_all_contradict_themselves_the_cut_is_to_blame():
+    """Then the search is done again with the whole network, and nobody is left out."""
+
+    def tamper(name, question, arrays):
+        if question.task == "candidates" and question.ends != (0,):
+            return arrays | {"clean": np.asarray(arrays["clean"])[:, [1, 1, 2]]}
+        return arrays
+
+    data = SpreadSamples(InProcess(PARTS, lookahead=50, tamper=tamper), may_leave=True)
+    result = flain.purify(FINAL, initial=INITIAL, data=data)
+    assert result.layers[0].method == "whole network"
+    assert_same_flips(result, flain.purify(FINAL, initial=INITIAL, data=CLEAN, batch_size=SIZE))
+
+
+def test_candidates_that_are_run_in_full_are_those_that_were_asked_about():
+    holder = Holder(FINAL, Examination.on(CLEAN))
+    initial, final = (each.layers()["fc1"].weight for each in (INITIAL, FINAL))
+    setting = Setting(layer="fc1", initial=initial, order=np.arange(12))
+    answer = holder.answer(Question("in full", setting, ends=(0, 3, 12)))
+    for end, scored in zip((0, 3, 12), answer.scored, strict=True):
+        weight = flain.flip(initial, final, np.arange(end))
+        assert scored == Examination.on(CLEAN).of(FINAL.replace({"fc1": weight}))
