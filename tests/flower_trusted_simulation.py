@@ -1,8 +1,8 @@
 """Flower's simulation, clean samples at trusted nodes: python flower_trusted_simulation.py OUT.
 
 Seven nodes. Four have a quarter of the example's auxiliary samples each, and nobody else has any.
-One is trusted and answers infinity; one is trusted and says that nothing is right whatever is
-flipped; one is not trusted.
+One is trusted and answers infinity; one is trusted and says that the least active neurons are the
+most active; one is not trusted.
 """
 
 import sys
@@ -13,6 +13,7 @@ from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, Rec
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.simulation import run_simulation
+from in_process import upside_down
 
 import flain_flower
 import flain_numpy
@@ -36,8 +37,8 @@ def answer(message, context):
     arrays = {name: array.numpy() for name, array in reply.content["flain"].items()}
     if number == INFINITE and "total" in arrays:
         arrays["total"] = np.full_like(arrays["total"], np.inf)
-    if number == POSSIBLE and len(arrays.get("clean", ())) > 1:
-        arrays["clean"] = arrays["clean"] * np.array([0, 1, 1])
+    if number == POSSIBLE:
+        arrays = upside_down(arrays)
     return Message(RecordDict({"flain": packed(arrays)}), reply_to=message)
 
 

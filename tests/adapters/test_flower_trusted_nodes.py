@@ -7,7 +7,7 @@ from pathlib import Path
 import backdoored
 import numpy as np
 import pytest
-from in_process import split
+from in_process import split, upside_down
 
 import flain_core as flain
 from flain_core import FlainWarning
@@ -284,22 +284,27 @@ def test_too_few_that_answer_are_an_error():
 
 def test_one_who_lies_is_outvoted_by_the_median():
     parts, _ = split(CLEAN, 5)
-
-    def lie(arrays):
-        if len(arrays.get("clean", ())) > 1:
-            # Whatever is flipped, nothing is right any more: the search should end.
-            return arrays | {"clean": arrays["clean"] * np.array([0, 1, 1])}
-        return arrays
-
     flipped = {
-        way: purify(Nodes(parts=parts, tamper=only(2, lie)), merging=way)
+        way: purify(Nodes(parts=parts, tamper=only(2, upside_down)), merging=way)
         .purification.layers[0]
         .flipped
         for way in ("sum", "median")
     }
-    triggered = np.arange(12) >= 9
-    assert not flipped["sum"][triggered].any()
-    assert flipped["median"][triggered].all()
+    trigger = np.arange(12) >= 9
+    assert not flipped["sum"][trigger].any()
+    assert flipped["median"][trigger].all()
+
+
+def test_one_who_contradicts_itself_is_left_out():
+    def lie(arrays):
+        if len(arrays.get("clean", ())) == 1:
+            # Of many candidates at once it tells the truth; of the purified model it does not.
+            return arrays | {"clean": arrays["clean"] * np.array([0, 1, 1])}
+        return arrays
+
+    with pytest.warns(FlainWarning, match=r"node 2, .* candidate scores \d+, and then 0"):
+        result = purify(Nodes(tamper=only(2, lie)))
+    assert_same(result, serial(PARTS[0], PARTS[2]))
 
 
 # --- With the strategy ---------------------------------------------------------------------------

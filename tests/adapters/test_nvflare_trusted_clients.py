@@ -7,7 +7,7 @@ from pathlib import Path
 import backdoored
 import numpy as np
 import pytest
-from in_process import split
+from in_process import split, upside_down
 
 import flain_core as flain
 import flain_numpy
@@ -198,20 +198,17 @@ def test_the_trained_model_is_not_lost_where_too_few_answer(run):
     assert not (server.run_folder / "purification.json").exists()
 
 
-def test_a_median_outvotes_one_who_lies(run):
-    parts, _ = split(CLEAN, 3)
-
+@pytest.mark.parametrize(("merging", "survives"), [("sum", True), ("median", False)])
+def test_a_median_outvotes_one_who_lies(run, merging, survives):
     def tamper(name, result):
         arrays = from_shareable(result).data
-        if name == "site-2" and len(arrays.get("clean", ())) > 1:
-            return weights(arrays | {"clean": arrays["clean"] * np.array([0, 1, 1])})
-        return result
+        return weights(upside_down(arrays)) if name == "site-2" else result
 
-    server = run(parts=parts, tamper=tamper, trusted={"merging": "median"})
-    purified = serial(*PARTS)
-    arrays = np.flatnonzero(server.saved() != flat(FINAL))
-    expected = np.flatnonzero(flat(purified.model) != flat(FINAL))
-    assert len(np.intersect1d(arrays, expected)) > 0.9 * len(expected)
+    server = run(tamper=tamper, trusted={"merging": merging})
+    purified = in_network(server.saved(), UNTRAINED)
+    asr = Examination.on(backdoored.triggered(200, seed=12)).of(purified).clean.mean
+    assert (asr > 0.95) == survives
+    assert survives or asr < 0.1
 
 
 def test_another_task_is_not_answered():
