@@ -252,9 +252,7 @@ def test_the_simulator_finds_what_a_serial_search_finds(tmp_path):
     told = run.stdout + run.stderr
     assert run.returncode == 0, told
     assert told.count("is left out from now on") == 1
-    assert (
-        "site-4, which holds auxiliary samples, is left out from now on: expected a whole" in told
-    )
+    assert "site-4, which holds auxiliary samples, is left out from now on: expected whole" in told
 
     initial, final, auxiliary, clean, triggered = example.files().paths
     server = tmp_path / "job" / "server" / "simulate_job"

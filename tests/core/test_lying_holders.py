@@ -16,6 +16,7 @@ from flain_core.merging import Merging
 from flain_core.network import Layer
 from flain_core.plausibility import check_answer
 from flain_core.question import Answer, Question, Setting
+from flain_core.score import Tally
 from flain_core.spread import SpreadSamples
 from flain_core.uncut import RunWhole
 from flain_core.wire import read_answer, write_answer
@@ -218,3 +219,23 @@ def test_candidates_that_are_run_in_full_are_those_that_were_asked_about():
     for end, scored in zip((0, 3, 12), answer.scored, strict=True):
         weight = flain.flip(initial, final, np.arange(end))
         assert scored == Examination.on(CLEAN).of(FINAL.replace({"fc1": weight}))
+
+
+# --- What a possible lie can do ------------------------------------------------------------------
+
+ANY = st.floats(-1e9, 1e9, allow_nan=False)
+
+
+@given(st.data(), st.integers(3, 9))
+def test_merged_values_stay_within_those_of_the_honest(data, count):
+    most = (count - 1) // 2
+    for merging, liars in (
+        (Merging("median"), most),
+        (Merging("trimmed_mean", trim=0.2), max(1, int(0.2 * count))),
+    ):
+        honest = data.draw(st.lists(ANY, min_size=count - liars, max_size=count - liars))
+        lies = data.draw(st.lists(ANY, min_size=liars, max_size=liars))
+        tallies = [Tally(10 * each, 10) for each in (*honest, *lies)]
+        merged = merging.tally(tallies).mean
+        slack = 1e-9 * max(map(abs, honest))
+        assert min(honest) - slack <= merged <= max(honest) + slack
