@@ -17,6 +17,7 @@ from ._cut import KerasCut, cut_at
 from ._engine import as_array
 from ._files import load
 from ._kinds import kernel_of
+from ._memory import Memory
 from ._run import Runner, as_batch
 from ._weights import kernel_for, weight_in
 
@@ -81,6 +82,7 @@ class KerasNetwork:
         self._entries = entries
         self._scores = scores
         self._kernels = dict(kernels or {})
+        self._memory = Memory()
 
     @property
     def native(self) -> keras.Model:
@@ -107,7 +109,7 @@ class KerasNetwork:
 
     def cut(self, layer: str, x: Batch) -> KerasCut:
         """Run the batch once and keep what the search needs at ``layer``."""
-        return cut_at(layer, self._find(layer), self._runner(), *as_batch(x))
+        return cut_at(layer, self._find(layer), self._runner(), *as_batch(x), self._memory)
 
     def replace(self, weights: Mapping[str, Array]) -> KerasNetwork:
         """A network with the weights ``(out, in / groups, *kernel)`` of some layers replaced.

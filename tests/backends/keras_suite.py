@@ -151,6 +151,48 @@ def test_a_cut_answers_as_the_whole_network_does(case: Case, name: str, n: int) 
     assert not patched(network._model)
 
 
+def check_batch(network: Network, name: str, x: np.ndarray) -> None:
+    """The cut's answers against really changed models, one by one and together."""
+    layer, cut = network.layers()[name], network.cut(name, x)
+    some = np.arange(layer.neurons)[::2]
+    update = np.random.default_rng(1).standard_normal(layer.weight.shape).astype(np.float32)
+    mask = flain.flipping.columns(some, layer.weight.shape, layer.groups)
+    moved = cut.output - cut.linear(update, some)
+    truth = network.replace({name: layer.weight - update * mask}).predict(x)
+    close(cut.tail(cut.output), network.predict(x))
+    close(cut.tail(moved), truth)
+    if cut.tails is not None:
+        several = cut.tails([moved, cut.output, moved])
+        for scores, expected in zip(several, (truth, network.predict(x), truth), strict=True):
+            close(scores, expected)
+
+
+def test_what_one_batch_taught_goes_for_the_others(case: Case) -> None:
+    network = open_network(case.model())
+    name = find(network, case.layers[0])
+    random = np.random.default_rng(0)
+    for _ in range(6):
+        x = case.batch(N)
+        x = random.permutation(x) if case.integers else x * random.uniform(0.5, 2)
+        check_batch(network, name, x.astype(case.batch().dtype))
+    learned = network._memory.at(name, flain_keras._run.as_batch(case.batch())[0])
+    assert (learned is not None) is case.traced
+    if learned is not None:
+        assert (learned.head is not None) is (ENGINE != "torch")
+        assert (learned.traced.together is not None) is (ENGINE != "torch")
+    assert not patched(network._model)
+
+
+@pytest.mark.parametrize("decides", [False, True])
+def test_what_is_used_beside_a_layer_is_that_of_the_batch(decides: bool) -> None:
+    network = open_network(models.beside(decides))
+    random = np.random.default_rng(0)
+    for shift in (1, -1, 1, -1, 1, -1, -1, 1):
+        x = random.standard_normal((N, 8)).astype(np.float32) + shift
+        for name in ("middle", "head"):
+            check_batch(network, name, x)
+
+
 @pytest.mark.parametrize("build", [models.subclassed])
 def test_a_subclassed_model_is_copied_with_all_that_it_holds(build: Callable[..., Any]) -> None:
     model = build()
