@@ -21,10 +21,10 @@ _NUMBERS = "fiub"
 _LISTED_AT_MOST = 6
 
 
-def form_of(given: object) -> Form:
-    """Which form it is.
+def form_of(which: str, given: object) -> Form:
+    """In which form the initial or the final arrays were given.
 
-    >>> form_of([np.ones((2, 3)), np.ones(2)]), form_of(np.ones(8))
+    >>> form_of("final", [np.ones((2, 3)), np.ones(2)]), form_of("final", np.ones(8))
     ('arrays in order', 'a flat vector')
     """
     if isinstance(given, Mapping):
@@ -38,8 +38,8 @@ def form_of(given: object) -> Form:
     else:
         described = f"a {type(given).__name__}"
     raise WeightsError(
-        "expected a mapping of NumPy arrays by name, a sequence of them in the model's order, or "
-        f"one flat vector of real numbers; got {described}"
+        f"{which}: expected a mapping of NumPy arrays by name, a sequence of them in the model's "
+        f"order, or one flat vector of real numbers; got {described}"
     )
 
 
@@ -97,7 +97,7 @@ def packed(arrays: Iterable[Array], like: Arrays) -> Any:
     if isinstance(like, Mapping):
         return dict(zip(like, arrays, strict=True))
     if isinstance(like, np.ndarray):
-        return np.concatenate([each.ravel() for each in arrays])
+        return np.concatenate([each.ravel() for each in arrays]).astype(like.dtype, copy=False)
     return list(arrays)
 
 
@@ -112,14 +112,17 @@ def _wrapping(given: Mapping[str, Array], held: Mapping[str, Array]) -> str:
 
 
 def _cut_up(which: str, vector: Array, held: Mapping[str, Array]) -> dict[str, Array]:
-    ends = np.cumsum([array.size for array in held.values()], dtype=int)
-    if vector.size != ends[-1]:
+    size = sum(array.size for array in held.values())
+    if vector.size != size:
         raise WeightsError(
-            f"{which}: expected a vector of {ends[-1]} numbers, the parameters of the model one "
-            f"after another ({_listed(held)}), without buffers; got {vector.size}"
+            f"{which}: expected a vector of {size} numbers, the parameters of the model one after "
+            f"another ({_listed(held)}), without buffers; got {vector.size}"
         )
-    pieces = np.split(vector, ends[:-1])
-    return {name: piece.reshape(held[name].shape) for name, piece in zip(held, pieces, strict=True)}
+    named, start = {}, 0
+    for name, array in held.items():
+        named[name] = vector[start : start + array.size].reshape(array.shape)
+        start += array.size
+    return named
 
 
 def _misfits(given: Mapping[str, Any], held: Mapping[str, Array]) -> Iterator[str]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import flain_core as flain
-from flain_core import ModelError, WeightsError
+from flain_core import LayerError, ModelError, WeightsError
 from flain_torch import arrays_of
 
 CLEAN = backdoored.samples(300, seed=11)
@@ -244,5 +244,7 @@ def test_state_that_no_array_holds_is_refused():
 
     with pytest.raises(ModelError, match=r"keeps '_extra_state', a dict.*two modules"):
         flain.purify_arrays({}, {}, Extra(12, 3), data=CLEAN)
+    with pytest.raises(LayerError, match="no fully connected or convolutional layer"):
+        flain.purify_arrays(np.ones(0), np.ones(0), nn.ReLU(), data=CLEAN)
     with pytest.raises(ModelError, match="no shape yet"):
         flain.purify_arrays({}, {}, nn.LazyLinear(3), data=CLEAN)
