@@ -79,9 +79,9 @@ def fitting(which: str, given: Mapping[str, Any], held: Mapping[str, Array]) -> 
     for name in (name for name in held if name in given):
         problem = _unusable(given[name], held[name])
         if problem is None:
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 cast[name] = np.asarray(given[name]).astype(held[name].dtype)
-            problem = _not_finite(cast[name], held[name])
+            problem = _not_finite(given[name], cast[name], held[name])
         if problem is not None:
             problems.append(f"{name!r} {problem}")
     if problems:
@@ -145,9 +145,9 @@ def _unusable(given: Any, held: Array) -> str | None:
     return None
 
 
-def _not_finite(cast: Array, held: Array) -> str | None:
+def _not_finite(given: Array, cast: Array, held: Array) -> str | None:
     # A mask may hold infinity; then the model's own does so too.
-    if (np.isfinite(cast) | ~np.isfinite(held)).all():
+    if (np.isfinite(given) & np.isfinite(cast) | ~np.isfinite(held)).all():
         return None
     return f"holds infinity, or numbers out of the range of {held.dtype}"
 
