@@ -1,6 +1,7 @@
 """FLAIN: remove backdoors from federated models after training, by flipping weight updates."""
 
 from .activation import ActivationStatistics
+from .arrays import PurifiedArrays, purify_arrays
 from .errors import (
     DataError,
     FlainError,
@@ -37,6 +38,7 @@ __all__ = [
     "OutputError",
     "Progress",
     "Purification",
+    "PurifiedArrays",
     "Settings",
     "SettingsError",
     "Step",
@@ -46,4 +48,5 @@ __all__ = [
     "low_activation",
     "match_norm",
     "purify",
+    "purify_arrays",
 ]

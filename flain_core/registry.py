@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import Any
 
 from .errors import ModelError, OutputError
-from .network import Network
+from .network import Array, Network
 
-__all__ = ["Backend", "open_network", "save", "versions"]
+__all__ = ["Backend", "architecture", "arrays_of", "open_network", "save", "versions"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,12 @@ class Backend:
     """A package that opens models.
 
     It exports ``open_network(model, *, like=None)``, which returns a
-    :class:`~flain_core.Network`; ``load(path)`` if it reads files; and
-    ``save(model, path, *, overwrite=False)`` if it writes any.
+    :class:`~flain_core.Network`; ``load(path)`` if it reads files;
+    ``save(model, path, *, overwrite=False)`` if it writes any; and
+    ``arrays_of(model, *, buffers=True)``, the inverse of opening bare weights, if these may be
+    plain arrays: a dict of new arrays by name, in the framework's own order, which ``open_network``
+    takes and puts into the architecture of ``like``. Without buffers it holds what a flat vector of
+    the framework's parameters holds.
 
     Attributes:
         module: What to import.
@@ -140,6 +144,38 @@ def _unknown(model: Any) -> str:
         f"as flain_core.Network describes them; got {given}. "
         f"Backends: {', '.join(backend.module for backend in _backends())}"
     )
+
+
+def architecture(model: Any) -> Any:
+    """The model itself of a file or a network; a model that a backend knows is returned as it is.
+
+    Raises:
+        ModelError: No backend knows the model, or its framework is not installed.
+    """
+    return model if _backend_of(model) else open_network(model).native
+
+
+def arrays_of(model: Any, *, buffers: bool = True) -> dict[str, Array]:
+    """Copy the arrays of a model, by name, in its framework's order.
+
+    Args:
+        model: A model that a backend knows.
+        buffers: Whether to include what a flat vector of the parameters does not hold, such as the
+            statistics of batch normalization.
+
+    Raises:
+        ModelError: The model's backend does not hand out arrays.
+    """
+    backend = _backend_of(model)
+    give = None if backend is None else getattr(backend.load_module(), "arrays_of", None)
+    if give is None:
+        name = type(model).__qualname__ if backend is None else f"the backend {backend.module}"
+        raise ModelError(
+            f"{name} offers no arrays_of, so the model cannot be had as arrays; load your arrays "
+            "into an initial and a final model and give both to flain_core.purify"
+        )
+    arrays: dict[str, Array] = give(model, buffers=buffers)
+    return arrays
 
 
 def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

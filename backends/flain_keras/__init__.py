@@ -1,4 +1,6 @@
-"""Keras 3 models for flain, on any engine that Keras runs on: open, load and save them.
+"""Keras 3 models for flain, on any engine that Keras runs on.
+
+They are opened, loaded and saved, and their arrays taken.
 
 >>> import keras
 >>> from flain_keras import open_network
@@ -10,6 +12,6 @@ Layer('fc1', dense, 4×6, 6 input neurons)
 from __future__ import annotations
 
 from ._files import load, save
-from ._network import KerasNetwork, open_network
+from ._network import KerasNetwork, arrays_of, open_network
 
-__all__ = ["KerasNetwork", "load", "open_network", "save"]
+__all__ = ["KerasNetwork", "arrays_of", "load", "open_network", "save"]

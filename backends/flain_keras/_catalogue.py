@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ._kinds import Kind, kernel_of, kind_of
 
-__all__ = ["Entry", "catalogue"]
+__all__ = ["Entry", "catalogue", "free_name"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ def catalogue(model: Any) -> dict[str, Entry | str]:
             continue
         if isinstance(kind, Kind) and owners[id(kernel_of(layer))] > 1:
             kind = "another layer uses the same kernel; flipping it would change both"
-        entries[_free(name, entries)] = kind if isinstance(kind, str) else Entry(layer, kind)
+        entries[free_name(name, entries)] = kind if isinstance(kind, str) else Entry(layer, kind)
     return entries
 
 
@@ -55,7 +55,8 @@ def _named(parent: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]
         yield from _named(layer, f"{prefix}{layer.name}/", seen)
 
 
-def _free(name: str, taken: dict[str, Any]) -> str:
+def free_name(name: str, taken: Mapping[str, Any]) -> str:
+    """The name, or one like ``"name#2"`` if it is taken."""
     if name not in taken:
         return name
     number = 2

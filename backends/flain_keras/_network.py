@@ -11,7 +11,7 @@ import keras
 from flain_core.errors import LayerError, ModelError, WeightsError, nearest
 from flain_core.network import Array, Batch, Layer
 
-from ._catalogue import Entry, catalogue
+from ._catalogue import Entry, catalogue, free_name
 from ._copy import private_copy
 from ._cut import KerasCut, cut_at
 from ._engine import as_array
@@ -19,23 +19,26 @@ from ._files import load
 from ._kinds import kernel_of
 from ._memory import Memory
 from ._run import Runner, as_batch
-from ._weights import kernel_for, weight_in
+from ._weights import array_in, kernel_for, weight_in
 
-__all__ = ["KerasNetwork", "open_network"]
+__all__ = ["KerasNetwork", "arrays_of", "open_network"]
 
 _EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 
 
 def open_network(
-    model: keras.Model | Sequence[Array], *, like: Any = None, scores: str | int | None = None
+    model: keras.Model | Sequence[Array] | Mapping[str, Array],
+    *,
+    like: Any = None,
+    scores: str | int | None = None,
 ) -> KerasNetwork:
-    """Open a model, or a list of weights, for purification. The model itself is never touched.
+    """Open a model, or the weights of one, for purification. The model itself is never touched.
 
     Args:
-        model: A built model, or arrays as ``model.get_weights()`` gives them.
-        like: A model, network or file of the same architecture. A list of weights is put into it.
-            A model's layers take over its names if they differ: Keras numbers ``dense_1`` through
-            all models of a process, so initial and final model seldom agree.
+        model: A built model, or arrays as ``model.get_weights()`` or :func:`arrays_of` gives them.
+        like: A model, network or file of the same architecture. Weights are put into it. A model's
+            layers take over its names if they differ: Keras numbers ``dense_1`` through all models
+            of a process, so initial and final model seldom agree.
         scores: Name or position of the output that holds the scores, for a model of several.
 
     Raises:
@@ -47,18 +50,42 @@ def open_network(
     {'fc': Layer('fc', dense, 2×3, 3 input neurons)}
     """
     other = _model_like(like)
-    if not isinstance(model, keras.Model) and isinstance(model, Sequence) and other is not None:
+    if isinstance(model, (Sequence, Mapping)) and other is not None:
         copy = private_copy(other)
-        _set_weights(copy, model)
+        _set_weights(copy, _in_order(model, copy) if isinstance(model, Mapping) else model)
     else:
         _refuse_unfit(model)
         copy = private_copy(model)
     entries = catalogue(copy)
     if isinstance(like, KerasNetwork):
         entries = _renamed(entries, like._entries)
+        scores = like._scores if scores is None else scores
     elif other is not None:
         entries = _renamed(entries, catalogue(other))
     return KerasNetwork(copy, entries, scores)
+
+
+def arrays_of(model: keras.Model | KerasNetwork, *, buffers: bool = True) -> dict[str, Array]:
+    """Copy the weights of a model, in the order of ``get_weights()``, by path.
+
+    Args:
+        model: A built model.
+        buffers: False for its ``trainable_weights`` alone.
+
+    Raises:
+        ModelError: It is no model, or has no weights yet.
+
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="fc")])
+    >>> {name: array.shape for name, array in arrays_of(model).items()}
+    {'fc/kernel': (3, 2), 'fc/bias': (2,)}
+    """
+    model = model.native if isinstance(model, KerasNetwork) else model
+    _refuse_unfit(model)
+    return {
+        name: array_in(variable.value)
+        for name, variable in _variables(model).items()
+        if buffers or any(variable is each for each in model.trainable_weights)
+    }
 
 
 class KerasNetwork:
@@ -167,6 +194,24 @@ def _model_like(like: Any) -> keras.Model | None:
     if isinstance(like, (str, os.PathLike)):
         return load(like) if os.fspath(like).endswith((".keras", ".h5")) else None
     return like if isinstance(like, keras.Model) else None
+
+
+def _variables(model: keras.Model) -> dict[str, Any]:
+    variables: dict[str, Any] = {}
+    for variable in model.weights:
+        variables[free_name(variable.path, variables)] = variable
+    return variables
+
+
+def _in_order(arrays: Mapping[str, Array], model: keras.Model) -> list[Array]:
+    names = list(_variables(model))
+    if arrays.keys() != set(names):
+        raise WeightsError(
+            f"the weights do not fit the {type(model).__name__}: expected arrays called "
+            f"{', '.join(names)}; got {', '.join(map(str, arrays))}. Keras numbers layers through "
+            "all models of a process; if only the numbers differ, give get_weights()"
+        )
+    return [arrays[name] for name in names]
 
 
 def _set_weights(model: keras.Model, weights: Sequence[Array]) -> None:

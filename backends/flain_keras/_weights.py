@@ -14,18 +14,18 @@ from ._catalogue import Entry
 from ._engine import as_array, dtype_of
 from ._kinds import kernel_of
 
-__all__ = ["kernel_for", "weight_in"]
+__all__ = ["array_in", "kernel_for", "weight_in"]
+
+
+def array_in(tensor: Any) -> Array:
+    """A copy of a tensor, of its type; float32 for bfloat16, which NumPy lacks."""
+    array = as_array(tensor)
+    return array.astype(np.float16) if dtype_of(tensor) == "float16" else array
 
 
 def weight_in(entry: Entry, kernel: Any) -> Array:
-    """The weight ``(out, in / groups, *kernel)`` in a kernel tensor, read only.
-
-    Of the tensor's type; float32 for bfloat16, which NumPy lacks.
-    """
-    array = as_array(kernel)
-    if dtype_of(kernel) == "float16":
-        array = array.astype(np.float16)
-    weight = entry.kind.canonical(array)
+    """The weight ``(out, in / groups, *kernel)`` in a kernel tensor, read only."""
+    weight = entry.kind.canonical(array_in(kernel))
     weight.flags.writeable = False
     return weight
 

@@ -15,7 +15,7 @@
 
 from .activations import GELU, ReLU, Sigmoid, Softmax, Tanh
 from .layers import Conv2d, Dense
-from .network import Network, open_network
+from .network import Network, arrays_of, open_network
 from .normalization import BatchNorm
 from .pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d
 from .program import Residual
@@ -36,6 +36,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "arrays_of",
     "load",
     "open_network",
     "save",

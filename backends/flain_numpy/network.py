@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from dataclasses import replace as with_fields
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,9 @@ from .cut import Cut
 from .layers import LinearLayer
 from .program import Operation, Program, Residual, program_of, run
 
-__all__ = ["Network", "open_network"]
+__all__ = ["Network", "arrays_of", "open_network"]
+
+_BUFFERS = ("mean", "variance")
 
 
 class Network:
@@ -103,7 +106,9 @@ class Network:
         """
         layers = [self._find(name) for name in weights]
         replaced = {
-            id(layer): with_fields(layer, weight=_fitting(layer, weights[layer.name]))
+            id(layer): with_fields(
+                layer, weight=_fitting(layer.name, layer.weight, weights[layer.name])
+            )
             for layer in layers
         }
         return Network(_exchange(self._operations, replaced))
@@ -132,7 +137,8 @@ def open_network(model: Network | Mapping[str, Array], *, like: Network | None =
     """Return a network as it is, or give plain weights their architecture.
 
     Args:
-        model: A network; or the weights of all layers by name, ``(out, in / groups, *kernel)``.
+        model: A network; or the weights of all layers by name, ``(out, in / groups, *kernel)``; or
+            all arrays as :func:`arrays_of` gives them.
         like: The network whose architecture, biases and statistics go with bare weights; ignored
             for a network.
 
@@ -151,6 +157,8 @@ def open_network(model: Network | Mapping[str, Array], *, like: Network | None =
             "expected a flain_numpy.Network, or weights by name together with like=network; given "
             f"{type(model).__name__}; build a network with flain_numpy.Network([...])"
         )
+    if model.keys() == _places(like).keys():
+        return _with_arrays(like, model)
     missing = like.layers().keys() - model.keys()
     if missing:
         raise WeightsError(
@@ -158,6 +166,54 @@ def open_network(model: Network | Mapping[str, Array], *, like: Network | None =
             f"{', '.join(sorted(missing))}"
         )
     return like.replace(model)
+
+
+def arrays_of(network: Network, *, buffers: bool = True) -> dict[str, Array]:
+    """Copy the arrays of a network, in the order in which they are used.
+
+    Those of a layer are called ``"fc1.weight"`` and ``"fc1.bias"``; those of another operation go
+    by its place among all of them, from 0: ``"2.mean"``.
+
+    Args:
+        network: A network.
+        buffers: False leaves out the statistics of batch normalization.
+
+    >>> from flain_numpy import Dense, ReLU
+    >>> network = Network([ReLU(), Dense("fc1", np.array([[1.0, 2.0]]), np.zeros(1))])
+    >>> arrays_of(network)
+    {'fc1.weight': array([[1., 2.]]), 'fc1.bias': array([0.])}
+    """
+    return {
+        name: getattr(operation, field).copy()
+        for name, (operation, field) in _places(network).items()
+        if buffers or field not in _BUFFERS
+    }
+
+
+def _places(network: Network) -> dict[str, tuple[Any, str]]:
+    """Where each array is: an operation, and the name of its field."""
+    operations: dict[int, tuple[str, Any]] = {}
+    for index, step in enumerate(network._program):
+        name = getattr(step.operation, "name", str(index))
+        operations.setdefault(id(step.operation), (name, step.operation))
+    return {
+        f"{name}.{field.name}": (operation, field.name)
+        for name, operation in operations.values()
+        if is_dataclass(operation)
+        for field in fields(operation)
+        if isinstance(getattr(operation, field.name), np.ndarray)
+    }
+
+
+def _with_arrays(network: Network, arrays: Mapping[str, Array]) -> Network:
+    changes: dict[int, dict[str, Array]] = {}
+    places = _places(network)
+    for name, (operation, field) in places.items():
+        present = getattr(operation, field)
+        changes.setdefault(id(operation), {})[field] = _fitting(name, present, arrays[name])
+    operations = {id(operation): operation for operation, _ in places.values()}
+    replaced = {key: with_fields(operations[key], **change) for key, change in changes.items()}
+    return Network(_exchange(network.operations, replaced))
 
 
 def _linear_layers(program: Program) -> dict[str, LinearLayer]:
@@ -180,27 +236,27 @@ def _dtype(program: Program) -> np.dtype[Any]:
     return np.result_type(np.float32, *types)
 
 
-def _fitting(layer: LinearLayer, weight: Array) -> Array:
-    given = np.asarray(weight)
-    if given.shape != layer.weight.shape or given.dtype.kind not in "fiub":
+def _fitting(name: str, present: Array, given: Array) -> Array:
+    given = np.asarray(given)
+    if given.shape != present.shape or given.dtype.kind not in "fiub":
         raise WeightsError(
-            f"weight for {layer.name!r}: expected real numbers of shape {layer.weight.shape}, "
-            f"given {given.dtype} of shape {given.shape}"
+            f"weight for {name!r}: expected real numbers of shape {present.shape}, given "
+            f"{given.dtype} of shape {given.shape}"
         )
     if not np.isfinite(given).all():
-        raise WeightsError(f"weight for {layer.name!r}: expected finite numbers, given NaN or inf")
+        raise WeightsError(f"weight for {name!r}: expected finite numbers, given NaN or inf")
     with np.errstate(over="ignore"):
-        cast = given.astype(layer.weight.dtype)
+        cast = given.astype(present.dtype)
     if not np.isfinite(cast).all():
         raise WeightsError(
-            f"weight for {layer.name!r}: {np.abs(given).max():.3g} overflows the layer's "
-            f"{cast.dtype}; build the network with a wider type"
+            f"weight for {name!r}: {np.abs(given).max():.3g} overflows the layer's {cast.dtype}; "
+            "build the network with a wider type"
         )
     return cast
 
 
 def _exchange(
-    operations: Iterable[Operation | Residual], replaced: Mapping[int, LinearLayer]
+    operations: Iterable[Operation | Residual], replaced: Mapping[int, Operation]
 ) -> tuple[Operation | Residual, ...]:
     return tuple(
         Residual(_exchange(each.branch, replaced), _exchange(each.shortcut, replaced))

@@ -25,6 +25,6 @@ or, safer to load, skops.
 
 from __future__ import annotations
 
-from ._network import SklearnNetwork, open_network
+from ._network import SklearnNetwork, arrays_of, open_network
 
-__all__ = ["SklearnNetwork", "open_network"]
+__all__ = ["SklearnNetwork", "arrays_of", "open_network"]

@@ -18,7 +18,7 @@ from flain_core.network import Array, Layer
 from ._cut import SklearnCut
 from ._forward import forward_of
 
-__all__ = ["SklearnNetwork", "open_network"]
+__all__ = ["SklearnNetwork", "arrays_of", "open_network"]
 
 Estimator: TypeAlias = MLPClassifier | MLPRegressor
 
@@ -27,14 +27,14 @@ _FITTED = (*_WEIGHTS, "out_activation_", "n_outputs_")
 
 
 def open_network(
-    model: Estimator | Mapping[str, Sequence[Array]], *, like: Estimator | None = None
+    model: Estimator | Mapping[str, Any], *, like: Estimator | None = None
 ) -> SklearnNetwork:
     """Open a fitted estimator, or its bare weights. The estimator itself is never touched.
 
     Args:
         model: An MLPClassifier or MLPRegressor, fitted at least once; or the weights of one by
             attribute, as scikit-learn lays them out: ``coefs_``, and ``intercepts_`` if you have
-            them.
+            them; or as :func:`arrays_of` gives them.
         like: The estimator that the weights belong to; ignored for an estimator.
 
     Raises:
@@ -56,6 +56,11 @@ def open_network(
         )
     _require_perceptron(like)
     estimator = deepcopy(like)
+    named = _named_arrays(estimator)
+    if model.keys() == named.keys():
+        for name, array in named.items():
+            _assign(name, array, model[name])
+        return SklearnNetwork(estimator)
     if "coefs_" not in model or not set(model) <= set(_WEIGHTS):
         raise WeightsError(
             f"expected weights {{'coefs_': [...], 'intercepts_': [...]}}; got {sorted(model)}"
@@ -63,6 +68,25 @@ def open_network(
     for attribute, arrays in model.items():
         _fill(attribute, getattr(estimator, attribute), arrays)
     return SklearnNetwork(estimator)
+
+
+def arrays_of(model: Estimator, *, buffers: bool = True) -> dict[str, Array]:  # noqa: ARG001
+    """Copy ``coefs_``, called ``coefs_0`` and so on, and ``intercepts_``, likewise, in that order.
+
+    Args:
+        model: A fitted MLPClassifier or MLPRegressor.
+        buffers: Makes no difference: an estimator has none.
+
+    Raises:
+        ModelError: It is something else, or is not fitted.
+
+    >>> model = MLPRegressor(hidden_layer_sizes=(5,))
+    >>> model = model.partial_fit(np.zeros((2, 3)), np.zeros(2))
+    >>> {name: array.shape for name, array in arrays_of(model).items()}
+    {'coefs_0': (3, 5), 'coefs_1': (5, 1), 'intercepts_0': (5,), 'intercepts_1': (1,)}
+    """
+    _require_perceptron(model)
+    return {name: array.copy() for name, array in _named_arrays(model).items()}
 
 
 class SklearnNetwork:
@@ -142,6 +166,14 @@ def _layer(name: str, coefs: Array) -> Layer:
     weight = np.ascontiguousarray(coefs.T)
     weight.flags.writeable = False
     return Layer(name, "dense", weight, epsilon=float(np.finfo(weight.dtype).eps))
+
+
+def _named_arrays(estimator: Estimator) -> dict[str, Array]:
+    return {
+        f"{attribute}{position}": array
+        for attribute in _WEIGHTS
+        for position, array in enumerate(getattr(estimator, attribute))
+    }
 
 
 def _require_perceptron(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""PyTorch modules for flain: open, load and save them.
+"""PyTorch modules for flain: open, load and save them, and take their arrays.
 
 >>> import torch
 >>> from flain_torch import open_network
@@ -11,5 +11,6 @@ from __future__ import annotations
 
 from ._files import load, save
 from ._network import TorchNetwork, open_network
+from ._state import arrays_of
 
-__all__ = ["TorchNetwork", "load", "open_network", "save"]
+__all__ = ["TorchNetwork", "arrays_of", "load", "open_network", "save"]

@@ -1,4 +1,4 @@
-"""Loading weights into a module, strictly."""
+"""Getting the weights of a module as arrays, and loading weights into one, strictly."""
 
 from __future__ import annotations
 
@@ -9,11 +9,42 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flain_core.errors import WeightsError
+from flain_core.errors import ModelError, WeightsError
+from flain_core.network import Array
 
-__all__ = ["load_state"]
+from ._private import private_copy
+from ._weights import as_array
+
+__all__ = ["arrays_of", "load_state"]
 
 _WRAPPERS = ("module.", "_orig_mod.")
+
+
+def arrays_of(module: nn.Module, *, buffers: bool = True) -> dict[str, Array]:
+    """Copy the tensors of a module into arrays, as its ``state_dict()`` names and orders them.
+
+    Without what ``torch.compile`` and ``DataParallel`` put into names; bfloat16, which NumPy lacks,
+    becomes float32.
+
+    Args:
+        module: A module.
+        buffers: False for its ``parameters()`` alone, each once.
+
+    Raises:
+        ModelError: The module cannot be copied, or its state is not all tensors.
+
+    >>> list(arrays_of(nn.BatchNorm1d(3), buffers=False))
+    ['weight', 'bias']
+    """
+    copied = private_copy(module)
+    state = copied.state_dict() if buffers else dict(copied.named_parameters())
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ModelError(
+                f"the {type(copied).__name__} keeps {name!r}, a {type(value).__name__}, beside its "
+                "tensors, which no array holds; load the weights into two modules and give those"
+            )
+    return {name: as_array(tensor) for name, tensor in state.items()}
 
 
 def load_state(module: nn.Module, weights: Mapping[str, Any]) -> None:

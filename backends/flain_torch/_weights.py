@@ -13,16 +13,23 @@ from flain_core.network import Array
 from ._kinds import WeightLayer
 from ._orientation import canonical, torch_layout
 
-__all__ = ["assign_weight", "weight_of"]
+__all__ = ["as_array", "assign_weight", "weight_of"]
 
 _NUMPY_TYPES = (torch.float16, torch.float32, torch.float64)
+
+
+def as_array(tensor: Tensor) -> Array:
+    """The tensor in main memory; float32 for floating-point types that NumPy lacks."""
+    values = tensor.detach().cpu()
+    lacking = values.is_floating_point() and values.dtype not in _NUMPY_TYPES
+    array: Array = (values.float() if lacking else values).numpy()
+    return array
 
 
 def weight_of(layer: WeightLayer) -> Array:
     """The weight ``(out, in / groups, *kernel)``, read only; float32 for types NumPy lacks."""
     with torch.no_grad():
-        weight = canonical(layer, layer.weight).cpu()
-    array: Array = (weight if weight.dtype in _NUMPY_TYPES else weight.float()).detach().numpy()
+        array = as_array(canonical(layer, layer.weight))
     array.flags.writeable = False
     return array
 

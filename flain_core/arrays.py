@@ -1,0 +1,144 @@
+"""Arrays in, arrays out: for stacks that hand over weights and keep the model to themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from . import registry
+from .array_forms import Arrays, by_name, fitting, form_of, packed
+from .errors import WeightsError
+from .network import Array
+from .outcome import Purification
+from .progress import OnProgress
+from .purify import purify
+from .score import Score, accuracy
+from .settings import Settings
+
+__all__ = ["PurifiedArrays", "purify_arrays"]
+
+
+@dataclass(frozen=True, eq=False)
+class PurifiedArrays:
+    """Purified arrays and how they came about.
+
+    Attributes:
+        arrays: A dict, a list or a flat vector, as the final arrays were; with their names, order,
+            shapes and types. What was not purified has the values that were given.
+        purification: What was done; its ``model`` is the architecture with the purified weights.
+    """
+
+    arrays: Any
+    purification: Purification
+
+
+def purify_arrays(
+    initial: Arrays,
+    final: Arrays,
+    model: Any,
+    *,
+    data: Any,
+    layers: str | Sequence[str] = "auto",
+    settings: Settings | None = None,
+    probes: Mapping[str, Any] | None = None,
+    score: Score = accuracy,
+    progress: bool | OnProgress = False,
+    batch_size: int | None = None,
+    memory_limit: int = 2 * 2**30,
+    seed: int = 0,
+) -> PurifiedArrays:
+    """Remove a backdoor from a trained model whose weights are plain arrays.
+
+    Args:
+        initial: The arrays that training started from, in the same form as ``final``.
+        final: The trained arrays, in one of three forms. A mapping by the names of PyTorch's
+            ``state_dict()``, the paths of Keras's ``weights``, or those that the ``arrays_of`` of
+            the model's backend gives; in any order, and all with one prefix if need be, such as
+            ``"module."``. A sequence in the order of ``state_dict().values()`` or
+            ``get_weights()``. Or a flat vector ``(n,)`` of all ``parameters()`` of a PyTorch
+            module, or ``trainable_weights`` of a Keras model; what it lacks, such as the statistics
+            of batch normalization, is taken from ``model``. Types that averaging changed are read
+            as the model's.
+        model: The architecture: a model, or the path of one. Its weights do not matter, and it is
+            never changed.
+        data: The clean samples, and from here on everything as in :func:`purify`.
+        layers: Which layers to purify.
+        settings: How the search decides.
+        probes: Further samples to measure, by name.
+        score: What a sample is worth.
+        progress: Whether, or to whom, to show progress.
+        batch_size: Samples per pass.
+        memory_limit: Bytes that may be spent on keeping batches at the layer.
+        seed: Of the proof of the cut.
+
+    Returns:
+        The arrays in the form of ``final``, and what was done.
+
+    Raises:
+        WeightsError: An array is missing, additional, of another shape, or not finite; or the two
+            do not belong together.
+        ModelError: The model cannot be opened, or its backend does not take arrays.
+        FlainError: As :func:`purify` does.
+
+    Example:
+        >>> from flain_numpy import Dense, Network
+        >>> network = Network([Dense("scores", np.zeros((2, 3)))])
+        >>> initial = {"scores.weight": np.array([[0.1, 0.0, 0.0], [0.0, 0.1, 0.0]])}
+        >>> final = {"scores.weight": np.array([[1.0, 0.0, -9.0], [0.0, 1.0, 9.0]])}
+        >>> x = np.array([[1.0, 0.2, 0.0], [0.3, 0.9, 0.0], [0.8, 0.1, 0.0], [0.2, 0.6, 0.0]])
+        >>> data = np.tile(x, (25, 1)), np.tile([0, 1, 0, 1], 25)
+        >>> purify_arrays(initial, final, network, data=data).arrays
+        {'scores.weight': array([[ 1.,  0.,  9.], [ 0.,  1., -9.]])}
+    """
+    from .files import hashes  # late, so that `import flain_core` stays light
+
+    forms = form_of("initial", initial), form_of("final", final)
+    if forms[0] != forms[1]:
+        raise WeightsError(
+            f"expected initial and final in the same form; got {forms[0]} and {forms[1]}"
+        )
+    architecture = registry.architecture(model)
+    own = registry.arrays_of(architecture)
+    flat = forms[1] == "a flat vector"
+    held = registry.arrays_of(architecture, buffers=False) if flat else own
+    started, ended = by_name("initial", initial, held), by_name("final", final, held)
+    start = registry.open_network(own | fitting("initial", started, held), like=architecture)
+    end = registry.open_network(own | fitting("final", ended, held), like=architecture)
+    before = registry.arrays_of(end.native)
+    purification = purify(
+        end,
+        initial=start,
+        data=data,
+        layers=layers,
+        settings=settings,
+        probes=probes,
+        score=score,
+        progress=progress,
+        batch_size=batch_size,
+        memory_limit=memory_limit,
+        seed=seed,
+    )
+    after = registry.arrays_of(purification.model)
+    arrays = [_changed(name, ended[name], before[name], after[name]) for name in ended]
+    return PurifiedArrays(
+        arrays=packed(arrays, final),
+        purification=replace(purification, files=hashes([model]) | dict(purification.files)),
+    )
+
+
+def _changed(name: str, given: Array, before: Array, after: Array) -> Array:
+    """The given array with the numbers that purification changed, in the given type."""
+    given = np.asarray(given)
+    try:
+        with np.errstate(over="raise"):
+            purified = after.astype(given.dtype)
+    except FloatingPointError as error:
+        raise WeightsError(
+            f"the purified {name!r} is out of the range of {given.dtype}, the type in which it "
+            "was given; give wider arrays"
+        ) from error
+    np.copyto(purified, given, where=after == before)
+    return purified
