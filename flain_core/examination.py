@@ -16,7 +16,8 @@ from .auxiliary import Samples
 from .cut_model import CutModel, Piece, bytes_kept
 from .errors import SettingsError
 from .examiner import Known
-from .flipping_order import FlippingOrder, InFull
+from .flipping_order import FlippingOrder
+from .in_full import InFull
 from .network import Batch, Network
 from .proof import Proof, check_deterministic, prove
 from .score import Score, Scored, Tally, accuracy, tally

@@ -13,7 +13,8 @@ import numpy as np
 from .errors import ModelError
 from .examiner import Candidates, Examiner, HolderLostError, Study
 from .flipping import match_norm
-from .flipping_order import FlippingOrder, InFull
+from .flipping_order import FlippingOrder
+from .in_full import InFull
 from .network import Layer, Network
 from .outcome import LayerOutcome, Method, Step, StopReason
 from .progress import OnProgress, Progress
