@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import backdoored
@@ -15,6 +17,7 @@ import keras
 import keras_models as models
 import numpy as np
 import pytest
+import recipes
 from keras import layers as L
 
 import flain_core as flain
@@ -641,6 +644,25 @@ def test_the_architecture_of_arrays_may_have_several_scores_or_be_a_file(
     )
     with pytest.raises(flain.ModelError, match="no weights yet"):
         flain.purify_arrays(*weights, keras.Sequential([L.Dense(3)]), data=clean)
+
+
+def test_the_recipe_for_files_of_weights(
+    tmp_path: Path, weights: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = ModuleType("my_project_3")
+    project.make_model = with_normalization
+    project.auxiliary_data = lambda: backdoored.samples(300, seed=11)
+    monkeypatch.setitem(sys.modules, "my_project_3", project)
+    for name, each in zip(("initial", "final"), weights, strict=True):
+        np.savez(f"{name}.npz", *each)
+    exec(compile(recipes.code("tff", "purify_weights.py"), "recipe", "exec"), {})
+    x, y = backdoored.triggered(200, seed=12)
+    model = with_normalization()
+    model.set_weights(weights[1])
+    assert (open_network(model).predict(x).argmax(1) == y).mean() > 0.99
+    model.set_weights(list(np.load("purified.npz").values()))
+    assert (open_network(model).predict(x).argmax(1) == y).mean() < 0.1
 
 
 def test_names_that_occur_twice_are_told_apart() -> None:
