@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import registry
-from .errors import FlainWarning, SettingsError
+from .errors import FlainWarning
 from .outcome import Measurement, Purification
 from .progress import OnProgress, listening
 from .score import Score, accuracy
-from .settings import Settings, whole_number
+from .settings import Settings, settings_or_default, whole_number
 from .threads import one_blas_thread
 
 if TYPE_CHECKING:
@@ -95,12 +95,7 @@ def purify(
     from .selection import pair_layers
 
     started = time.perf_counter()
-    settings = Settings() if settings is None else settings
-    if not isinstance(settings, Settings):
-        raise SettingsError(
-            "expected settings=flain.Settings(...), such as flain.Settings(tolerance=0.005) or "
-            f'flain.Settings.published("mnist"); got {settings!r}'
-        )
+    settings = settings_or_default(settings)
     seed = whole_number(seed, "seed", least=0)
     auxiliary = _auxiliary(data, probes, score, batch_size, memory_limit)
     files = hashes((model, initial, data, *(probes or {}).values()))

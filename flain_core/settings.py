@@ -24,6 +24,7 @@ __all__ = [
     "Statistic",
     "exactly",
     "one_of",
+    "settings_or_default",
     "whole_number",
 ]
 
@@ -196,6 +197,18 @@ _PUBLISHED = {
     "fmnist": (0.0005, 0.0001, 0.024),
     "cifar10": (0.001, 0.0001, 0.001),
 }
+
+
+def settings_or_default(settings: Settings | None) -> Settings:
+    """The settings, or the default ones for None; raise :class:`SettingsError` for all else."""
+    if settings is None:
+        return Settings()
+    if not isinstance(settings, Settings):
+        raise SettingsError(
+            "expected settings=flain.Settings(...), such as flain.Settings(tolerance=0.005) or "
+            f'flain.Settings.published("mnist"); got {settings!r}'
+        )
+    return settings
 
 
 def whole_number(value: int, what: str, *, least: int) -> int:

@@ -1,6 +1,13 @@
-"""What pytest leaves alone."""
+"""What pytest leaves alone, and what tests tell nobody."""
 
 import os
+import tempfile
+
+# Before Flower is imported anywhere: it reads the first of them at once, and posts by default.
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.setdefault("FLWR_HOME", os.path.join(tempfile.gettempdir(), "flain-tests-flower"))
 
 # They load Keras, with whatever engine; test_keras.py runs them, in processes of their own.
 if "KERAS_BACKEND" not in os.environ:

@@ -1,0 +1,246 @@
+"""A Flower strategy that purifies what another strategy trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
+import flain_core as flain
+from flain_core.evaluation import Examination
+from flain_core.progress import OnProgress
+from flain_core.score import Score
+from flain_core.settings import settings_or_default
+
+from .errors import PurificationError
+from .purify import purify
+from .records import copied
+from .rehearsal import rehearse
+
+__all__ = ["Evaluate", "OnError", "Purify"]
+
+OnError: TypeAlias = Literal["raise", "keep"]
+Evaluate: TypeAlias = "Callable[[int, ArrayRecord], MetricRecord | None]"
+
+_log = logging.getLogger("flwr")
+
+
+class Purify(Strategy):
+    """Runs a strategy as it is, and removes a backdoor from the model that comes out.
+
+    No message and no round differs from those of the wrapped strategy. After the last round
+    ``result.arrays`` is the purified model, with the keys, order, shapes and types of the trained
+    one. What ``evaluate_fn`` says of it is in
+    ``result.evaluate_metrics_serverapp[num_rounds + 1]``.
+
+    It has to be the outermost strategy: wrap a DP strategy in it, not the other way around.
+
+    Args:
+        strategy: Any strategy of the Message API (``flwr.serverapp.strategy``).
+        model: The architecture of the global model: a PyTorch module, a Keras model, or any other
+            that :func:`flain_core.purify_arrays` takes. Its own weights do not matter.
+        data: A few hundred clean samples with labels, read at once; this, ``layers``, ``settings``,
+            ``probes``, ``score``, ``progress``, ``batch_size``, ``memory_limit`` and ``seed`` are
+            those of :func:`flain_core.purify`.
+        on_error: What happens if the trained model cannot be purified. ``"raise"`` raises a
+            :class:`PurificationError` that carries the trained result; ``"keep"`` returns the
+            trained result. Both log the failure.
+
+    Attributes:
+        trained_arrays: The unpurified model; None before a run has trained one.
+        purification: What was done to it; None if nothing was.
+        failure: Why it could not be purified, or the purified model not be evaluated; else None.
+
+    Raises:
+        SettingsError: An option is out of range or of the wrong type.
+        DataError: The samples cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> import flain_numpy
+        >>> from flwr.serverapp.strategy import FedAvg
+        >>> from flain_flower import Purify
+        >>> network = flain_numpy.Network([flain_numpy.Dense("scores", np.zeros((2, 3)))])
+        >>> x, y = np.ones((100, 3)), np.tile([0, 1], 50)
+        >>> strategy = Purify(FedAvg(), model=network, data=(x, y))
+        >>> strategy.purification is None
+        True
+    """
+
+    trained_arrays: ArrayRecord | None
+    purification: flain.Purification | None
+    failure: Exception | None
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        model: Any,
+        data: Any,
+        layers: str | Sequence[str] = "auto",
+        settings: flain.Settings | None = None,
+        probes: Mapping[str, Any] | None = None,
+        score: Score = flain.accuracy,
+        on_error: OnError = "raise",
+        progress: bool | OnProgress = False,
+        batch_size: int | None = None,
+        memory_limit: int = 2 * 2**30,
+        seed: int = 0,
+    ) -> None:
+        _check_strategy(strategy)
+        if on_error not in ("raise", "keep"):
+            raise flain.SettingsError(
+                f'expected on_error to be "raise" or "keep"; got {on_error!r}'
+            )
+        self.strategy = strategy
+        self.on_error = on_error
+        self._settings = settings_or_default(settings)
+        # Read now: a file may be gone after training, and a generator gives its samples once.
+        samples = Examination.on(
+            data,
+            {} if probes is None else probes,
+            score,
+            batch_size=batch_size,
+            memory_limit=memory_limit,
+        )
+        self._purify = partial(
+            purify,
+            model=model,
+            data=samples.clean,
+            layers=layers,
+            settings=self._settings,
+            probes=samples.probes,
+            score=score,
+            progress=progress,
+            batch_size=batch_size,
+            memory_limit=memory_limit,
+            seed=seed,
+        )
+        self._forget()
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Evaluate | None = None,
+    ) -> Result:
+        """Run the wrapped strategy, then purify its model.
+
+        The arguments are those of :meth:`flwr.serverapp.strategy.Strategy.start`.
+
+        Returns:
+            The wrapped strategy's result with the purified model.
+
+        Raises:
+            FlainError: Before training, if the model, the arrays, the layers and the data do not
+                fit each other.
+            PurificationError: After training, with ``on_error="raise"``.
+        """
+        self._forget()
+        initial = copied(initial_arrays)
+        rehearse(self._purify, initial, self._settings)
+        result = self.strategy.start(
+            grid=grid,
+            initial_arrays=initial_arrays,
+            num_rounds=num_rounds,
+            timeout=timeout,
+            train_config=train_config,
+            evaluate_config=evaluate_config,
+            evaluate_fn=evaluate_fn,
+        )
+        self.trained_arrays = result.arrays
+        try:
+            self._purify_result(result, initial)
+            if evaluate_fn is not None:
+                _evaluate_after(result, num_rounds, evaluate_fn)
+        except Exception as error:
+            self.failure = error
+            message = self._what_failed()
+            _log.error("FLAIN: %s: %s", message, error)
+            if self.on_error == "raise":
+                raise PurificationError(
+                    f"{message}: {error}. Nothing is lost: result, of this error, is what Flower "
+                    'would have returned; on_error="keep" returns it instead',
+                    result,
+                ) from error
+        return result
+
+    def _purify_result(self, result: Result, initial: ArrayRecord) -> None:
+        if not result.arrays:
+            raise flain.WeightsError(
+                "no round aggregated, so there is no trained model; the log of the rounds says "
+                "which replies were missing or failed"
+            )
+        purified = self._purify(initial, result.arrays)
+        self.purification = purified.purification
+        result.arrays = purified.arrays
+        _log.info("FLAIN: %r", self.purification)
+
+    def _what_failed(self) -> str:
+        if self.purification is None:
+            return "the trained model was not purified"
+        return "the model was purified, but evaluating it failed"
+
+    def _forget(self) -> None:
+        self.trained_arrays = None
+        self.purification = None
+        self.failure = None
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask the wrapped strategy, which only another strategy around this one makes necessary."""
+        _log.warning(
+            "FLAIN: Purify is driven by another strategy and purifies nothing; call start() of "
+            "Purify, and wrap that strategy in it: Purify(Other(...), ...)"
+        )
+        return self.strategy.configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Ask the wrapped strategy."""
+        return self.strategy.aggregate_train(server_round, replies)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask the wrapped strategy."""
+        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Ask the wrapped strategy."""
+        return self.strategy.aggregate_evaluate(server_round, replies)
+
+    def summary(self) -> None:
+        """Log the summary of the wrapped strategy."""
+        self.strategy.summary()
+
+
+def _evaluate_after(result: Result, num_rounds: int, evaluate_fn: Evaluate) -> None:
+    metrics = evaluate_fn(num_rounds + 1, result.arrays)
+    _log.info("FLAIN: evaluation of the purified model: %s", metrics)
+    if metrics is not None:
+        result.evaluate_metrics_serverapp[num_rounds + 1] = metrics
+
+
+def _check_strategy(strategy: object) -> None:
+    if isinstance(strategy, Strategy):
+        return
+    given = f"the class {strategy.__name__}" if isinstance(strategy, type) else repr(strategy)
+    older = ", of the older flwr.server.strategy: docs/flower.md says how to purify after those"
+    raise flain.SettingsError(
+        f"expected an instance of a strategy of flwr.serverapp.strategy; got {given}"
+        + (older if hasattr(strategy, "configure_fit") else "")
+    )

@@ -1,0 +1,1 @@
+"""MNIST, learned by clients of which some teach the model a backdoor."""
