@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 import flain_core as flain
-from flain_core.evaluation import Examination
+from flain_core.examination import auxiliary_data
 from flain_core.progress import OnProgress
 from flain_core.score import Score
 from flain_core.settings import settings_or_default
@@ -100,25 +100,16 @@ class Purify(Strategy):
         self.strategy = strategy
         self.on_error = on_error
         self._settings = settings_or_default(settings)
-        # Read now: a file may be gone after training, and a generator gives its samples once.
-        samples = Examination.on(
-            data,
-            {} if probes is None else probes,
-            score,
-            batch_size=batch_size,
-            memory_limit=memory_limit,
-        )
         self._purify = partial(
             purify,
             model=model,
-            data=samples.clean,
+            # Read now: a file may be gone after training, and a generator gives its samples once.
+            data=auxiliary_data(
+                data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
+            ),
             layers=layers,
             settings=self._settings,
-            probes=samples.probes,
-            score=score,
             progress=progress,
-            batch_size=batch_size,
-            memory_limit=memory_limit,
             seed=seed,
         )
         self._forget()
