@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from flain_core.errors import ModelError, OutputError, WeightsError
-from flain_core.files import written_whole
+from flain_core.files import readable, written_whole
 
 __all__ = ["load", "save"]
 
@@ -42,8 +42,7 @@ def load(
         )
     if source.suffix not in _SUFFIXES:
         raise ModelError(f"cannot open {source}: expected the suffix {' or '.join(_SUFFIXES)}")
-    if not source.is_file():
-        raise WeightsError(f"cannot read {source}: there is no such file")
+    readable(source)
     try:
         model = keras.saving.load_model(
             source,
