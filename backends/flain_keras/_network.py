@@ -34,7 +34,8 @@ def open_network(
         model: A built model, or arrays as ``model.get_weights()`` gives them.
         like: A model, network or file of the same architecture. A list of weights is put into it.
             A model's layers take over its names if they differ: Keras numbers ``dense_1`` through
-            all models of a process, so initial and final model seldom agree.
+            all models of a process, so initial and final model seldom agree. The output that was
+            chosen for a network is chosen here too.
         scores: Name or position of the output that holds the scores, for a model of several.
 
     Raises:
@@ -55,6 +56,7 @@ def open_network(
     entries = catalogue(copy)
     if isinstance(like, KerasNetwork):
         entries = _renamed(entries, like._entries)
+        scores = like._scores if scores is None else scores
     elif other is not None:
         entries = _renamed(entries, catalogue(other))
     return KerasNetwork(copy, entries, scores)
