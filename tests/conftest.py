@@ -2,6 +2,11 @@
 
 import os
 
-# They load Keras, with whatever engine; test_keras.py runs them, in processes of their own.
+# They load Keras, with whatever engine; test_keras.py and test_cli_keras.py run them, in processes
+# of their own.
 if "KERAS_BACKEND" not in os.environ:
-    collect_ignore = ["backends/keras_suite.py", "backends/keras_models.py"]
+    collect_ignore = [
+        "adapters/cli_keras_suite.py",
+        "backends/keras_suite.py",
+        "backends/keras_models.py",
+    ]
