@@ -18,7 +18,12 @@ def passed(suite: Path, engine: str, *options: str) -> int:
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, suite],
         env=os.environ
-        | {"KERAS_BACKEND": engine, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths},
+        | {
+            "FLAIN_KERAS_SUITE": suite.name,
+            "KERAS_BACKEND": engine,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "PYTHONPATH": paths,
+        },
         cwd=ROOT,
         capture_output=True,
         text=True,
