@@ -38,7 +38,8 @@ def open_network(
         model: A built model, or arrays as ``model.get_weights()`` or :func:`arrays_of` gives them.
         like: A model, network or file of the same architecture. Weights are put into it. A model's
             layers take over its names if they differ: Keras numbers ``dense_1`` through all models
-            of a process, so initial and final model seldom agree.
+            of a process, so initial and final model seldom agree. The output that was chosen for a
+            network is chosen here too.
         scores: Name or position of the output that holds the scores, for a model of several.
 
     Raises:

@@ -37,7 +37,7 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
     roots = {name.partition("/")[0] for name in names if ".dist-info" not in name}
     backends = {"flain_keras", "flain_numpy", "flain_onnx", "flain_sklearn", "flain_torch"}
     assert roots == {"flain_core", "flain_cli", "flain_flower"} | backends
-    assert "flain_cli/data/final.npz" in names
+    assert {"flain_cli/data/final.npz", "flain_cli/data/final.onnx"} <= set(names)
 
     venv.create(tmp_path / "clean", with_pip=True)
     python = tmp_path / "clean" / "bin" / "python"
@@ -58,5 +58,5 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
         "setuptools",
     }
     assert "True]" in run(python, "-c", USE)
-    run(*install, f"flain[cli] @ {wheel.as_uri()}")
+    run(*install, f"flain[cli,onnx] @ {wheel.as_uri()}")
     assert "0.0%" in run(tmp_path / "clean" / "bin" / "flain", "demo")
