@@ -17,11 +17,13 @@ test-fast: $(VENV)/dev  ## the tests that take seconds
 test-floors:  ## what needs no large framework, with the oldest dependencies that are allowed
 	$(PYTHON) -m venv $(VENV)-floors
 	$(VENV)-floors/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints-floors.txt -e ".[cli,sklearn]" pytest hypothesis
-	$(VENV)-floors/bin/python -m pytest flain_core backends/flain_numpy backends/flain_sklearn \
-		tests/core tests/backends/test_numpy.py tests/backends/test_conformance_numpy.py \
-		tests/backends/test_conformance_third_party.py tests/backends/test_sklearn.py \
-		tests/backends/test_conformance_sklearn.py tests/adapters -m "not slow"
+		-c constraints-floors.txt -e ".[cli,onnx,sklearn]" pytest hypothesis
+	$(VENV)-floors/bin/python -m pytest flain_core backends/flain_numpy backends/flain_onnx \
+		backends/flain_sklearn tests/core tests/backends/test_numpy.py \
+		tests/backends/test_conformance_numpy.py tests/backends/test_onnx.py \
+		tests/backends/test_conformance_onnx.py tests/backends/test_conformance_third_party.py \
+		tests/backends/test_sklearn.py tests/backends/test_conformance_sklearn.py \
+		tests/adapters tests/examples -m "not slow"
 
 check: $(VENV)/dev  ## lint, format, types
 	$(VENV)/bin/ruff check
@@ -31,14 +33,14 @@ check: $(VENV)/dev  ## lint, format, types
 bench: $(VENV)/dev  ## the search against plain re-evaluation; writes benchmarks/results
 	$(VENV)/bin/python benchmarks/search_speed.py
 
-example: $(VENV)/dev  ## train the embedded example anew; needs FLAIN_DATA
+example: $(VENV)/dev  ## train the embedded example anew and export it; needs FLAIN_DATA
 	$(VENV)/bin/python benchmarks/train_example.py --out adapters/flain_cli/data
 
 clean:
 	rm -rf $(VENV) $(VENV)-floors
 
 $(VENV)/cli: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP_INSTALL) -e ".[cli]"
+	$(PIP_INSTALL) -e ".[cli,onnx]"
 	@touch $@
 
 $(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python

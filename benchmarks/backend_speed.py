@@ -24,7 +24,7 @@ from contenders import CONTENDERS
 from rich.console import Console
 from timing import Row, measure, show
 
-console = Console()
+console = Console(width=150)
 app = typer.Typer(add_completion=False)
 
 _BACKENDS = ("torch", "keras tensorflow", "keras jax", "keras torch", "onnx", "numpy", "sklearn")
@@ -61,8 +61,10 @@ def main(
 def _in_a_process(backend: str, rounds: int, compared: int) -> Row:
     engine = backend.partition(" ")[2]
     printed = subprocess.run(
-        [sys.executable, __file__, "--here", backend]
-        + [f"--rounds={rounds}", f"--compared={compared}"],
+        [
+            *(sys.executable, __file__, "--here", backend),
+            *(f"--rounds={rounds}", f"--compared={compared}"),
+        ],
         env=os.environ | ({"KERAS_BACKEND": engine} if engine else {}),
         stdout=subprocess.PIPE,
         check=True,

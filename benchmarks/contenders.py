@@ -59,7 +59,8 @@ class Contender:
     @cached_property
     def y(self) -> Array:
         """The classes that the final model gives, so that its accuracy is 1."""
-        return self.opened.predict(self.x).argmax(axis=1)
+        classes: Array = self.opened.predict(self.x).argmax(axis=1)
+        return classes
 
     @cached_property
     def activation(self) -> Array:

@@ -29,7 +29,7 @@ from contenders import with_torch
 from rich.console import Console
 from timing import measure, show
 
-console = Console()
+console = Console(width=150)
 app = typer.Typer(add_completion=False)
 
 

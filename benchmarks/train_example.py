@@ -3,8 +3,9 @@
     FLAIN_DATA=... python benchmarks/train_example.py --out OUT
 
 OUT then holds `initial.npz` and `final.npz` (the global model before and after training, as
-networks of flain_numpy), `auxiliary.npz`, `clean.npz` and `triggered.npz` (float32 `x` from 0 to
-1; `y` is the true label, for the triggered images the attacker's target) and `training.json`.
+networks of flain_numpy), the same two as `.onnx` (export_example.py), `auxiliary.npz`,
+`clean.npz` and `triggered.npz` (float32 `x` from 0 to 1; `y` is the true label, for the triggered
+images the attacker's target) and `training.json`.
 The auxiliary samples are training images that no client was given. The test images decide when
 training stops, and measure; nothing is trained on them. The same options on the same machine give
 the same weights.
@@ -23,6 +24,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from export_example import export
 from federation import (
     Attack,
     Federation,
@@ -200,6 +202,7 @@ def main(
         | {name: version(name) for name in ("numpy", "torch")},
     }
     (out / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    export(out)
     console.print(f"Wrote {out} after {len(done)} rounds.")
 
 

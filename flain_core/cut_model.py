@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from .score import Score, Scored, Tally, tally
 
 __all__ = ["CutModel", "Piece", "bytes_kept"]
 
-_LOOKAHEAD_TO_SAVE_CUTS = 16
+_MOST_AT_ONCE = 32
+_BYTES_AT_ONCE = 32 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,10 @@ class CutModel:
 
     @property
     def lookahead(self) -> int:
-        """More than one candidate where each would have to cut some batches anew."""
-        return 1 if all(piece.cut for piece in self._pieces) else _LOOKAHEAD_TO_SAVE_CUTS
+        """Several candidates where they share what a single one would cost alone."""
+        if not all(piece.cut and _tails(piece.cut) is None for piece in self._pieces):
+            return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(self.work, 1)))
+        return 1
 
     @property
     def end(self) -> int:
@@ -88,20 +91,36 @@ class CutModel:
             output, start = cut.output, 0
         else:
             cut, output, start = piece.cut, self._outputs[index], self._end
+        outputs = self._moved(cut, output, start, ends)
+        tails = _tails(cut) if len(ends) > 1 else None
+        if tails is not None:
+            at_once = list(outputs)
+            output = at_once[-1]
+            yield from tails(at_once)
+        else:
+            for output in outputs:
+                yield cut.tail(output)
+        if piece.cut is not None:
+            self._outputs[index] = output
+
+    def _moved(self, cut: Cut, output: Any, start: int, ends: Sequence[int]) -> Iterator[Any]:
         for end in ends:
             newly_flipped = self._flipping.order[start:end]
             if newly_flipped.size:
                 output = output - cut.linear(self._change, newly_flipped)
             start = end
-            yield cut.tail(output)
-        if piece.cut is not None:
-            self._outputs[index] = output
+            yield output
 
 
 def bytes_kept(cut: Cut) -> int:
     """About how much memory a cut needs during a search."""
     # The inputs, the copy of them that a backend sorts by neuron, the output and its successor.
     return 2 * (int(cut.inputs.nbytes) + _bytes_of(cut.output))
+
+
+def _tails(cut: Cut) -> Callable[[Sequence[Any]], Iterable[Array]] | None:
+    tails: Callable[[Sequence[Any]], Iterable[Array]] | None = getattr(cut, "tails", None)
+    return tails
 
 
 def _bytes_of(output: Any) -> int:

@@ -15,15 +15,16 @@ from .activation import ActivationStatistics
 from .auxiliary import Samples
 from .cut_model import CutModel, Piece, bytes_kept
 from .errors import SettingsError
-from .examiner import Known
-from .flipping_order import FlippingOrder, InFull
+from .examiner import AuxiliaryData, Known
+from .flipping_order import FlippingOrder
+from .in_full import InFull
 from .network import Batch, Network
 from .proof import Proof, check_deterministic, prove
 from .score import Score, Scored, Tally, accuracy, tally
 from .settings import whole_number
 from .threads import one_thread_for
 
-__all__ = ["MEMORY_LIMIT", "Examination", "LocalStudy"]
+__all__ = ["MEMORY_LIMIT", "Examination", "LocalStudy", "auxiliary_data"]
 
 MEMORY_LIMIT = 2 * 2**30
 """Bytes that may be spent on keeping cut batches, unless told otherwise."""
@@ -144,6 +145,41 @@ class Examination:
         batches = samples.batches(self.batch_size)
         tallies = (tally(self.score, network.predict(batch.x), batch.y) for batch in batches)
         return reduce(add, tallies)
+
+
+def auxiliary_data(
+    data: Any,
+    *,
+    probes: Mapping[str, Any] | None = None,
+    score: Score = accuracy,
+    batch_size: int | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+) -> AuxiliaryData:
+    """What a caller gave as data, read and checked.
+
+    Args:
+        data: As :meth:`Examination.on` takes it; or someone who has the samples elsewhere, and then
+            also the probes, the score and the size of the batches.
+        probes: Further samples by name.
+        score: What a sample is worth.
+        batch_size: Samples per batch.
+        memory_limit: Bytes that may be spent on keeping cut batches.
+
+    Raises:
+        DataError: Samples cannot be used.
+        SettingsError: An option is out of range, of the wrong type, or belongs to whoever has the
+            samples.
+    """
+    if not isinstance(data, AuxiliaryData):
+        return Examination.on(
+            data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
+        )
+    if probes is not None or score is not accuracy or batch_size is not None:
+        raise SettingsError(
+            f"give probes, score and batch_size to the {type(data).__name__}, which holds the "
+            "samples, and not to purify"
+        )
+    return data
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from .activation import ActivationStatistics
+from .flipping_order import FlippingOrder
 from .network import Network
+from .proof import Proof
 from .score import Scored, Tally
-
-if TYPE_CHECKING:
-    from .flipping_order import FlippingOrder
-    from .proof import Proof
 
 __all__ = ["AuxiliaryData", "Candidates", "Examiner", "HolderLostError", "Known", "Study"]
 

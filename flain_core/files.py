@@ -7,9 +7,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import OutputError
+from .errors import OutputError, WeightsError
 
-__all__ = ["check_writable", "hashes", "written_whole"]
+__all__ = ["check_writable", "hashes", "readable", "written_whole"]
+
+
+def readable(path: str | os.PathLike[str]) -> Path:
+    """Return ``path`` if there is a file; raise :class:`WeightsError` if there is not.
+
+    >>> readable("/nowhere/at/all.npz")
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.WeightsError: cannot read /nowhere/at/all.npz: there is no such file
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise WeightsError(f"cannot read {source}: there is no such file")
+    return source
 
 
 def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from .errors import SettingsError, WeightsError
 from .network import Array
 
-__all__ = ["columns", "flip", "low_activation", "match_norm"]
+__all__ = ["columns", "flip", "low_activation", "match_norm", "only"]
 
 
 def low_activation(mean: Array, threshold: float) -> Array:
@@ -159,6 +159,25 @@ def columns(neurons: Array, shape: tuple[int, ...], groups: int = 1) -> Array:
     if groups > 1:
         by_group = np.repeat(by_group, out // groups, axis=0)
     return by_group.reshape(by_group.shape + (1,) * (len(shape) - 2))
+
+
+def only(weight: Array, neurons: Array, groups: int = 1) -> Array:
+    """Return a weight in which the entries of all other input neurons are zero.
+
+    Args:
+        weight: ``(out, in / groups, *kernel)``.
+        neurons: ``(in,)`` boolean, or ``(k,)`` distinct indices.
+        groups: Groups of a convolution.
+
+    Raises:
+        SettingsError: ``neurons`` or ``groups`` does not fit the weight.
+
+    Example:
+        >>> only(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1]))
+        array([[0., 2.],
+               [0., 4.]])
+    """
+    return np.where(columns(neurons, weight.shape, groups), weight, 0)
 
 
 def _mask(neurons: Array, count: int) -> Array:

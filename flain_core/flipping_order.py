@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from .examiner import Examiner
 from .flipping import flip
 from .network import Array, Layer, Network
-from .score import Scored, Tally
 
-__all__ = ["FlippingOrder", "InFull"]
+__all__ = ["FlippingOrder"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,25 +55,3 @@ class FlippingOrder:
     def _flip(self, neurons: Array) -> Array:
         layer = self.layer
         return flip(self.initial, layer.weight, neurons, groups=layer.groups, factor=self.factor)
-
-
-class InFull:
-    """Writes the flipped weight and runs the whole network for each candidate. Slow and right."""
-
-    lookahead = 1
-
-    def __init__(self, flipping: FlippingOrder, examiner: Examiner) -> None:
-        self._flipping = flipping
-        self._examiner = examiner
-
-    def advance(self, ends: Sequence[int]) -> list[Scored]:
-        """The clean tally and the probes of each candidate that flips ``order[:end]``."""
-        return [self.in_full(end) for end in ends]
-
-    def in_full(self, end: int) -> Scored:
-        """The same for one candidate."""
-        return self._examiner.of(self._flipping.candidate(end))
-
-    def exactly(self, end: int) -> Tally:
-        """The clean tally alone."""
-        return self._examiner.clean_tally(self._flipping.candidate(end))

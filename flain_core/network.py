@@ -52,6 +52,9 @@ class Cut(Protocol):
 
     ``output``, ``linear`` and ``tail`` speak the backend's own array type, of which the algorithm
     only needs subtraction; so tensors stay on their device.
+
+    Where one call for several pre-activations costs less than one for each, a cut may also have
+    ``tails``: None, or a function of a list of pre-activations that gives the scores of each.
     """
 
     @property

@@ -6,20 +6,17 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import registry
-from .errors import FlainWarning, SettingsError
+from .errors import FlainWarning
 from .outcome import Measurement, Purification
 from .progress import OnProgress, listening
 from .score import Score, accuracy
 from .settings import Settings, settings_or_default, whole_number
 from .threads import one_blas_thread
 
-if TYPE_CHECKING:
-    from .examiner import AuxiliaryData
-
-__all__ = ["auxiliary_data", "purify"]
+__all__ = ["purify"]
 
 
 def purify(
@@ -89,6 +86,7 @@ def purify(
         array([0])
     """
     # Late, so that `import flain_core` stays light.
+    from .examination import auxiliary_data
     from .files import hashes
     from .layer_purification import Course, purify_layers
     from .remarks import remarks_on
@@ -97,7 +95,9 @@ def purify(
     started = time.perf_counter()
     settings = settings_or_default(settings)
     seed = whole_number(seed, "seed", least=0)
-    auxiliary = auxiliary_data(data, probes, score, batch_size, memory_limit)
+    auxiliary = auxiliary_data(
+        data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
+    )
     files = hashes((model, initial, data, *(probes or {}).values()))
     network = registry.open_network(model)
     start = registry.open_network(initial, like=model)
@@ -122,31 +122,3 @@ def purify(
         versions={"python": sys.version.split()[0]} | registry.versions(native),
         files=files,
     )
-
-
-def auxiliary_data(
-    data: Any,
-    probes: Mapping[str, Any] | None = None,
-    score: Score = accuracy,
-    batch_size: int | None = None,
-    memory_limit: int = 2 * 2**30,
-) -> AuxiliaryData:
-    """Read what :func:`purify` takes as ``data`` and belongs to it, so that it may be given alone.
-
-    Raises:
-        DataError: Samples cannot be used.
-        SettingsError: An option is out of range, or has to be given to whoever holds the samples.
-    """
-    from .examination import Examination
-    from .examiner import AuxiliaryData
-
-    if not isinstance(data, AuxiliaryData):
-        return Examination.on(
-            data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
-        )
-    if probes is not None or score is not accuracy or batch_size is not None:
-        raise SettingsError(
-            f"give probes, score and batch_size to the {type(data).__name__}, which holds the "
-            "samples, and not to purify"
-        )
-    return data

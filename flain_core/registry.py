@@ -12,7 +12,7 @@ from typing import Any
 from .errors import ModelError, OutputError
 from .network import Array, Network
 
-__all__ = ["Backend", "architecture", "arrays_of", "open_network", "save", "versions"]
+__all__ = ["Backend", "architecture", "arrays_of", "built_in", "open_network", "save", "versions"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Backend:
         """Import the backend; raise :class:`ModelError` with the install hint if that fails."""
         try:
             return import_module(self.module)
-        except ImportError as error:
+        # Keras raises ValueError for an engine that it does not know; a broken library, OSError.
+        except Exception as error:
             raise ModelError(
                 f"this model needs the backend {self.module}, which cannot be imported ({error}); "
                 f"{self.install}"
@@ -94,10 +95,20 @@ _BUILT_IN = (
         opens=("keras.src.layers.layer.Layer", "flain_keras._network.KerasNetwork"),
         reads=(".keras", ".h5"),
         writes=(".keras", ".h5"),
-        install="pip install 'flain[keras]' and an engine: tensorflow, jax or torch",
+        install="pip install 'flain[keras]' and an engine: tensorflow, or jax or torch with "
+        "KERAS_BACKEND set to its name",
         distributions=("keras", "tensorflow", "tensorflow-cpu", "jax", "torch"),
     ),
 )
+
+
+def built_in(module: str) -> ModuleType:
+    """Import one of our backends; raise :class:`ModelError` with the install hint if that fails.
+
+    >>> built_in("flain_numpy").__name__
+    'flain_numpy'
+    """
+    return next(each for each in _BUILT_IN if each.module == module).load_module()
 
 
 def open_network(model: Any, *, like: Any = None) -> Network:
@@ -220,6 +231,12 @@ def versions(model: Any) -> dict[str, str]:
 def _open_file(path: str | os.PathLike[str], like: Any) -> Network:
     if not os.path.exists(path):
         raise ModelError(f"cannot open {os.fspath(path)}: there is no such file")
+    if os.path.isdir(path):
+        raise ModelError(
+            f"cannot open {os.fspath(path)}: expected a file; got a folder. A TensorFlow "
+            "SavedModel holds a computation without layers, so there is no weight update to flip: "
+            "save the Keras model itself with model.save('model.keras')"
+        )
     for backend in _backends():
         if _suffix(path) in backend.reads:
             module = backend.load_module()

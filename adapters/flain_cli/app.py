@@ -33,6 +33,13 @@ Architecture = Annotated[
         "module they belong to. Its Python module is imported from here.",
     ),
 ]
+Scores = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OUTPUT",
+        help="For .onnx, .keras and .h5: which output holds the scores, where there are several.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
@@ -54,16 +61,21 @@ def options(
 
 @app.command()
 def layers(
-    model: Annotated[Path, typer.Argument(help="A model's file.")],
+    model: Annotated[
+        Path, typer.Argument(help="A model in .npz, .onnx, .keras or .h5, or weights.")
+    ],
     architecture: Architecture = None,
+    scores: Scores = None,
 ) -> None:
     """List the layers that can be purified."""
-    display.layers(open_network(open_model(model, architecture)).layers())
+    display.layers(open_network(open_model(model, architecture, scores)).layers())
 
 
 @app.command()
 def purify(
-    final: Annotated[Path, typer.Argument(help="The trained global model.")],
+    final: Annotated[
+        Path, typer.Argument(help="The trained global model: .npz, .onnx, .keras, .h5, or weights.")
+    ],
     initial: Annotated[Path, typer.Option(help="The model that training started from.")],
     data: Annotated[Path, typer.Option(help="Clean samples: .npz with x and y.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the purified model goes.")],
@@ -81,6 +93,7 @@ def purify(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Where the JSON report goes.")] = None,
     architecture: Architecture = None,
+    scores: Scores = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -132,7 +145,7 @@ def purify(
     probes = dict(named)
     if len(probes) < len(named):
         raise typer.BadParameter("expected different names", param_hint="--trigger")
-    model, start = open_model(final, architecture), open_model(initial, architecture)
+    model, start = open_model(final, architecture, scores), open_model(initial, architecture)
     for target in (output, report):
         if target is not None:
             check_writable(target, overwrite=overwrite)
@@ -164,13 +177,17 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """Purify a model that malicious clients of a federation really gave a backdoor."""
-    files = example.files() if save_to is None else example.copy_to(save_to, overwrite=overwrite)
+    files = example.files(".onnx")
+    # Where onnxruntime is missing, nothing shall be copied.
+    open_network(files.paths[0])
+    if save_to is not None:
+        files = example.copy_to(save_to, ".onnx", overwrite=overwrite)
     display.example(files)
     with display.searching() as on_progress:
         result, measured = example.purify(files, on_progress)
     display.demonstration(result, measured)
     if save_to is not None:
-        display.written(*files.paths)
+        display.written(*files.in_every_format)
         display.try_it(files)
 
 

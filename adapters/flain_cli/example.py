@@ -9,23 +9,28 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import flain_core as flain
-import flain_numpy
 from flain_core.auxiliary import Samples
 from flain_core.examination import Examination
 from flain_core.files import check_writable, written_whole
 from flain_core.progress import OnProgress
+from flain_core.registry import open_network
 
-__all__ = ["Files", "Measured", "copy_to", "files", "purify"]
+__all__ = ["Files", "Format", "Measured", "copy_to", "files", "purify"]
 
 Measured: TypeAlias = Mapping[str, tuple[float, float]]
 """By name, a share from 0 to 1 before and after."""
 
-_NAMES = ("initial.npz", "final.npz", "auxiliary.npz", "clean.npz", "triggered.npz")
+Format: TypeAlias = Literal[".npz", ".onnx"]
+"""Of the two models: networks of flain_numpy, or the same ones exported from PyTorch to ONNX."""
+
+_FORMATS: tuple[Format, ...] = (".npz", ".onnx")
+_MODELS, _SAMPLES = ("initial", "final"), ("auxiliary.npz", "clean.npz", "triggered.npz")
 
 
 @dataclass(frozen=True)
@@ -33,18 +38,27 @@ class Files:
     """The files of the example in a folder.
 
     Attributes:
-        folder: Holds ``initial.npz`` and ``final.npz``, networks of flain_numpy;
-            ``auxiliary.npz``, clean samples for the search; ``clean.npz``, held-out samples; and
-            ``triggered.npz``, held-out samples with the trigger and the attacker's target as y.
-            Images are float32 ``(n, 1, 28, 28)`` from 0 to 1.
+        folder: Holds the models ``initial`` and ``final`` in each format; ``auxiliary.npz``, clean
+            samples for the search; ``clean.npz``, held-out samples; and ``triggered.npz``, held-out
+            samples with the trigger and the attacker's target as y. Images are float32
+            ``(n, 1, 28, 28)`` from 0 to 1.
+        models: The format of the models to take.
     """
 
     folder: Path
+    models: Format = ".npz"
 
     @property
     def paths(self) -> list[Path]:
-        """All of them."""
-        return [self.folder / name for name in _NAMES]
+        """Initial and final model; auxiliary, clean and triggered samples."""
+        names = (*(f"{model}{self.models}" for model in _MODELS), *_SAMPLES)
+        return [self.folder / name for name in names]
+
+    @property
+    def in_every_format(self) -> list[Path]:
+        """All files of the folder."""
+        each = (replace(self, models=models).paths for models in _FORMATS)
+        return list(dict.fromkeys(chain.from_iterable(each)))
 
     @property
     def story(self) -> str:
@@ -56,34 +70,36 @@ class Files:
     def command(self) -> str:
         """What to type to purify the model with the files of this folder."""
         initial, final, auxiliary, _, triggered = (shlex.quote(str(path)) for path in self.paths)
-        purified = shlex.quote(str(self.folder / "purified.npz"))
+        purified = shlex.quote(str(self.folder / f"purified{self.models}"))
         return (
             f"flain purify {final} --initial {initial} --data {auxiliary} "
             f"--trigger ASR={triggered} -o {purified}"
         )
 
 
-def files() -> Files:
+def files(models: Format = ".npz") -> Files:
     """The example inside the package."""
-    return Files(_embedded())
+    return Files(_embedded(), models)
 
 
-def copy_to(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Files:
-    """Copy the example into a folder, which is made if it is missing.
+def copy_to(
+    folder: str | os.PathLike[str], models: Format = ".npz", *, overwrite: bool = False
+) -> Files:
+    """Copy the example, in every format, into a folder, which is made if it is missing.
 
     Raises:
         OutputError: A file exists already, or the folder cannot be written; nothing is copied.
     """
-    copy = Files(Path(folder))
+    copy = Files(Path(folder), models)
     try:
         copy.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise flain.OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
-    for path in copy.paths:
+    for path in copy.in_every_format:
         check_writable(path, overwrite=overwrite)
-    for inside, path in zip(files().paths, copy.paths, strict=True):
+    for path in copy.in_every_format:
         with written_whole(path, overwrite=overwrite) as scratch:
-            scratch.write_bytes(inside.read_bytes())
+            scratch.write_bytes((_embedded() / path.name).read_bytes())
     return copy
 
 
@@ -101,7 +117,7 @@ def purify(
         final, initial=initial, data=auxiliary, probes={"ASR": triggered}, progress=progress
     )
     held_out = Examination(Samples.of(clean), {"ASR": Samples.of(triggered)})
-    before, after = held_out.of(flain_numpy.load(final)), held_out.of(result.model)
+    before, after = held_out.of(open_network(final)), held_out.of(open_network(result.model))
     return result, {
         "ACC, clean accuracy": (before.clean.mean, after.clean.mean),
         "ASR, attack success rate": (before.probes["ASR"].mean, after.probes["ASR"].mean),

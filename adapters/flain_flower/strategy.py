@@ -12,9 +12,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 import flain_core as flain
-from flain_core.examination import Examination
+from flain_core.examination import Examination, auxiliary_data
 from flain_core.progress import OnProgress
-from flain_core.purify import auxiliary_data
 from flain_core.score import Score
 from flain_core.settings import settings_or_default
 
@@ -102,7 +101,9 @@ class Purify(Strategy):
         self.on_error = on_error
         self._settings = settings_or_default(settings)
         # Read now: a file may be gone after training, and a generator gives its samples once.
-        self._data = auxiliary_data(data, probes, score, batch_size, memory_limit)
+        self._data = auxiliary_data(
+            data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
+        )
         self._purify = partial(
             purify,
             model=model,

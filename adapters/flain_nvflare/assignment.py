@@ -9,10 +9,9 @@ from typing import Any
 
 from flain_core import PurifiedArrays, Settings, purify_arrays
 from flain_core.array_forms import by_name, fitting
-from flain_core.examination import Examination
+from flain_core.examination import Examination, auxiliary_data
 from flain_core.examiner import AuxiliaryData
 from flain_core.progress import OnProgress
-from flain_core.purify import auxiliary_data
 from flain_core.registry import architecture, arrays_of, open_network
 from flain_core.selection import chosen_layers
 
@@ -45,7 +44,7 @@ class Assignment:
         Raises:
             FlainError: Whatever would make the purification fail after training.
         """
-        auxiliary = auxiliary_data(self.data, self.probes or None)
+        auxiliary = auxiliary_data(self.data, probes=self.probes or None)
         network = open_network(self.model)
         chosen_layers(network, network.layers(), self.layers)
         if isinstance(auxiliary, Examination):

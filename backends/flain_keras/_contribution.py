@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from keras import ops
 
+from flain_core.flipping import only
 from flain_core.network import Array
 
 from ._catalogue import Entry
@@ -69,7 +70,7 @@ class _ConvolutionInput:
             x = np.take(x, neurons, axis=1 if self._kind.channels_first else -1)
             weight = weight[:, neurons]
         else:
-            weight = _only(weight, neurons, self._kind.groups)
+            weight = only(weight, neurons, self._kind.groups)
         kernel = np.ascontiguousarray(self._kind.keras_layout(weight))
         with no_gradients():
             return as_array(self._convolve(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)))
@@ -90,13 +91,3 @@ class _ConvolutionInput:
             x = ops.pad(x, layer._compute_causal_padding())
             shared["padding"] = "valid"
         return ops.conv(x, kernel, **shared)
-
-
-def _only(weight: Array, neurons: Array, groups: int) -> Array:
-    """``weight`` with the entries of all other input neurons set to zero."""
-    out, width = weight.shape[:2]
-    chosen = np.zeros((groups, width), dtype=bool)
-    chosen[neurons // width, neurons % width] = True
-    rows = np.repeat(chosen, out // groups, axis=0)
-    kept: Array = weight * rows.reshape(*rows.shape, *[1] * (weight.ndim - 2))
-    return kept

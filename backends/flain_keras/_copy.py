@@ -12,6 +12,7 @@ import io
 import pickle  # in memory only, on objects of this process
 import threading
 import types
+import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
@@ -59,7 +60,10 @@ def private_copy(model: keras.Model) -> keras.Model:
     failures = []
     for way in (_copied_objects, _saved_and_loaded):
         try:
-            copy = way(model)
+            with warnings.catch_warnings():
+                # The copy is not compiled, so what its optimizer lacks does not matter.
+                warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+                copy = way(model)
         # Whatever a model holds may fail to be copied in whatever way it likes.
         except Exception as error:
             failures.append(error)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,12 @@ from flain_core.network import Array
 from ._catalogue import Entry
 from ._contribution import LayerInput, layer_input
 from ._engine import as_array, dtype_of
-from ._patches import answering, without_activation
-from ._replay import Recording
+from ._memory import Learned, Memory
+from ._observation import observe
 from ._run import Runner
 from ._tail import Tail
 
 __all__ = ["KerasCut", "cut_at"]
-
-
-@dataclass(eq=False)
-class _Observation:
-    """What was seen at a layer during one run, in copies."""
-
-    inputs: list[Array] = field(default_factory=list)
-    output: Array | None = None
-    dtype: str = ""
 
 
 class KerasCut:
@@ -37,12 +28,18 @@ class KerasCut:
     ``output`` is float32 or float64, whatever the layer computes in.
     """
 
-    def __init__(self, name: str, entry: Entry, seen: _Observation, tail: Tail, size: int) -> None:
-        self._name, self._entry, self._seen, self._size = name, entry, seen, size
-        self._tail = tail
-        self._inputs = [layer_input(entry, x) for x in seen.inputs]
-        # They are copied already, sorted for the products.
-        seen.inputs = []
+    def __init__(
+        self,
+        name: str,
+        entry: Entry,
+        inputs: Sequence[Array],
+        output: Array | None,
+        tail: Tail,
+        size: int,
+    ) -> None:
+        self._name, self._entry, self._size = name, entry, size
+        self._output, self._tail = output, tail
+        self._inputs = [layer_input(entry, x) for x in inputs]
 
     @property
     def calls(self) -> int:
@@ -79,13 +76,18 @@ class KerasCut:
             )
         return self._tail(output)
 
+    @property
+    def tails(self) -> Callable[[Sequence[Array]], Array] | None:
+        """The scores ``(k, n, ...)`` of k pre-activations; None where one by one is as fast."""
+        return self._tail.together
+
     def _only_output(self) -> Array:
-        if self.calls != 1 or self._seen.output is None:
+        if self.calls != 1 or self._output is None:
             raise LayerError(
                 f"layer {self._name!r} ran {self.calls} times on one batch; "
                 "evaluate the whole network instead of a cut"
             )
-        return self._seen.output
+        return self._output
 
     def _by_sample(self, entered: LayerInput) -> Array:
         x = entered.by_sample()
@@ -99,7 +101,7 @@ class KerasCut:
         return np.moveaxis(x.reshape(self._size, -1, *x.shape[1:]), 1, 2)
 
 
-def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int) -> KerasCut:
+def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: Memory) -> KerasCut:
     """Run the model once and keep what a cut at a layer needs.
 
     Args:
@@ -108,33 +110,35 @@ def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int) -> KerasC
         runner: Runs the model.
         x: The batch, tensors of the engine.
         size: How many samples it has.
+        memory: Of what other batches taught about this runner's layers.
     """
-    layer, seen = entry.layer, _Observation()
-    call, activation = layer.call, layer.activation
-
-    def observed(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        seen.inputs.append(_copied(name, inputs))
-        with without_activation(layer):
-            output = call(inputs, *args, **kwargs)
-        # Of a layer that runs several times only the inputs are of use.
-        if seen.output is None:
-            seen.output, seen.dtype = _copied(name, output), dtype_of(output)
-            seen.output.flags.writeable = False
-        return output if activation is None else activation(output)
-
-    recording = Recording(runner.model, layer)
-    with answering(recording.recording(observed)):
-        runner.run(x, size)
+    layer = entry.layer
+    learned = memory.at(name, x)
+    if learned is not None and learned.head is not None:
+        inputs, pre_activation, beside = learned.head(x)
+        tail = Tail(runner, layer, x, size, dtype_of(pre_activation))
+        tail.take(learned.traced, beside)
+        output = _copied(name, pre_activation)
+        output.flags.writeable = False
+        return KerasCut(name, entry, [_copied(name, inputs)], output, tail, size)
+    seen = observe(runner, layer, x, size, keep=partial(_copied, name))
     if not seen.inputs:
         raise LayerError(
             f"layer {name!r} was not called on the batch, so its inputs cannot be observed: "
             "the model does not use it, or uses its kernel directly"
         )
+    seen.output.flags.writeable = False
     tail = Tail(runner, layer, x, size, seen.dtype)
-    if len(seen.inputs) == 1 and seen.output is not None:
+    if len(seen.inputs) == 1:
+        if learned is not None and learned.fits(seen):
+            tail.take(learned.traced, seen.beside(x, learned.traced))
+            learned.note(runner, layer, x, size, seen)
         # At once: a recording kept for later would hold all that the model computed.
-        tail.trace(seen.output, recording)
-    return KerasCut(name, entry, seen, tail, size)
+        elif found := tail.trace(seen):
+            learned = Learned.of(seen, found)
+            memory.learn(name, x, learned)
+            learned.note(runner, layer, x, size, seen)
+    return KerasCut(name, entry, seen.inputs, seen.output, tail, size)
 
 
 def _copied(name: str, tensor: Any) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import keras
 
 from flain_core.errors import ModelError, OutputError, WeightsError
-from flain_core.files import written_whole
+from flain_core.files import readable, written_whole
 
 __all__ = ["load", "save"]
 
 _SUFFIXES = (".keras", ".h5")
+_UNKNOWN = re.compile(r"(?:could not locate|unknown) (\w+):? '([\w>]+)'", re.IGNORECASE)
 
 
 def load(
@@ -42,8 +44,7 @@ def load(
         )
     if source.suffix not in _SUFFIXES:
         raise ModelError(f"cannot open {source}: expected the suffix {' or '.join(_SUFFIXES)}")
-    if not source.is_file():
-        raise WeightsError(f"cannot read {source}: there is no such file")
+    readable(source)
     try:
         model = keras.saving.load_model(
             source,
@@ -57,6 +58,11 @@ def load(
         raise _explained(source, error) from error
     if not isinstance(model, keras.Model):
         raise ModelError(f"cannot open {source}: it holds a {type(model).__name__}, not a model")
+    if not model.weights:
+        raise ModelError(
+            f"cannot open {source}: the model in it was never built, so it has no weights; run it "
+            "on one batch, model(x[:1]), before model.save"
+        )
     return model
 
 
@@ -88,13 +94,20 @@ def _explained(source: Path, error: Exception) -> ModelError | WeightsError:
             "run; if you trust the file, load it with flain_keras.load(path, safe_mode=False) and "
             "give the model"
         )
-    if "could not locate" in told.lower() or "unknown layer" in told.lower():
+    if unknown := _UNKNOWN.search(told):
+        kind, name = unknown.groups()
         return ModelError(
-            f"cannot open {source}: it uses classes or functions of its own; load it with "
-            "flain_keras.load(path, custom_objects={'Name': Name}) and give the model, or register "
-            f"them with keras.saving.register_keras_serializable ({told.splitlines()[0]})"
+            f"cannot open {source}: Keras does not know the {kind} {name!r} that it uses; load it "
+            f"with flain_keras.load(path, custom_objects={{{name!r}: ...}}) and give the model, or "
+            "import the module that registers it with keras.saving.register_keras_serializable"
         )
+    if "no model config found" in told.lower():
+        return ModelError(
+            f"cannot open {source}: it holds weights alone; build the model, call "
+            "model.load_weights, and give the model, or save it whole with model.save"
+        )
+    first_line = told.partition("\n")[0]
     return WeightsError(
         f"cannot read {source}: it is damaged, or not a model that Keras {keras.__version__} "
-        f"saved; save it again with model.save ({type(error).__name__}: {told.splitlines()[:1]})"
+        f"saved; save it again with model.save ({type(error).__name__}: {first_line})"
     )

@@ -18,6 +18,7 @@ from ._cut import KerasCut, cut_at
 from ._engine import as_array
 from ._files import load
 from ._kinds import kernel_of
+from ._memory import Memory
 from ._run import Runner, as_batch
 from ._weights import array_in, kernel_for, weight_in
 
@@ -38,7 +39,8 @@ def open_network(
         model: A built model, or arrays as ``model.get_weights()`` or :func:`arrays_of` gives them.
         like: A model, network or file of the same architecture. Weights are put into it. A model's
             layers take over its names if they differ: Keras numbers ``dense_1`` through all models
-            of a process, so initial and final model seldom agree.
+            of a process, so initial and final model seldom agree. The output that was chosen for a
+            network is chosen here too.
         scores: Name or position of the output that holds the scores, for a model of several.
 
     Raises:
@@ -109,6 +111,7 @@ class KerasNetwork:
         self._entries = entries
         self._scores = scores
         self._kernels = dict(kernels or {})
+        self._memory = Memory()
 
     def __reduce__(self) -> tuple[Callable[..., KerasNetwork], tuple[object, ...]]:
         # Saved apart, so that the engine is compared before Keras loads anything.
@@ -140,7 +143,7 @@ class KerasNetwork:
 
     def cut(self, layer: str, x: Batch) -> KerasCut:
         """Run the batch once and keep what the search needs at ``layer``."""
-        return cut_at(layer, self._find(layer), self._runner(), *as_batch(x))
+        return cut_at(layer, self._find(layer), self._runner(), *as_batch(x), self._memory)
 
     def replace(self, weights: Mapping[str, Array]) -> KerasNetwork:
         """A network with the weights ``(out, in / groups, *kernel)`` of some layers replaced.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import keras
 
 __all__ = ["Recording"]
 
@@ -38,11 +40,36 @@ class Recording:
 
         return {other: self._recorded(other) for other in self._others} | {self._layer: reached}
 
-    def replaying(self, answer: Callable[..., Any]) -> _Calls:
-        """What the layers have to call in another run, which skips what was recorded."""
+    @property
+    def layers(self) -> list[Any]:
+        """Which layers finished, in order."""
+        return [layer for layer, _ in self._finished or ()]
+
+    @property
+    def tensors(self) -> list[Any]:
+        """All that they gave."""
+        return [
+            leaf
+            for _, output in self._finished or ()
+            for leaf in keras.tree.flatten(output)
+            if keras.ops.is_tensor(leaf)
+        ]
+
+    def replaying(self, answer: Callable[..., Any], tensors: Sequence[Any]) -> _Calls:
+        """What the layers have to call in another run, which skips what was recorded.
+
+        Args:
+            answer: What the layer itself gives.
+            tensors: What the skipped layers gave, as :attr:`tensors` lists it.
+        """
+        given = iter(tensors)
         outputs: dict[Any, deque[Any]] = defaultdict(deque)
         for layer, output in self._finished or ():
-            outputs[layer].append(output)
+            outputs[layer].append(
+                keras.tree.map_structure(
+                    lambda leaf: next(given) if keras.ops.is_tensor(leaf) else leaf, output
+                )
+            )
         replayed = {layer: _replayed(layer, queue) for layer, queue in outputs.items()}
         return replayed | {self._layer: answer}
 

@@ -29,7 +29,8 @@ def scores_in(result: Any, model: Any, chosen: str | int | None, size: int) -> A
     elif chosen is None:
         raise ModelError(
             f"the model has {len(outputs)} outputs, {_listed(outputs)}; choose the one that holds "
-            "the scores with flain_keras.open_network(model, scores=name)"
+            "the scores with flain_keras.open_network(model, scores=name) (--scores on the command "
+            "line)"
         )
     else:
         scores = _chosen(outputs, chosen)

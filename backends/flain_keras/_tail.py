@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from flain_core.network import Array
 
 from ._engine import as_array
+from ._observation import Observation
 from ._patches import answering
 from ._replay import Recording
 from ._run import Runner
-from ._trace import Function, traced
+from ._trace import Traced, traced
 
 __all__ = ["Tail"]
+
+_AGREEMENT = 1e-5
 
 
 class Tail:
@@ -36,36 +41,87 @@ class Tail:
     def __init__(self, runner: Runner, layer: Any, x: Any, size: int, dtype: str) -> None:
         self._runner, self._layer, self._x, self._size = runner, layer, x, size
         self._dtype = dtype
-        self._traced: Function | None = None
+        self._traced: Traced | None = None
+        self._beside: list[Any] = []
 
     def __call__(self, output: Array) -> Array:
         """The scores ``(n, ...)`` for a pre-activation in the layer's layout."""
-        run = self._traced or self._run
-        return as_array(run(self._tensor(output)))
+        tensor = self._tensor(output)
+        if self._traced is None:
+            return as_array(self._run(tensor, self._x))
+        return as_array(self._traced.function(tensor, *self._beside))
 
-    def trace(self, output: Array, recording: Recording) -> None:
+    @property
+    def together(self) -> Callable[[Sequence[Array]], Array] | None:
+        """The scores ``(k, n, ...)`` for k pre-activations; None if that saves nothing."""
+        if self._traced is None or self._traced.together is None:
+            return None
+        several = self._traced.together
+
+        def scores(outputs: Sequence[Array]) -> Array:
+            return as_array(several(self._tensor(np.stack(outputs)), *self._beside))
+
+        return scores
+
+    def trace(self, seen: Observation) -> Traced | None:
         """Prepare for many calls.
 
         Args:
-            output: A pre-activation of the layer.
-            recording: Of a run on the batch. It is not kept: the trace has what it needs.
+            seen: A run on the batch. It is not kept, but for what the tail reads of it.
+
+        Returns:
+            What goes for every batch of this shape in which the same layers ran before.
         """
+        flat = keras.tree.flatten(self._x)
+        recording = seen.recording
 
-        def replayed(tensor: Any) -> Any:
-            return self._run(tensor, recording)
+        def replayed(tensor: Any, *others: Any) -> Any:
+            x = keras.tree.pack_sequence_as(self._x, list(others[: len(flat)]))
+            return self._run(tensor, x, recording, others[len(flat) :])
 
-        self._traced = traced(replayed, self._tensor(output))
+        found = traced(replayed, self._tensor(seen.output), [*flat, *recording.tensors])
+        if found is not None:
+            self.take(found, seen.beside(self._x, found))
+            self._check_together(seen.output)
+        return self._traced
+
+    def take(self, found: Traced, beside: Sequence[Any]) -> None:
+        """Go on with a trace, given what it reads besides the pre-activation."""
+        self._traced, self._beside = found, list(beside)
+
+    def _check_together(self, output: Array) -> None:
+        """Do without several at a time where that does not give what one at a time gives."""
+        assert self._traced is not None  # noqa: S101  it was just taken
+        if self.together is None:
+            return
+        outputs = [output, output * output.dtype.type(0.5)]
+        try:
+            several = self.together(outputs)
+        # An engine that cannot map a model's own operations says so in its own ways.
+        except Exception:
+            several = np.zeros(0)
+        each = np.stack([self(one) for one in outputs])
+        if several.shape != each.shape or not np.allclose(
+            several, each, rtol=0, atol=_AGREEMENT * float(np.abs(each).max())
+        ):
+            self._traced = Traced(self._traced.needed, self._traced.function)
 
     def _tensor(self, output: Array) -> Any:
         # A trace is only right for the memory layout that it was made with.
         return ops.convert_to_tensor(np.ascontiguousarray(output), dtype=self._dtype)
 
-    def _run(self, tensor: Any, recording: Recording | None = None) -> Any:
+    def _run(
+        self,
+        tensor: Any,
+        x: Any,
+        recording: Recording | None = None,
+        tensors: Sequence[Any] = (),
+    ) -> Any:
         activation = self._layer.activation
 
         def answer(*_: Any, **__: Any) -> Any:
             return tensor if activation is None else activation(tensor)
 
-        calls = recording.replaying(answer) if recording else {self._layer: answer}
+        calls = recording.replaying(answer, tensors) if recording else {self._layer: answer}
         with answering(calls):
-            return self._runner.run(self._x, self._size)
+            return self._runner.run(x, self._size)

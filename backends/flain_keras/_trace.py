@@ -1,52 +1,115 @@
-"""A function of one tensor, traced by the engine so that only what depends on it runs again."""
+"""Functions of tensors, traced by the engine so that only what depends on the first runs again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import keras
+from keras import ops
 
-__all__ = ["Function", "traced"]
+__all__ = ["Function", "Traced", "compiled", "traced"]
 
-Function: TypeAlias = Callable[[Any], Any]
+Function: TypeAlias = Callable[..., Any]
 
 
-def traced(function: Function, example: Any) -> Function | None:
-    """Trace ``function`` for tensors of the shape and type of ``example``.
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A function of a tensor and of others, traced.
+
+    Attributes:
+        needed: The positions of those among the other tensors that the result depends on.
+        function: Of the tensor and the needed ones.
+        together: Of several such tensors, stacked, and the needed ones; None where an engine gains
+            nothing from that or cannot do it.
+    """
+
+    needed: tuple[int, ...]
+    function: Function
+    together: Function | None = None
+
+
+def traced(function: Function, tensor: Any, others: Sequence[Any]) -> Traced | None:
+    """Trace ``function(tensor, *others)`` for tensors of these shapes and types.
 
     Returns:
-        A function that gives the same; None if the engine cannot trace this one, because it looks
-        at values, or cannot trace at all.
+        None if the engine cannot trace this one, because it looks at values, or cannot trace at
+        all.
     """
     trace = {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}.get(
         keras.backend.backend()
     )
     try:
-        return trace(function, example) if trace else None
+        return trace(function, tensor, others) if trace else None
     # The model's own code runs here, on tensors without values, and fails in its own ways.
     except Exception:
         return None
 
 
-def _by_tensorflow(function: Function, example: Any) -> Function:
+def compiled(function: Function) -> Function | None:
+    """Compile a function on first use; None where the engine gains nothing from that."""
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            graph: Function = tf.function(function, autograph=False)
+            return graph
+        case "jax":
+            import jax
+
+            jitted: Function = jax.jit(function)
+            return jitted
+    return None
+
+
+def _by_tensorflow(function: Function, tensor: Any, others: Sequence[Any]) -> Traced:
     import tensorflow as tf
 
-    spec = tf.TensorSpec(example.shape, example.dtype)
-    graph = tf.function(function, autograph=False, input_signature=[spec])
-    concrete: Function = graph.get_concrete_function()
-    return concrete
+    def graph_of(function: Function, *specs: Any) -> Any:
+        return tf.function(function, autograph=False, input_signature=specs).get_concrete_function()
+
+    def spec(one: Any) -> Any:
+        return tf.TensorSpec(one.shape, one.dtype)
+
+    whole = graph_of(function, spec(tensor), *map(spec, others))
+    reached, ahead = set(), [output.op for output in whole.outputs]
+    while ahead:
+        operation = ahead.pop()
+        if operation not in reached:
+            reached.add(operation)
+            ahead += [one.op for one in operation.inputs] + list(operation.control_inputs)
+    arguments = whole.inputs[1 : len(others) + 1]
+    needed = tuple(i for i, argument in enumerate(arguments) if argument.op in reached)
+
+    narrow = _narrow(function, others, needed)
+    specs = [spec(others[i]) for i in needed]
+
+    def together(stacked: Any, *few: Any) -> Any:
+        return tf.vectorized_map(lambda one: narrow(one, *few), stacked)
+
+    stacked = tf.TensorSpec([None, *tensor.shape], tensor.dtype)
+    return Traced(
+        needed, graph_of(narrow, spec(tensor), *specs), graph_of(together, stacked, *specs)
+    )
 
 
-def _by_jax(function: Function, example: Any) -> Function:
+def _by_jax(function: Function, tensor: Any, others: Sequence[Any]) -> Traced:
     import jax
 
-    compiled: Function = jax.jit(function)
-    compiled(example)
-    return compiled
+    jaxpr = jax.make_jaxpr(function)(tensor, *others).jaxpr
+    reached = set(map(id, jaxpr.outvars))
+    for equation in reversed(jaxpr.eqns):
+        if equation.effects or not reached.isdisjoint(map(id, equation.outvars)):
+            reached.update(map(id, equation.invars))
+    needed = tuple(i for i, variable in enumerate(jaxpr.invars[1:]) if id(variable) in reached)
+
+    narrow = _narrow(function, others, needed)
+    several = jax.vmap(narrow, in_axes=(0, *[None] * len(needed)))
+    return Traced(needed, jax.jit(narrow), jax.jit(several))
 
 
-def _by_torch(function: Function, example: Any) -> Function:
+def _by_torch(function: Function, tensor: Any, others: Sequence[Any]) -> Traced:
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.overrides import TorchFunctionMode
@@ -64,10 +127,32 @@ def _by_torch(function: Function, example: Any) -> Function:
             return func(*args, **(kwargs or {}))
 
     with torch.no_grad(), Escapes():
-        graph = make_fx(function)(example)
+        whole = make_fx(function)(tensor, *others)
+    whole.graph.eliminate_dead_code()
+    arguments = [node for node in whole.graph.nodes if node.op == "placeholder"][1:]
+    needed = tuple(i for i, argument in enumerate(arguments) if argument.users)
+    whole.recompile()
 
-    def run(tensor: Any) -> Any:
+    def run(tensor: Any, *few: Any) -> Any:
+        every: list[Any] = [None] * len(others)
+        for position, one in zip(needed, few, strict=True):
+            every[position] = one
         with torch.no_grad():
-            return graph(tensor)
+            return whole(tensor, *every)
 
-    return run
+    return Traced(needed, run)
+
+
+def _narrow(function: Function, others: Sequence[Any], needed: Sequence[int]) -> Function:
+    """The function without the tensors that it does not depend on."""
+    shapes = [(one.shape, one.dtype) for one in others]
+
+    def narrow(tensor: Any, *few: Any) -> Any:
+        given = dict(zip(needed, few, strict=True))
+        every = [
+            given[i] if i in given else ops.zeros(shape, dtype)
+            for i, (shape, dtype) in enumerate(shapes)
+        ]
+        return function(tensor, *every)
+
+    return narrow

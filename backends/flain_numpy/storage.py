@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from flain_core.errors import ModelError, WeightsError
-from flain_core.files import written_whole
+from flain_core.files import readable, written_whole
 from flain_core.network import Array
 
 from .activations import GELU, ReLU, Sigmoid, Softmax, Tanh
@@ -89,9 +89,7 @@ def load(path: str | os.PathLike[str]) -> Network:
         ...
     flain_core.errors.WeightsError: cannot read /nowhere/at/all.npz: there is no such file
     """
-    source = Path(path)
-    if not source.is_file():
-        raise WeightsError(f"cannot read {source}: there is no such file")
+    source = readable(path)
     try:
         return _network(_entries(source))
     # On damaged bytes the parsers raise anything, from BadZipFile to TokenError and SystemError.

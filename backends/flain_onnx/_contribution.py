@@ -8,6 +8,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from flain_core.errors import LayerError
+from flain_core.flipping import only
 from flain_core.network import Array
 
 from ._forms import ConvolutionForm, DenseForm
@@ -91,7 +92,7 @@ class ConvolutionInput:
         if groups == 1:
             x, chosen = self._x[:, neurons], weight[:, neurons]
         else:
-            x, chosen = self._x, _only(weight, neurons, groups)
+            x, chosen = self._x, only(weight, neurons, groups)
         kernel = np.ascontiguousarray(self._form.arriving(chosen), dtype=x.dtype)
         (product,) = self._convolution.run({"x": np.ascontiguousarray(x), "weight": kernel})
         return product.reshape(output.shape)
@@ -125,12 +126,3 @@ def _split_samples(x: Array, size: int) -> Array:
     if rows == size:
         return x.reshape(chunks * size, *x.shape[2:])
     return x.reshape(chunks * size, rows // size, *x.shape[2:])
-
-
-def _only(weight: Array, neurons: Array, groups: int) -> Array:
-    """``weight`` with the columns of all other neurons set to zero."""
-    out, width = weight.shape[:2]
-    kept = np.zeros((groups, width), dtype=bool)
-    kept[np.divmod(neurons, width)] = True
-    mask = np.repeat(kept, out // groups, axis=0)
-    return np.where(mask.reshape(out, width, *[1] * (weight.ndim - 2)), weight, 0)

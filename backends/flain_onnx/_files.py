@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto
 
 from flain_core.errors import OutputError, WeightsError
-from flain_core.files import written_whole
+from flain_core.files import readable, written_whole
 
 from ._external import check_folder, external_files
 from ._model import OnnxModel, Provider
@@ -45,9 +45,7 @@ def load(
         ...
     flain_core.errors.WeightsError: cannot read /nowhere/at/all.onnx: there is no such file
     """
-    source = Path(path)
-    if not source.is_file():
-        raise WeightsError(f"cannot read {source}: there is no such file")
+    source = readable(path)
     proto = ModelProto()
     try:
         proto.ParseFromString(source.read_bytes())

@@ -192,9 +192,11 @@ class OnnxNetwork:
         entry = self.entries.get(name)
         if entry is None:
             usable = list(self._layers)
+            refused = [each for each in self.entries if each not in usable]
             raise LayerError(
-                f"no dense or convolutional layer is called {name!r}; the model has {usable}."
-                f"{nearest(name, usable)}"
+                f"no dense or convolutional layer is called {name!r}; the model has {usable}"
+                + (f", and {refused}, which cannot be purified" if refused else "")
+                + f".{nearest(name, self.entries)}"
             )
         if entry.refusal is not None:
             raise LayerError(f"layer {name!r} cannot be purified: {entry.refusal}")

@@ -39,7 +39,7 @@ def scores_output(graph: GraphProto, chosen: str | None) -> str:
     raise ModelError(
         f"cannot tell which output holds the scores: the model has {names}, of which {len(floats)} "
         "are floating point; choose one with flain_onnx.load(path, scores=name) or "
-        "flain_onnx.OnnxModel(proto, scores=name)"
+        "flain_onnx.OnnxModel(proto, scores=name) (--scores on the command line)"
     )
 
 

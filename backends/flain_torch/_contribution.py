@@ -11,6 +11,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn import functional
 
 from flain_core.errors import LayerError
+from flain_core.flipping import only
 from flain_core.network import Array
 
 from ._kinds import Convolution, TransposedConvolution, WeightLayer
@@ -95,7 +96,7 @@ class _ConvolutionInput:
             chosen = np.ascontiguousarray(weight[:, neurons])
         else:
             x = self._x
-            chosen = _only(weight, neurons, self._layer.groups)
+            chosen = only(weight, neurons, self._layer.groups)
         kernel = torch_layout(self._layer, _tensor(chosen, x))
         with torch.no_grad():
             if isinstance(self._layer, TransposedConvolution):
@@ -114,15 +115,6 @@ def _split_samples(x: Tensor, samples: int, batch_axes: int) -> Tensor:
         f"expected the layer to see every one of the {samples} samples equally often; its input "
         f"has shape {tuple(x.shape)}; choose another layer"
     )
-
-
-def _only(weight: Array, neurons: Array, groups: int) -> Array:
-    """``weight`` with the columns of all other neurons set to zero."""
-    out, width = weight.shape[:2]
-    kept = np.zeros((groups, width), dtype=bool)
-    kept[np.divmod(neurons, width)] = True
-    mask = np.repeat(kept, out // groups, axis=0)
-    return np.where(mask.reshape(out, width, *[1] * (weight.ndim - 2)), weight, 0)
 
 
 def _transposed_convolution(

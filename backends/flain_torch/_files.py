@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flain_core.errors import ModelError, OutputError, WeightsError
-from flain_core.files import written_whole
+from flain_core.files import readable, written_whole
 
 from ._private import unwrapped
 from ._state import load_state
@@ -74,8 +74,7 @@ def _read(source: Path) -> Mapping[str, Any]:
         raise WeightsError(
             f"cannot read {source}: expected the suffix {_SAFETENSORS} or {' or '.join(_TORCH)}"
         )
-    if not source.is_file():
-        raise WeightsError(f"cannot read {source}: there is no such file")
+    readable(source)
     if source.suffix == _SAFETENSORS:
         weights = _parsed(source, lambda: _safetensors().load_file(source))
     else:

@@ -1,6 +1,7 @@
 """The Flower strategy, around Flower's own strategies, in this process."""
 
 import copy
+import gc
 import inspect
 import logging
 
@@ -22,20 +23,9 @@ ROUNDS = 3
 
 
 @pytest.fixture(autouse=True)
-def _flower_in_this_process(monkeypatch):
-    # One thread: the networks are tiny, and sums then come out the same every time.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _nobody_is_anybody(monkeypatch, one_torch_thread):
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(federation.TaskIdentity, name, None)
-    federation.reseed()
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def auxiliary():
-    return samples(400, seed=5)
 
 
 def wrapped(strategy=None, **options):
@@ -173,10 +163,20 @@ MODS = {
 }
 
 
+@pytest.fixture
+def little_garbage():
+    """Bulyan collects garbage for every array, which takes long where much is alive."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 # Three rounds are few for some of them, and what they end with may not be much of a model.
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_training_is_byte_identical_and_what_comes_out_is_purified(name, monkeypatch):
+def test_training_is_byte_identical_and_what_comes_out_is_purified(
+    name, monkeypatch, little_garbage
+):
     stop_the_clock(monkeypatch)
     app = federation.client_app(mods=MODS.get(name, ()))
     plain_grid, grid = federation.Local(app), federation.Local(app)

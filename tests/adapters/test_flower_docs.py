@@ -20,6 +20,8 @@ flower = pytest.importorskip("flwr.serverapp.strategy")
 records = pytest.importorskip("flwr.app")
 flain_flower = pytest.importorskip("flain_flower")
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 PAGE = "../flower"
 
 

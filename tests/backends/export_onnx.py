@@ -131,6 +131,19 @@ def torch_batch_norm(_, out):
         torch.onnx.export(module, (x,), target, dynamo=False, **options)
 
 
+def torch_tied(_, out):
+    """Two layers that share a weight, before a third."""
+    import torch
+    from torch import nn
+
+    module = nn.Sequential(*(nn.Linear(6, 6, bias=False) for _ in "ab"), nn.Linear(6, 3))
+    module[1].weight = module[0].weight
+    x = torch.zeros(2, 6)
+    for dynamo in (True, False):
+        target = out.with_name(f"tied-{dynamo}.onnx")
+        torch.onnx.export(module.eval(), (x,), target, dynamo=dynamo)
+
+
 def keras_export(arrays, out):
     keras_model(arrays).export(str(out), format="onnx", verbose=False)
 

@@ -151,6 +151,29 @@ def decides() -> keras.Model:
     return model
 
 
+class Beside(keras.Model):
+    """Uses its input again after the layers, and one of two ways by what it holds."""
+
+    def __init__(self, decides: bool) -> None:
+        super().__init__()
+        self.decides = decides
+        self.ways = [L.Dense(6), L.Dense(6)]
+        self.middle = L.Dense(5, name="middle")
+        self.head = L.Dense(3, name="head")
+
+    def call(self, x: Any) -> Any:
+        other = self.decides and float(keras.ops.convert_to_numpy(ops.mean(x))) > 0
+        h = ops.relu(self.middle(self.ways[1 if other else 0](x)))
+        return self.head(h * (1 + ops.mean(x, axis=1, keepdims=True)))
+
+
+def beside(decides: bool) -> keras.Model:
+    model = Beside(decides)
+    model(ops.ones((2, 8)))
+    model(-ops.ones((2, 8)))
+    return model
+
+
 def several_outputs() -> keras.Model:
     x = keras.Input((8,))
     h = L.Dense(6, activation="relu", name="body")(x)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import backdoored
@@ -15,6 +17,7 @@ import keras
 import keras_models as models
 import numpy as np
 import pytest
+import recipes
 from keras import layers as L
 
 import flain_core as flain
@@ -152,6 +155,48 @@ def test_a_cut_answers_as_the_whole_network_does(case: Case, name: str, n: int) 
     assert not patched(network._model)
 
 
+def check_batch(network: Network, name: str, x: np.ndarray) -> None:
+    """The cut's answers against really changed models, one by one and together."""
+    layer, cut = network.layers()[name], network.cut(name, x)
+    some = np.arange(layer.neurons)[::2]
+    update = np.random.default_rng(1).standard_normal(layer.weight.shape).astype(np.float32)
+    mask = flain.flipping.columns(some, layer.weight.shape, layer.groups)
+    moved = cut.output - cut.linear(update, some)
+    truth = network.replace({name: layer.weight - update * mask}).predict(x)
+    close(cut.tail(cut.output), network.predict(x))
+    close(cut.tail(moved), truth)
+    if cut.tails is not None:
+        several = cut.tails([moved, cut.output, moved])
+        for scores, expected in zip(several, (truth, network.predict(x), truth), strict=True):
+            close(scores, expected)
+
+
+def test_what_one_batch_taught_goes_for_the_others(case: Case) -> None:
+    network = open_network(case.model())
+    name = find(network, case.layers[0])
+    random = np.random.default_rng(0)
+    for _ in range(6):
+        x = case.batch(N)
+        x = random.permutation(x) if case.integers else x * random.uniform(0.5, 2)
+        check_batch(network, name, x.astype(case.batch().dtype))
+    learned = network._memory.at(name, flain_keras._run.as_batch(case.batch())[0])
+    assert (learned is not None) is case.traced
+    if learned is not None:
+        assert (learned.head is not None) is (ENGINE != "torch")
+        assert (learned.traced.together is not None) is (ENGINE != "torch")
+    assert not patched(network._model)
+
+
+@pytest.mark.parametrize("decides", [False, True])
+def test_what_is_used_beside_a_layer_is_that_of_the_batch(decides: bool) -> None:
+    network = open_network(models.beside(decides))
+    random = np.random.default_rng(0)
+    for shift in (1, -1, 1, -1, 1, -1, -1, 1):
+        x = random.standard_normal((N, 8)).astype(np.float32) + shift
+        for name in ("middle", "head"):
+            check_batch(network, name, x)
+
+
 @pytest.mark.parametrize("build", [models.subclassed])
 def test_a_subclassed_model_is_copied_with_all_that_it_holds(build: Callable[..., Any]) -> None:
     model = build()
@@ -184,7 +229,10 @@ def test_a_trained_model_is_copied_and_its_copy_can_be_trained_and_saved(tmp_pat
     model.compile("adam", "mse")
     model.fit(x, np.zeros((N, 3)), verbose=0)
     expected = model.predict(x, verbose=0)
-    network = open_network(model)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        network = open_network(model)
+    assert not any("optimizer" in str(each.message) for each in warned)
     close(network.predict(x), expected, 1e-6)
     native = network.native
     native.save(tmp_path / "copy.keras")
@@ -641,6 +689,25 @@ def test_the_architecture_of_arrays_may_have_several_scores_or_be_a_file(
     )
     with pytest.raises(flain.ModelError, match="no weights yet"):
         flain.purify_arrays(*weights, keras.Sequential([L.Dense(3)]), data=clean)
+
+
+def test_the_recipe_for_files_of_weights(
+    tmp_path: Path, weights: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = ModuleType("my_project_3")
+    project.make_model = with_normalization
+    project.auxiliary_data = lambda: backdoored.samples(300, seed=11)
+    monkeypatch.setitem(sys.modules, "my_project_3", project)
+    for name, each in zip(("initial", "final"), weights, strict=True):
+        np.savez(f"{name}.npz", *each)
+    exec(compile(recipes.code("tff", "purify_weights.py"), "recipe", "exec"), {})
+    x, y = backdoored.triggered(200, seed=12)
+    model = with_normalization()
+    model.set_weights(weights[1])
+    assert (open_network(model).predict(x).argmax(1) == y).mean() > 0.99
+    model.set_weights(list(np.load("purified.npz").values()))
+    assert (open_network(model).predict(x).argmax(1) == y).mean() < 0.1
 
 
 def test_names_that_occur_twice_are_told_apart() -> None:

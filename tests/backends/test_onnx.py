@@ -757,3 +757,11 @@ def renamed_mlp() -> ModelProto:
             each.input[:] = [f"other_{tensor.name}" if i == tensor.name else i for i in each.input]
         tensor.name = f"other_{tensor.name}"
     return model
+
+
+def test_arrays_are_told_to_go_into_models(tmp_path: Path) -> None:
+    save(CASES["mlp"].build(), tmp_path / "model.onnx")
+    x = CASES["mlp"].batch()
+    for model in (CASES["mlp"].build(), load(tmp_path / "model.onnx"), tmp_path / "model.onnx"):
+        with pytest.raises(ModelError, match=r"flain_onnx offers no arrays_of.*flain_core\.purify"):
+            flain.purify_arrays({}, {}, model, data=(x, np.zeros(N, int)))

@@ -17,7 +17,7 @@ from onnx_models import numbers
 
 import flain_core as flain
 import flain_numpy
-from flain_core.errors import LayerError
+from flain_core.errors import LayerError, WeightsError
 from flain_core.registry import open_network
 
 EXPORT = Path(__file__).with_name("export_onnx.py")
@@ -26,6 +26,7 @@ NEEDS = {
     "torch_dynamo": ("onnxscript",),
     "torch_dynamo_unoptimized": ("onnxscript",),
     "torch_batch_norm": ("onnxscript",),
+    "torch_tied": ("onnxscript",),
     "keras_export": ("tensorflow", "keras", "tf2onnx"),
     "tf2onnx_convert": ("tensorflow", "keras", "tf2onnx"),
 }
@@ -150,3 +151,21 @@ def test_folded_batch_normalization_is_recognized(tmp_path: Path) -> None:
             folded.cut(next(iter(folded.entries)), np.zeros((2, 3, 4, 4)))
         unfolded = open_network(tmp_path / f"{exporter}-False.onnx")
         assert [layer.kind for layer in unfolded.layers().values()] == ["conv", "dense"]
+        with pytest.raises(WeightsError, match=r"in one of the two models, where .* unfolded"):
+            open_network(tmp_path / f"{exporter}-True.onnx", like=unfolded)
+
+
+@pytest.mark.slow
+def test_shared_weights_are_recognized(tmp_path: Path) -> None:
+    np.savez(tmp_path / "nothing.npz")
+    export("torch_tied", tmp_path)
+    for dynamo in (True, False):
+        network = open_network(tmp_path / f"tied-{dynamo}.onnx")
+        assert [layer.weight.shape for layer in network.layers().values()] == [(3, 6)]
+        refused = [name for name in network.entries if name not in network.layers()]
+        assert len(refused) == 2
+        for name in refused:
+            with pytest.raises(LayerError, match="is used elsewhere in the model too"):
+                network.cut(name, np.zeros((2, 6), np.float32))
+        with pytest.raises(LayerError, match="which cannot be purified"):
+            network.cut("no such layer", np.zeros((2, 6), np.float32))

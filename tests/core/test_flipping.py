@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import flain_core as flain
-from flain_core.flipping import columns
+from flain_core.flipping import columns, only
 
 
 def weights(shape):
@@ -35,6 +35,17 @@ def test_grouped_convolution_by_hand():
     final = np.arange(1.0, 5.0).reshape(2, 2, 1, 1)
     flipped = flain.flip(initial, final, np.array([2]), groups=2)
     np.testing.assert_array_equal(flipped[..., 0, 0], [[1, 2], [-3, 4]])
+
+
+def test_only_one_neuron_of_a_grouped_convolution_by_hand():
+    weight = np.arange(1.0, 9.0, dtype=np.float32).reshape(4, 2, 1)
+    # Two groups of two rows: input neuron 3 is column 1 of the last two rows alone.
+    alone = only(weight, np.array([3]), groups=2)
+    np.testing.assert_array_equal(alone[..., 0], [[0, 0], [0, 0], [0, 6], [0, 8]])
+    assert alone.dtype == np.float32
+    assert alone.flags.c_contiguous
+    rest = only(weight, np.array([True, True, True, False]), groups=2)
+    np.testing.assert_array_equal(alone + rest, weight)
 
 
 def test_depthwise_convolution_flips_one_row():

@@ -1,0 +1,112 @@
+"""What was learned about a network's layers, batch by batch, so that later batches go faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from flain_core.network import Array
+
+from ._engine import as_array
+from ._observation import Observation, observe
+from ._run import Runner
+from ._trace import Traced, compiled
+
+__all__ = ["Head", "Learned", "Memory"]
+
+_WORTH_COMPILING = 4
+_AGREEMENT = 1e-4
+
+Head: TypeAlias = Callable[[Any], tuple[Any, Any, list[Any]]]
+"""From a batch to what enters the layer, its pre-activation, and what the tail reads besides."""
+
+
+@dataclass(eq=False)
+class Learned:
+    """What goes for every batch of one shape.
+
+    Attributes:
+        before: The layers that ran before the layer, and the shapes and types of what they gave.
+        traced: The tail.
+        batches: How many batches were seen.
+        head: The way up to the layer, compiled; not before it pays.
+    """
+
+    before: list[Any]
+    traced: Traced
+    batches: int = 0
+    head: Head | None = None
+
+    def fits(self, seen: Observation) -> bool:
+        """Whether the same layers ran before, so that the tail is the same."""
+        return self.before == _before(seen)
+
+    def note(self, runner: Runner, layer: Any, x: Any, size: int, seen: Observation) -> None:
+        """Count a batch, and compile the way up to the layer as soon as that pays.
+
+        The compiled way is only taken if it gives for this batch what was observed.
+        """
+        self.batches += 1
+        if self.batches != _WORTH_COMPILING:
+            return
+
+        def head(x: Any) -> tuple[Any, Any, list[Any]]:
+            again = observe(runner, layer, x, size, keep=lambda tensor: tensor)
+            return again.inputs[0], again.output, again.beside(x, self.traced)
+
+        fast = compiled(head)
+        if fast is None:
+            return
+        try:
+            inputs, output, beside = fast(x)
+        # The model's own code runs here, on tensors without values, and fails in its own ways.
+        except Exception:
+            return
+        mine = [inputs, output, *beside]
+        if all(map(_agree, mine, [seen.inputs[0], seen.output, *seen.beside(x, self.traced)])):
+            self.head = fast
+
+    @classmethod
+    def of(cls, seen: Observation, traced: Traced) -> Learned:
+        """What a first batch taught."""
+        return cls(_before(seen), traced)
+
+
+@dataclass(eq=False)
+class Memory:
+    """By layer and shape of the batch."""
+
+    _learned: dict[Any, Learned] = field(default_factory=dict)
+
+    def at(self, layer: str, x: Any) -> Learned | None:
+        """What is known of batches like ``x``."""
+        return self._learned.get(self._key(layer, x))
+
+    def learn(self, layer: str, x: Any, learned: Learned) -> None:
+        """Replace what was known of batches like ``x``."""
+        self._learned[self._key(layer, x)] = learned
+
+    def _key(self, layer: str, x: Any) -> Any:
+        return layer, *_forms(keras.tree.flatten(x))
+
+
+def _before(seen: Observation) -> list[Any]:
+    return [*map(id, seen.recording.layers), *_forms(seen.recording.tensors)]
+
+
+def _forms(tensors: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return [(tuple(tensor.shape), str(tensor.dtype)) for tensor in tensors]
+
+
+def _agree(one: Any, other: Any) -> bool:
+    mine, its = _array(one), _array(other)
+    scale = float(np.abs(its).max(initial=0.0)) if its.dtype.kind == "f" else 0.0
+    return mine.shape == its.shape and np.allclose(mine, its, rtol=0, atol=_AGREEMENT * scale)
+
+
+def _array(tensor: Any) -> Array:
+    return tensor if isinstance(tensor, np.ndarray) else as_array(tensor)

@@ -1,0 +1,314 @@
+"""The command on files of other formats: ONNX here, Keras in keras_suite.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import flain_core as flain
+import flain_numpy
+from flain_cli import example
+from flain_cli.app import app
+from flain_core.registry import open_network
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+import onnx_models as models  # noqa: E402
+from onnx import numpy_helper  # noqa: E402
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def files(tmp_path):
+    return example.copy_to(tmp_path, ".onnx")
+
+
+def purify(files, *options, final=None, initial=None, data=None, output="purified.onnx"):
+    given = (final or files.paths[1], initial or files.paths[0], data or files.paths[2])
+    named = ("--initial", given[1], "--data", given[2], "-o", files.folder / output)
+    return invoke("purify", given[0], *named, *options)
+
+
+def tensors(path):
+    return {each.name: each.SerializeToString() for each in onnx.load(path).graph.initializer}
+
+
+# What ships
+
+
+def test_both_formats_of_the_example_hold_the_same_model():
+    clean = np.load(example.files().paths[3])["x"]
+    pairs = zip(example.files(".npz").paths[:2], example.files(".onnx").paths[:2], strict=True)
+    for arrays, exported in pairs:
+        network = flain_numpy.load(arrays)
+        stored = {
+            each.name: numpy_helper.to_array(each) for each in onnx.load(exported).graph.initializer
+        }
+        layers = [each for each in network.operations if hasattr(each, "weight")]
+        assert len(stored) == 2 * len(layers)
+        for layer in layers:
+            np.testing.assert_array_equal(stored[f"{layer.name}.weight"], layer.weight)
+            np.testing.assert_array_equal(stored[f"{layer.name}.bias"], layer.bias)
+        scores, expected = open_network(exported).predict(clean), network.predict(clean)
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
+        onnx.checker.check_model(exported, full_check=True)
+
+
+def test_the_exported_example_is_small_and_says_nothing_of_where_it_was_made():
+    paths = example.files(".onnx").paths[:2]
+    assert sum(path.stat().st_size for path in paths) < 1_000_000
+    for path in paths:
+        model = onnx.load(path)
+        assert model.producer_name == "pytorch"
+        for node in model.graph.node:
+            assert not any(
+                "/" in entry.value for entry in node.metadata_props if "stack" in entry.key
+            )
+
+
+@pytest.mark.slow
+def test_the_exporter_gives_what_ships(tmp_path):
+    for package in ("torch", "onnxscript"):
+        pytest.importorskip(package)
+    script = Path(__file__).parents[2] / "benchmarks" / "export_example.py"
+    copy = example.copy_to(tmp_path, ".onnx")
+    record = example.files().folder / "training.json"
+    (tmp_path / "training.json").write_bytes(record.read_bytes())
+    for path in copy.paths[:2]:
+        path.unlink()
+    subprocess.run([sys.executable, script, tmp_path], check=True, capture_output=True)
+    for made, shipped in zip(copy.paths[:2], example.files(".onnx").paths[:2], strict=True):
+        assert tensors(made) == tensors(shipped)
+        operations = [[node.op_type for node in onnx.load(p).graph.node] for p in (made, shipped)]
+        assert operations[0] == operations[1]
+
+
+# Commands
+
+
+def test_layers_of_an_onnx_file(files):
+    ran = invoke("layers", files.paths[1])
+    assert ran.exit_code == 0, ran.output
+    rows = [line.split() for line in ran.output.splitlines()]
+    assert ["fc1", "dense", "64", "×", "1568", "1", "1568"] in rows
+    assert ["conv2", "conv", "32", "×", "16", "×", "3", "×", "3", "1", "16"] in rows
+
+
+def test_an_onnx_file_is_purified_into_another(files):
+    final, purified = files.paths[1], files.folder / "purified.onnx"
+    report = files.folder / "report.json"
+    trigger = f"ASR={files.paths[4]}"
+    ran = purify(files, "--trigger", trigger, "--report", report)
+    assert ran.exit_code == 0, ran.output
+    expected, _ = example.purify(example.files(".npz"))
+    told = json.loads(report.read_text())
+    assert told["layers"][0]["flipped"] == np.flatnonzero(expected.layers[0].flipped).tolist()
+    assert told["after"]["probes"]["ASR"] <= 0.01
+    assert set(told["files"]) == {str(files.paths[at]) for at in (0, 1, 2, 4)}
+    assert {"onnx", "onnxruntime"} <= set(told["versions"])
+    before, after = tensors(final), tensors(purified)
+    assert [name for name in before if before[name] != after[name]] == ["fc1.weight"]
+    onnx.checker.check_model(purified, full_check=True)
+    np.testing.assert_allclose(
+        open_network(purified).layers()["fc1"].weight,
+        expected.model.layers()["fc1"].weight,
+        rtol=1e-6,
+        atol=1e-7,
+    )
+
+
+def test_the_installed_command_purifies_an_onnx_file(files):
+    command = Path(sys.executable).with_name("flain")
+    if not command.exists():
+        pytest.skip("flain is not installed, only importable")
+    initial, final, auxiliary, *_ = files.paths
+    ran = subprocess.run(
+        [command, "purify", final, "--initial", initial, "--data", auxiliary, "-o", "out.onnx"],
+        cwd=files.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "560 of 1568" in ran.stdout
+    assert "wrote out.onnx" in ran.stdout
+    assert open_network(files.folder / "out.onnx").layers()["fc1"].neurons == 1568
+
+
+def test_initial_and_final_may_come_in_different_formats(files):
+    ran = purify(files, initial=example.files(".npz").paths[0])
+    assert ran.exit_code == 0, ran.output
+    assert "560 of 1568" in ran.output
+
+
+def test_the_scores_are_chosen_among_several_outputs(files):
+    for path in files.paths[:2]:
+        model = onnx.load(path)
+        last = model.graph.node[-1]
+        model.graph.output.append(models.value(last.input[0], "n", 64))
+        last.output[0] = model.graph.output[0].name = "y"
+        onnx.save(model, path)
+    ran = purify(files)
+    assert isinstance(ran.exception, flain.ModelError)
+    assert "cannot tell which output holds the scores" in str(ran.exception)
+    assert "--scores" in str(ran.exception)
+    assert not (files.folder / "purified.onnx").exists()
+    ran = purify(files, "--scores", "Y")
+    assert "Did you mean 'y'" in str(ran.exception)
+    ran = invoke("layers", files.paths[1], "--scores", "y")
+    assert ran.exit_code == 0, ran.output
+    ran = purify(files, "--scores", "y")
+    assert ran.exit_code == 0, ran.output
+    assert "560 of 1568" in ran.output
+    ran = purify(files, "--scores", "y", final=example.files().paths[1], output="purified.npz")
+    assert "outputs of an .onnx, .keras or .h5 file" in str(ran.exception)
+
+
+def test_a_demo_without_onnxruntime_says_how_to_get_it(tmp_path):
+    missing = tmp_path / "missing"
+    missing.mkdir()
+    (missing / "onnxruntime.py").write_text("raise ModuleNotFoundError('No onnxruntime')")
+    paths = os.pathsep.join([str(missing), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        [sys.executable, "-m", "flain_cli", "demo", "--save-to", tmp_path / "example"],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "pip install 'flain[onnx]'" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "example").exists()
+
+
+# Bad input
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:200_000])
+
+
+def external(path):
+    onnx.save(
+        onnx.load(path),
+        path,
+        save_as_external_data=True,
+        location=f"{path.name}.data",
+        size_threshold=0,
+    )
+
+
+def data_missing(path):
+    external(path)
+    path.with_name(f"{path.name}.data").unlink()
+
+
+def data_outside(path):
+    external(path)
+    model = onnx.load(path, load_external_data=False)
+    for each in model.graph.initializer:
+        each.external_data[0].value = f"../{path.parent.name}/../outside.bin"
+    path.write_bytes(model.SerializeToString())
+
+
+def quantized(path):
+    from onnxruntime.quantization import quantize_dynamic
+
+    model = onnx.load(path)
+    # Older quantizers turn weights around and then find that their shapes are not those noted.
+    del model.graph.value_info[:]
+    quantize_dynamic(model, path, op_types_to_quantize=["MatMul", "Gemm"])
+
+
+def shared(path):
+    model = onnx.load(path)
+    model.graph.output.append(models.value("fc1.weight", 64, 1568))
+    onnx.save(model, path)
+
+
+def folded(path):
+    model = onnx.load(path)
+    gemm = next(node for node in model.graph.node if "fc1.weight" in node.input)
+    entry = gemm.metadata_props.add()
+    entry.key, entry.value = "pkg.onnxscript.rewriter.rule_name", "FuseBatchNormIntoGemm"
+    onnx.save(model, path)
+
+
+def of_another_network(path):
+    onnx.save(models.mlp(), path)
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "saved_model.pb").write_bytes(b"\x08\x01")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("which", [0, 1], ids=["initial", "final"])
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    [
+        (truncated, flain.WeightsError, "it is damaged or no ONNX model"),
+        (data_missing, flain.WeightsError, "which does not exist; keep the model together"),
+        (data_outside, flain.WeightsError, "outside the model's folder"),
+        (quantized, flain.ModelError, "purify the float model, then quantize the result"),
+        (shared, flain.FlainError, "its weight 'fc1.weight' is used elsewhere in the model"),
+        (folded, flain.FlainError, "torch.onnx.export(..., optimize=False)"),
+        (of_another_network, flain.WeightsError, "so they cannot be paired; export both with"),
+        (a_folder, flain.ModelError, "SavedModel holds a computation without layers"),
+    ],
+)
+def test_bad_onnx_input_is_refused_and_nothing_is_written(files, which, spoil, error, words):
+    spoil(files.paths[which])
+    there = sorted(files.folder.rglob("*"))
+    ran = purify(files, "--layer", "fc1", "--report", files.folder / "report.json")
+    assert ran.exit_code != 0
+    assert isinstance(ran.exception, error), ran.exception
+    assert words in str(ran.exception)
+    assert sorted(files.folder.rglob("*")) == there
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"output": "purified.npz"}, "expected a name that ends in .onnx; got .npz"),
+        ({"output": "purified"}, "got no suffix"),
+        ({"output": "final.onnx"}, "--overwrite"),
+        ({"final": "auxiliary.npz"}, "expected a network that flain_numpy.save wrote"),
+        ({"data": "final.onnx"}, "expected"),
+        ({"data": "final.npz"}, "expected arrays x and y"),
+        ({"initial": "final.onnx"}, "the same model was given twice"),
+        ({"final": "final.pt"}, "--architecture module:factory"),
+        ({"final": "final.bin"}, ".npz, .onnx, .keras, .h5"),
+    ],
+)
+def test_files_in_the_wrong_place_are_told_apart(files, options, words):
+    (files.folder / "final.pt").write_bytes(b"weights")
+    (files.folder / "final.bin").write_bytes(b"weights")
+    given = {
+        name: value if name == "output" else files.folder / value for name, value in options.items()
+    }
+    before = {path: path.read_bytes() for path in files.folder.iterdir()}
+    ran = purify(files, **given)
+    assert isinstance(ran.exception, flain.FlainError), ran.exception
+    assert words in str(ran.exception)
+    assert {path: path.read_bytes() for path in files.folder.iterdir()} == before
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_swapped_models_are_noticed(files):
+    ran = purify(files, final=files.paths[0], initial=files.paths[1])
+    assert "were the two swapped?" in " ".join(ran.output.split())

@@ -1,0 +1,86 @@
+"""Candidates at a cut, one by one and several at a time."""
+
+import backdoored
+import numpy as np
+import pytest
+
+import flain_core as flain
+from flain_core.examination import Examination
+from flain_core.flipping_order import FlippingOrder
+from flain_core.schedule import Schedule
+
+CLEAN = backdoored.samples(100, seed=11)
+TRIGGERED = backdoored.triggered(50, seed=12)
+INITIAL, FINAL = backdoored.networks()
+
+
+class Together:
+    """A network whose cuts take several pre-activations at once, and count how often."""
+
+    def __init__(self, network, calls):
+        self.network, self.calls = network, calls
+        self.layers, self.predict = network.layers, network.predict
+
+    @property
+    def native(self):
+        return self.network
+
+    def replace(self, weights):
+        return Together(self.network.replace(weights), self.calls)
+
+    def cut(self, layer, x):
+        cut, calls = self.network.cut(layer, x), self.calls
+
+        class Cut:
+            inputs, calls, output = cut.inputs, cut.calls, cut.output
+            linear, tail = staticmethod(cut.linear), staticmethod(cut.tail)
+
+            @staticmethod
+            def tails(outputs):
+                calls.append(len(outputs))
+                return [cut.tail(output) for output in outputs]
+
+        return Cut()
+
+
+def model(examination):
+    study = examination.study(FINAL, "fc1")
+    schedule = Schedule.of(study.statistics.mean)
+    layer = FINAL.layers()["fc1"]
+    flipping = FlippingOrder(FINAL, layer, INITIAL.layers()["fc1"].weight, 2.0, schedule.order)
+    return study.cut_model(flipping, window=1e-6), flipping, schedule
+
+
+@pytest.mark.parametrize("memory_limit", [0, 4000, 2**30])
+@pytest.mark.parametrize("at_once", [1, 2, 5, 12])
+def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once):
+    examination = Examination.on(
+        CLEAN, probes={"ASR": TRIGGERED}, batch_size=30, memory_limit=memory_limit
+    )
+    candidates, flipping, schedule = model(examination)
+    ends = schedule.ends.tolist()
+    for start in range(0, len(ends), at_once):
+        some = ends[start : start + at_once]
+        for scored, end in zip(candidates.advance(some), some, strict=True):
+            full = examination.of(flipping.candidate(end))
+            assert scored.clean.total == full.clean.total
+            assert scored.probes["ASR"].total == full.probes["ASR"].total
+        assert candidates.end == some[-1]
+
+
+def test_one_candidate_at_a_time_where_nothing_is_shared():
+    assert model(Examination.on(CLEAN))[0].lookahead == 1
+
+
+def test_several_at_a_time_where_each_would_cut_anew():
+    assert model(Examination.on(CLEAN, memory_limit=0))[0].lookahead > 1
+
+
+def test_a_cut_that_takes_several_at_once_is_given_several():
+    calls = []
+    together = flain.purify(Together(FINAL, calls), initial=INITIAL, data=CLEAN)
+    alone = flain.purify(FINAL, initial=INITIAL, data=CLEAN)
+    assert max(calls) > 5
+    assert together.layers[0].threshold == alone.layers[0].threshold
+    np.testing.assert_array_equal(together.layers[0].flipped, alone.layers[0].flipped)
+    assert together.layers[0].steps == alone.layers[0].steps
