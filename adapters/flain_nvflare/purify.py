@@ -186,7 +186,9 @@ class Purify(ModelController):
         for note in result.purification.notes:
             self.warning(note)
         for path in saved.others(self.fl_ctx):
-            self.warning(f"{path} was not purified, only the last model that was saved; beware")
+            self.warning(
+                f"{path} was not purified, only the model that was saved last; do not use it"
+            )
 
     def _watch(self, _: Progress) -> None:
         if self.is_aborted():

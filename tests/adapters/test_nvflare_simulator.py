@@ -153,3 +153,9 @@ def test_a_keras_model_is_purified_through_tensorflows_persistor(tmp_path):
     code, output = run(JOBS / "keras_job.py", tmp_path)
     assert code == 0, output
     assert (tmp_path / "server" / "job" / "purification.json").exists()
+
+
+def test_the_guard_sees_a_connection_to_elsewhere(tmp_path):
+    (tmp_path / "call.py").write_text("import socket\nsocket.socket().connect(('192.0.2.1', 80))\n")
+    with pytest.raises(AssertionError, match=r"192\.0\.2\.1"):
+        run(tmp_path / "call.py", tmp_path)
