@@ -21,10 +21,10 @@ _NUMBERS = "fiub"
 _LISTED_AT_MOST = 6
 
 
-def form_of(given: object) -> Form:
-    """Which form it is.
+def form_of(which: str, given: object) -> Form:
+    """In which form the initial or the final arrays were given.
 
-    >>> form_of([np.ones((2, 3)), np.ones(2)]), form_of(np.ones(8))
+    >>> form_of("final", [np.ones((2, 3)), np.ones(2)]), form_of("final", np.ones(8))
     ('arrays in order', 'a flat vector')
     """
     if isinstance(given, Mapping):
@@ -38,8 +38,8 @@ def form_of(given: object) -> Form:
     else:
         described = f"a {type(given).__name__}"
     raise WeightsError(
-        "expected a mapping of NumPy arrays by name, a sequence of them in the model's order, or "
-        f"one flat vector of real numbers; got {described}"
+        f"{which}: expected a mapping of NumPy arrays by name, a sequence of them in the model's "
+        f"order, or one flat vector of real numbers; got {described}"
     )
 
 
@@ -79,9 +79,9 @@ def fitting(which: str, given: Mapping[str, Any], held: Mapping[str, Array]) -> 
     for name in (name for name in held if name in given):
         problem = _unusable(given[name], held[name])
         if problem is None:
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 cast[name] = np.asarray(given[name]).astype(held[name].dtype)
-            problem = _not_finite(cast[name], held[name])
+            problem = _not_finite(given[name], cast[name], held[name])
         if problem is not None:
             problems.append(f"{name!r} {problem}")
     if problems:
@@ -97,7 +97,7 @@ def packed(arrays: Iterable[Array], like: Arrays) -> Any:
     if isinstance(like, Mapping):
         return dict(zip(like, arrays, strict=True))
     if isinstance(like, np.ndarray):
-        return np.concatenate([each.ravel() for each in arrays])
+        return np.concatenate([each.ravel() for each in arrays]).astype(like.dtype, copy=False)
     return list(arrays)
 
 
@@ -112,14 +112,17 @@ def _wrapping(given: Mapping[str, Array], held: Mapping[str, Array]) -> str:
 
 
 def _cut_up(which: str, vector: Array, held: Mapping[str, Array]) -> dict[str, Array]:
-    ends = np.cumsum([array.size for array in held.values()], dtype=int)
-    if vector.size != ends[-1]:
+    size = sum(array.size for array in held.values())
+    if vector.size != size:
         raise WeightsError(
-            f"{which}: expected a vector of {ends[-1]} numbers, the parameters of the model one "
-            f"after another ({_listed(held)}), without buffers; got {vector.size}"
+            f"{which}: expected a vector of {size} numbers, the parameters of the model one after "
+            f"another ({_listed(held)}), without buffers; got {vector.size}"
         )
-    pieces = np.split(vector, ends[:-1])
-    return {name: piece.reshape(held[name].shape) for name, piece in zip(held, pieces, strict=True)}
+    named, start = {}, 0
+    for name, array in held.items():
+        named[name] = vector[start : start + array.size].reshape(array.shape)
+        start += array.size
+    return named
 
 
 def _misfits(given: Mapping[str, Any], held: Mapping[str, Array]) -> Iterator[str]:
@@ -142,9 +145,9 @@ def _unusable(given: Any, held: Array) -> str | None:
     return None
 
 
-def _not_finite(cast: Array, held: Array) -> str | None:
+def _not_finite(given: Array, cast: Array, held: Array) -> str | None:
     # A mask may hold infinity; then the model's own does so too.
-    if (np.isfinite(cast) | ~np.isfinite(held)).all():
+    if (np.isfinite(given) & np.isfinite(cast) | ~np.isfinite(held)).all():
         return None
     return f"holds infinity, or numbers out of the range of {held.dtype}"
 

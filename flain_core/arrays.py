@@ -56,11 +56,12 @@ def purify_arrays(
         initial: The arrays that training started from, in the same form as ``final``.
         final: The trained arrays, in one of three forms. A mapping by the names of PyTorch's
             ``state_dict()``, the paths of Keras's ``weights``, or those that the ``arrays_of`` of
-            the model's backend gives; the order does not matter. A sequence in the order of
-            ``state_dict().values()`` or ``get_weights()``. Or a flat vector ``(n,)`` of all
-            ``parameters()`` of a PyTorch module, or ``trainable_weights`` of a Keras model; what it
-            lacks, such as the statistics of batch normalization, is taken from ``model``.
-            Types that averaging changed are read as the model's.
+            the model's backend gives; in any order, and all with one prefix if need be, such as
+            ``"module."``. A sequence in the order of ``state_dict().values()`` or
+            ``get_weights()``. Or a flat vector ``(n,)`` of all ``parameters()`` of a PyTorch
+            module, or ``trainable_weights`` of a Keras model; what it lacks, such as the statistics
+            of batch normalization, is taken from ``model``. Types that averaging changed are read
+            as the model's.
         model: The architecture: a model, or the path of one. Its weights do not matter, and it is
             never changed.
         data: The clean samples, and from here on everything as in :func:`purify`.
@@ -94,14 +95,15 @@ def purify_arrays(
     """
     from .files import hashes  # late, so that `import flain_core` stays light
 
-    form = form_of(final)
-    if form_of(initial) != form:
+    forms = form_of("initial", initial), form_of("final", final)
+    if forms[0] != forms[1]:
         raise WeightsError(
-            f"expected initial and final in the same form; got {form_of(initial)} and {form}"
+            f"expected initial and final in the same form; got {forms[0]} and {forms[1]}"
         )
     architecture = registry.architecture(model)
     own = registry.arrays_of(architecture)
-    held = registry.arrays_of(architecture, buffers=False) if form == "a flat vector" else own
+    flat = forms[1] == "a flat vector"
+    held = registry.arrays_of(architecture, buffers=False) if flat else own
     started, ended = by_name("initial", initial, held), by_name("final", final, held)
     start = registry.open_network(own | fitting("initial", started, held), like=architecture)
     end = registry.open_network(own | fitting("final", ended, held), like=architecture)

@@ -423,6 +423,8 @@ class TestFailuresAfterTraining:
         ({"settings": {"thresholds": {"start": 0.1}}}, "incomplete"),
         ({"on_error": "ignore"}, "on_error"),
         ({"data": None}, "expected data to be the path"),
+        ({"layers": 5}, "expected layers to be"),
+        ({"probes": ["a.npz"]}, "expected probes to be a dict"),
         ({"probes": {"ASR": 5}}, "expected probe 'ASR' to be the path"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SUITE = Path(__file__).with_name("keras_suite.py")
-TESTS = 88
+TESTS = 94
 
 
 def passed(engine: str, *options: str) -> int:

@@ -736,3 +736,11 @@ def test_protos_are_purified_layer_by_layer_as_in_numpy() -> None:
         assert np.array_equal(outcome.flipped, wanted.flipped)
     ours, theirs = open_network(result.model).layers(), expected.model.layers()
     assert all(np.array_equal(ours[name].weight, theirs[name].weight) for name in theirs)
+
+
+def test_arrays_are_told_to_go_into_models(tmp_path: Path) -> None:
+    save(CASES["mlp"].build(), tmp_path / "model.onnx")
+    x = CASES["mlp"].batch()
+    for model in (CASES["mlp"].build(), load(tmp_path / "model.onnx"), tmp_path / "model.onnx"):
+        with pytest.raises(ModelError, match=r"flain_onnx offers no arrays_of.*flain_core\.purify"):
+            flain.purify_arrays({}, {}, model, data=(x, np.zeros(N, int)))

@@ -25,7 +25,7 @@ from flain_core.errors import (
     OutputError,
     WeightsError,
 )
-from flain_sklearn import open_network
+from flain_sklearn import arrays_of, open_network
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.random((90, 6))
@@ -284,3 +284,37 @@ def test_an_unknown_layer_names_the_nearest():
     _, model = classifier()
     with pytest.raises(LayerError, match="Did you mean 'coefs_1'"):
         open_network(model).cut("coefs1", X)
+
+
+def test_arrays_go_in_and_come_out():
+    initial, model = classifier()
+    by_name = [arrays_of(each) for each in (initial, model)]
+    assert list(by_name[1]) == [
+        *("coefs_0", "coefs_1", "coefs_2", "intercepts_0", "intercepts_1", "intercepts_2")
+    ]
+    expected = flain.purify(model, initial=initial, data=(X, labels(3)), layers="coefs_1").model
+    assert not np.array_equal(expected.coefs_[1], model.coefs_[1])
+    blank = copy.deepcopy(initial)
+    for array in (*blank.coefs_, *blank.intercepts_):
+        array[...] = 0
+    in_order = [[*each.coefs_, *each.intercepts_] for each in (initial, model)]
+    vectors = [np.concatenate([array.ravel() for array in each]) for each in in_order]
+    results = [
+        flain.purify_arrays(*given, blank, data=(X, labels(3)), layers="coefs_1").arrays
+        for given in (by_name, in_order, vectors)
+    ]
+    assert list(results[0]) == list(by_name[1])
+    for position, array in enumerate([*expected.coefs_, *expected.intercepts_]):
+        assert np.array_equal(list(results[0].values())[position], array)
+        assert np.array_equal(results[1][position], array)
+    assert np.array_equal(results[2], np.concatenate([array.ravel() for array in results[1]]))
+    assert not blank.coefs_[0].any()
+
+
+def test_arrays_that_do_not_fit_are_named():
+    initial, model = classifier()
+    final = arrays_of(model) | {"coefs_1": model.coefs_[1].T}
+    with pytest.raises(WeightsError, match=r"final: .*'coefs_1' has shape \(7, 11\)"):
+        flain.purify_arrays(arrays_of(initial), final, model, data=(X, labels(3)))
+    with pytest.raises(ModelError, match="fitted MLPClassifier"):
+        flain.purify_arrays(final, final, MLPClassifier(), data=(X, labels(3)))

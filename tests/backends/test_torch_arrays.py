@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from functools import cache
 
 import backdoored
@@ -12,11 +13,20 @@ import torch
 from torch import nn
 
 import flain_core as flain
-from flain_core import ModelError, WeightsError
+from flain_core import LayerError, ModelError, WeightsError
 from flain_torch import arrays_of
 
 CLEAN = backdoored.samples(300, seed=11)
 TRIGGERED = backdoored.triggered(200, seed=12)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """So small a model only loses time to threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def network() -> nn.Module:
@@ -215,6 +225,7 @@ def without_counter(arrays):
         (lambda a: a | {"1.running_var": a["1.running_var"][:-1]}, r"'1.running_var' has shape"),
         (lambda a: a | {"0.bias": torch.zeros(10)}, r"'0.bias' is a Tensor, not a NumPy array"),
         (lambda a: a | {"1.running_mean": np.full(10, np.nan)}, r"'1.running_mean' holds NaN"),
+        (lambda a: a | {"1.num_batches_tracked": np.float64(np.inf)}, r"tracked' holds infinity"),
         (lambda a: list(a.values())[:-3], r"in the same form"),
     ],
 )
@@ -234,5 +245,7 @@ def test_state_that_no_array_holds_is_refused():
 
     with pytest.raises(ModelError, match=r"keeps '_extra_state', a dict.*two modules"):
         flain.purify_arrays({}, {}, Extra(12, 3), data=CLEAN)
+    with pytest.raises(LayerError, match="no fully connected or convolutional layer"):
+        flain.purify_arrays(np.ones(0), np.ones(0), nn.ReLU(), data=CLEAN)
     with pytest.raises(ModelError, match="no shape yet"):
         flain.purify_arrays({}, {}, nn.LazyLinear(3), data=CLEAN)

@@ -69,6 +69,9 @@ def test_a_flat_vector_comes_back_flat(expected):
     result = call(flat(arrays_of(INITIAL)), flat(arrays_of(FINAL)))
     np.testing.assert_array_equal(result.arrays, flat(arrays_of(expected.model)))
     assert result.arrays.dtype == np.float32
+    swapped = call(flat(arrays_of(INITIAL)), flat(arrays_of(FINAL)).astype(">f4"))
+    np.testing.assert_array_equal(swapped.arrays, result.arrays)
+    assert swapped.arrays.dtype == np.dtype(">f4")
 
 
 @given(st.permutations(NAMES), st.permutations(NAMES))
@@ -216,8 +219,12 @@ def in_order(network):
         (flat(arrays_of(INITIAL)), flat(arrays_of(FINAL))[1:], r"final: .* of 231 numbers.*230"),
         (arrays_of(INITIAL), in_order(FINAL), r"arrays by name and arrays in order"),
         (in_order(INITIAL), flat(arrays_of(FINAL)), r"arrays in order and a flat vector"),
-        (INITIAL, arrays_of(FINAL), r"expected a mapping .*got a Network"),
-        (arrays_of(INITIAL), np.ones((3, 4)), r"got one array of float64 and shape \(3, 4\)"),
+        (INITIAL, arrays_of(FINAL), r"initial: expected a mapping .*got a Network"),
+        (
+            arrays_of(INITIAL),
+            np.ones((3, 4)),
+            r"final: .*got one array of float64 and shape \(3, 4\)",
+        ),
         (arrays_of(INITIAL), np.array([object()]), r"one array of object"),
         (arrays_of(INITIAL), "final.npz", r"got a str"),
         (flat(arrays_of(INITIAL)), np.full(231, np.nan), r"final: .*'fc1.weight' holds NaN; .*"),
