@@ -1,5 +1,6 @@
 """An NVIDIA FLARE server without its network: real workflows, persistors and events, no clients."""
 
+import pickle
 from pathlib import Path
 
 from nvflare.apis.event_type import EventType
@@ -73,6 +74,7 @@ class Rounds(BaseFedAvg):
     def __init__(self, *rounds, kind=ParamsType.FULL, initial=None):
         super().__init__()
         self.rounds, self.kind, self.initial = rounds, kind, initial
+        self.sent = []
 
     def run(self):
         if self.initial is None:
@@ -83,6 +85,7 @@ class Rounds(BaseFedAvg):
             shareable = FLModelUtils.to_shareable(model)
             key = AppConstants.TRAIN_SHAREABLE
             self.fire_event_with_data(AppEventType.BEFORE_TRAIN_TASK, self.fl_ctx, key, shareable)
+            self.sent.append(pickle.dumps(shareable))
             if self.abort_signal.triggered:
                 return
             model = self.update_model(model, FLModel(self.kind, arrays))

@@ -98,8 +98,12 @@ class Purify(ModelController):
         self.data = data if isinstance(data, TrustedClients) else _path(data, "data")
         self.model = model
         self.initial = initial if initial is None else _path(initial, "initial")
+        if not isinstance(layers, (str, list, tuple)):
+            raise SettingsError(f"expected layers to be a name or a list of names; got {layers!r}")
         self.layers = layers if isinstance(layers, str) else list(layers)
         self.settings = plain(settings)
+        if not isinstance(probes, (dict, type(None))):
+            raise SettingsError(f"expected probes to be a dict of paths by name; got {probes!r}")
         self.probes = {
             name: _path(path, f"probe {name!r}") for name, path in (probes or {}).items()
         }
@@ -191,7 +195,9 @@ class Purify(ModelController):
         for note in result.purification.notes:
             self.warning(note)
         for path in saved.others(self.fl_ctx):
-            self.warning(f"{path} was not purified, only the last model that was saved; beware")
+            self.warning(
+                f"{path} was not purified, only the model that was saved last; do not use it"
+            )
 
     def _watch(self, _: Progress) -> None:
         if self.is_aborted():

@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--workspace", type=Path, required=True, help="Folder to write into.")
     parser.add_argument("--clients", type=int, default=5)
     parser.add_argument("--malicious", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=1500, help="Of each client.")
+    parser.add_argument("--samples", type=int, default=1200, help="Of each client.")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

@@ -19,6 +19,7 @@ pytest.importorskip("nvflare")
 from flare_server import LastLook, Rounds, Server  # noqa: E402
 from nvflare.apis.signal import Signal  # noqa: E402
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType  # noqa: E402
+from nvflare.app_common.app_event_type import AppEventType  # noqa: E402
 from nvflare.app_common.np.np_model_persistor import NPModelPersistor  # noqa: E402
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor  # noqa: E402
 
@@ -157,6 +158,59 @@ def test_a_model_given_as_a_dict_is_taken_from_the_first_task(files):
     start = {name: array.copy() for name, array in INITIAL.items()} | {"counter": np.array(0)}
     rounds = Rounds(averaged(FINAL), initial=start)
     server = served(files, rounds, purify(files))
+    assert_purified(saved(server.folder / "FL_global_model.pt"))
+
+
+def test_a_model_that_was_loaded_before_the_workflow_started(files):
+    """As ScatterAndGather does it."""
+
+    class Early(Rounds):
+        def start_controller(self, fl_ctx):
+            super().start_controller(fl_ctx)
+            self.loaded = super().load_model()
+
+        def load_model(self):
+            return self.loaded
+
+    server = served(files, Early(averaged(FINAL)), purify(files))
+    assert server.panics == []
+    assert_purified(saved(server.folder / "FL_global_model.pt"))
+
+
+def test_a_workflow_that_only_saves(files):
+    """As FedOpt and cyclic training do it: the context never learns of the trained model."""
+
+    class Quiet(Rounds):
+        def update_model(self, model, update):
+            return update
+
+    server = served(files, Quiet(averaged(FINAL)), purify(files))
+    assert_purified(saved(server.folder / "FL_global_model.pt"))
+
+
+def test_the_best_model_is_named_as_unpurified(files, caplog):
+    class Selecting(Rounds):
+        def run(self):
+            super().run()
+            self.event(AppEventType.GLOBAL_BEST_MODEL_AVAILABLE)
+
+    server = served(files, Selecting(averaged(FINAL)), purify(files))
+    best = server.folder / "best_FL_global_model.pt"
+    assert f"{best} was not purified" in caplog.text
+    np.testing.assert_array_equal(saved(best)["fc1.weight"], FINAL["fc1.weight"])
+
+
+def test_what_clients_are_sent_is_the_same_byte_for_byte(files, tmp_path):
+    middle = {name: (INITIAL[name] + FINAL[name]) / 2 for name in FINAL}
+    with_it, without = (Rounds(averaged(middle), averaged(FINAL)) for _ in range(2))
+    served(files, with_it, purify(files))
+    Server(tmp_path / "other", PTFileModelPersistor(model=Net()), without).run()
+    assert len(with_it.sent) == 2
+    assert with_it.sent == without.sent
+
+
+def test_a_module_may_be_given_as_the_architecture(files):
+    server = served(files, Rounds(averaged(FINAL)), purify(files, model=Net()))
     assert_purified(saved(server.folder / "FL_global_model.pt"))
 
 
@@ -369,6 +423,8 @@ class TestFailuresAfterTraining:
         ({"settings": {"thresholds": {"start": 0.1}}}, "incomplete"),
         ({"on_error": "ignore"}, "on_error"),
         ({"data": None}, "expected data to be the path"),
+        ({"layers": 5}, "expected layers to be"),
+        ({"probes": ["a.npz"]}, "expected probes to be a dict"),
         ({"probes": {"ASR": 5}}, "expected probe 'ASR' to be the path"),
     ],
 )

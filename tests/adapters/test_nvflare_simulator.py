@@ -131,6 +131,16 @@ def test_a_numpy_job_with_a_malicious_client_is_purified(tmp_path):
     assert report["before"]["clean"] - report["after"]["clean"] <= 0.01
 
 
+def test_a_mistake_ends_the_job_before_training(tmp_path):
+    code, output = run(JOBS / "numpy_job.py", tmp_path, tmp_path, "claen.npz")
+    assert code != 0
+    assert "there is no file" in output
+    assert "Aggregated" not in output
+    server = tmp_path / "numpy" / "server" / "simulate_job"
+    assert server.exists()
+    assert not (server / "models").exists()
+
+
 class TestAJobWithoutCustomCode:
     def test_runs_where_the_site_allows_the_package(self, tmp_path):
         code, output = run(JOBS / "listed_job.py", tmp_path, tmp_path, "flain_nvflare.")
@@ -153,3 +163,9 @@ def test_a_keras_model_is_purified_through_tensorflows_persistor(tmp_path):
     code, output = run(JOBS / "keras_job.py", tmp_path)
     assert code == 0, output
     assert (tmp_path / "server" / "job" / "purification.json").exists()
+
+
+def test_the_guard_sees_a_connection_to_elsewhere(tmp_path):
+    (tmp_path / "call.py").write_text("import socket\nsocket.socket().connect(('192.0.2.1', 80))\n")
+    with pytest.raises(AssertionError, match=r"192\.0\.2\.1"):
+        run(tmp_path / "call.py", tmp_path)

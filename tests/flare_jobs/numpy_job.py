@@ -1,4 +1,4 @@
-"""A NumPy job with a malicious client: python numpy_job.py WORKSPACE."""
+"""A NumPy job with a malicious client: python numpy_job.py WORKSPACE [DATA]."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ import flain_numpy
 from flain_nvflare import Purify, add_purification
 
 
-def main(workspace):
+def main(workspace, data="clean.npz"):
     network, _ = backdoored.networks()
     flain_numpy.save(network, workspace / "network.npz")
     for name, (x, y) in (
@@ -31,7 +31,7 @@ def main(workspace):
         train_script="numpy_client.py",
     )
     purify = Purify(
-        data=str(workspace / "clean.npz"),
+        data=str(workspace / data),
         model=str(workspace / "network.npz"),
         probes={"ASR": str(workspace / "triggered.npz")},
     )
@@ -40,4 +40,4 @@ def main(workspace):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
