@@ -67,3 +67,15 @@ class Changed:
     def __reduce__(self):
         name, layer = next(iter(self.layers().items()))
         return Changed, (self.replace({name: -layer.weight}),)
+
+
+class OddError(Exception):
+    """An exception that cannot be pickled."""
+
+    def __init__(self, *, lock):
+        super().__init__("odd")
+        self.lock = lock
+
+
+def fails_oddly(scores, y):
+    raise OddError(lock=threading.Lock())

@@ -23,6 +23,8 @@ __all__ = ["Crew"]
 _DIFFERENCE_ALLOWED = 1e-2
 """Of the greatest score. Far above what another machine's rounding does, even in half precision."""
 
+_LONGEST_QUOTE = 300
+
 
 @dataclass(eq=False)
 class Crew:
@@ -89,9 +91,15 @@ class Crew:
 
     def _all(self, asked: Sequence[Any]) -> list[Any]:
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        answers = [self._one(number, each, deadline) for number, each in enumerate(asked)]
+        answers = []
+        for number, each in enumerate(asked):
+            try:
+                answers.append(self._one(number, each, deadline))
+            # Later, since Ray complains of errors that nobody fetched.
+            except Exception as error:  # noqa: PERF203
+                answers.append(error)
         for answer in answers:
-            if isinstance(answer, FlainError):
+            if isinstance(answer, Exception):
                 raise answer
         return answers
 
@@ -107,14 +115,12 @@ class Crew:
             ) from error
         except ray.exceptions.RayTaskError as error:
             # What a model or a score function of the user's own raised, as without Ray.
-            if isinstance(error.cause, Exception):
+            if not isinstance(error.cause, ray.exceptions.RayError):
                 raise error.cause from error
-            raise
+            raise _failed(f"{who} failed", error.cause) from error
         except ray.exceptions.RayError as error:
-            raise DataError(
-                f"{who} is lost, and the samples it held with it; nothing was purified. Ray says: "
-                f"{_first_lines(error)}"
-            ) from error
+            what = f"{who} is lost, and the samples it holds with it"
+            raise _failed(what, error) from error
 
 
 def _packed(network: Network, score: Score) -> bytes:
@@ -140,5 +146,6 @@ def _check_same(here: Array, there: Array) -> None:
     )
 
 
-def _first_lines(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def _failed(what: str, error: Exception) -> DataError:
+    told = " ".join(str(error).split())[:_LONGEST_QUOTE]
+    return DataError(f"{what}; nothing was purified. Ray says: {told}")

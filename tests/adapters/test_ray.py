@@ -387,7 +387,7 @@ def test_an_actor_that_dies_again_and_again_is_an_error(tmp_path):
     dies = ray_parts.Dies(tmp_path, at_call=5, times=1000)
     with (
         shards(score=dies, options={"max_restarts": 1}) as held,
-        pytest.raises(flain.DataError, match=r"actor \d of 2 is lost, and the samples it held"),
+        pytest.raises(flain.DataError, match=r"actor \d of 2 is lost, and the samples it holds"),
     ):
         flain.purify(FINAL, initial=INITIAL, data=held)
     assert 2 <= len(list(tmp_path.iterdir())) <= 4
@@ -473,6 +473,14 @@ def test_what_a_score_function_raises_is_raised():
     with shards(score=ray_parts.fails) as held, pytest.raises(ZeroDivisionError) as raised:
         flain.purify(FINAL, initial=INITIAL, data=held)
     assert type(raised.value) is ZeroDivisionError
+
+
+def test_what_cannot_be_sent_back_is_told():
+    with (
+        shards(score=ray_parts.fails_oddly) as held,
+        pytest.raises(flain.DataError, match=r"Ray says: .*OddError"),
+    ):
+        flain.purify(FINAL, initial=INITIAL, data=held)
 
 
 def test_a_model_that_cannot_be_sent_is_refused():
