@@ -6,11 +6,12 @@ weights. So each question takes these along, as further arrays by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 from . import registry
-from .array_forms import fitting
+from .array_forms import by_name, fitting
 from .errors import DataError
 from .examination import Examination
 from .holder import Holder
@@ -35,8 +36,9 @@ class Inquiry:
     """
 
     def __init__(self, network: Network) -> None:
-        trained = registry.arrays_of(network.native)
-        self._trained = {_TRAINED + name: array for name, array in trained.items()}
+        trained = registry.arrays_of(network.native).values()
+        # In order, as Keras puts a number of the process's own into the names of weights.
+        self._trained = {f"{_TRAINED}{index}": array for index, array in enumerate(trained)}
 
     def write(self, question: Question) -> dict[str, Array]:
         """The question with the trained model, as arrays by name."""
@@ -55,8 +57,8 @@ def answered(
 
     Args:
         arrays: The question. Its arrays are read as numbers; nothing is unpickled.
-        model: The architecture, with the names that the asking side knows. Its weights do not
-            matter, and it is never changed.
+        model: The architecture, with layers of the names that the asking side knows. Its weights
+            do not matter, and it is never changed.
         data: The samples, in any form that ``flain.purify(data=...)`` takes.
         score: What a sample is worth.
         batch_size: Samples per pass; None lets the size of a sample decide.
@@ -79,17 +81,21 @@ def answered(
         Tally(total=2, count=2, uncertain=0.0)
     """
     question = read_question(arrays)
-    trained = {
-        name.removeprefix(_TRAINED): array
-        for name, array in arrays.items()
-        if name.startswith(_TRAINED)
-    }
+    trained = list(_trained(arrays))
     if not trained:
         raise DataError("expected the arrays of the trained model with the question; got none")
     architecture = registry.architecture(model)
     held = registry.arrays_of(architecture)
+    named = by_name("the trained model", trained, held)
     network = registry.open_network(
-        held | fitting("the trained model", trained, held), like=architecture
+        held | fitting("the trained model", named, held), like=architecture
     )
     holder = Holder(network, Examination.on(data, score=score, batch_size=batch_size))
     return write_answer(holder.answer(question))
+
+
+def _trained(arrays: Mapping[str, Array]) -> Iterator[Array]:
+    for index in count():
+        if f"{_TRAINED}{index}" not in arrays:
+            return
+        yield arrays[f"{_TRAINED}{index}"]

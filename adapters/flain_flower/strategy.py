@@ -46,7 +46,8 @@ class Purify(Strategy):
             that :func:`flain_core.purify_arrays` takes. Its own weights do not matter.
         data: A few hundred clean samples with labels, read at once; this, ``layers``, ``settings``,
             ``probes``, ``score``, ``progress``, ``batch_size``, ``memory_limit`` and ``seed`` are
-            those of :func:`flain_core.purify`.
+            those of :func:`flain_core.purify`. Or :class:`~flain_flower.TrustedNodes`, who have
+            such samples; then nothing is rehearsed before training.
         on_error: What happens if the trained model cannot be purified. ``"raise"`` raises a
             :class:`PurificationError` that carries the trained result; ``"keep"`` returns the
             trained result. Both log the failure.

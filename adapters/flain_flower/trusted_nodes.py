@@ -163,7 +163,7 @@ def answer(
 
     Args:
         message: As it came.
-        model: The architecture of the global model, with the same names as on the server. Its
+        model: The architecture of the global model, its layers named as on the server. Its
             weights do not matter, and it is never changed.
         data: The clean samples of this node, in any form that :func:`flain_core.purify` takes.
         score: What a sample is worth; the server then says ``classify=False``.

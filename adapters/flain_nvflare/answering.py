@@ -31,7 +31,7 @@ class Answering(Executor):
         data: The path at the client of an ``.npz`` file with ``x`` and ``y``. A relative path, here
             and below, starts from the ``custom`` folder of the client's app. For samples in another
             form override :meth:`samples`.
-        model: The architecture of the global model, with the same names as on the server:
+        model: The architecture of the global model, its layers named as on the server:
             ``"package.module:factory"``, the path of a file that holds a whole model, or a model,
             which NVIDIA FLARE takes into the job. Its weights do not matter.
         batch_size: Samples per pass; None lets the size of a sample decide.

@@ -1,0 +1,84 @@
+"""Questions that carry the trained model, for holders that keep nothing in between."""
+
+import backdoored
+import numpy as np
+import pytest
+from in_process import InProcess, split
+
+import flain_core as flain
+import flain_numpy
+from flain_core.correspondence import Inquiry, answered
+from flain_core.question import Question, Setting
+from flain_core.spread import SpreadSamples
+from flain_core.uncut import RunWhole
+from flain_core.wire import read_answer, write_question
+
+CLEAN = backdoored.samples(300, seed=11)
+UNTRAINED, FINAL = backdoored.networks()
+QUESTION = Question("statistics", Setting(layer="fc1"))
+
+
+class ByLetter(InProcess):
+    """Holders that have the architecture and their samples, and nothing else."""
+
+    def open(self, network):
+        self.inquiry = Inquiry(network)
+
+    def ask(self, question):
+        self.asked.append(question)
+        letter = self.inquiry.write(question)
+        size = len(self.parts[0][1])
+        return {
+            f"part {index:03}": read_answer(answered(letter, UNTRAINED, part, batch_size=size))
+            for index, part in enumerate(self.parts)
+        }
+
+
+@pytest.mark.parametrize("layers", ["auto", "all"])
+def test_the_answer_is_that_of_one_place(layers):
+    parts, size = split(CLEAN, 3)
+    before = flain_numpy.arrays_of(UNTRAINED)
+    result = flain.purify(
+        FINAL, initial=UNTRAINED, data=SpreadSamples(ByLetter(parts, lookahead=50)), layers=layers
+    )
+    expected = flain.purify(FINAL, initial=UNTRAINED, data=CLEAN, batch_size=size, layers=layers)
+    for ours, theirs in zip(result.layers, expected.layers, strict=True):
+        np.testing.assert_array_equal(ours.flipped, theirs.flipped)
+    for name, each in flain_numpy.arrays_of(UNTRAINED).items():
+        np.testing.assert_array_equal(each, before[name])
+
+
+def test_a_model_of_another_architecture_is_refused():
+    other = flain_numpy.Network([flain_numpy.Dense("fc1", np.zeros((3, 12)))])
+    with pytest.raises(flain.WeightsError, match="the trained model: expected 1 arrays"):
+        answered(Inquiry(FINAL).write(QUESTION), other, CLEAN)
+    letter = Inquiry(FINAL).write(QUESTION)
+    letter["trained 0"] = np.zeros((10, 13), np.float32)
+    with pytest.raises(flain.WeightsError, match=r"shape \(10, 13\), the model's \(10, 12\)"):
+        answered(letter, UNTRAINED, CLEAN)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    letter = Inquiry(FINAL).write(QUESTION)
+    letter["trained 2"] = np.full_like(letter["trained 2"], np.nan)
+    with pytest.raises(flain.WeightsError, match=r"fc2.weight.* NaN"):
+        answered(letter, UNTRAINED, CLEAN)
+
+
+def test_a_question_without_a_model_is_refused():
+    with pytest.raises(flain.DataError, match="arrays of the trained model"):
+        answered(write_question(QUESTION), UNTRAINED, CLEAN)
+
+
+def test_an_unknown_layer_is_refused():
+    letter = Inquiry(FINAL).write(Question("statistics", Setting(layer="fc9")))
+    with pytest.raises(flain.LayerError, match="fc9"):
+        answered(letter, UNTRAINED, CLEAN)
+
+
+def test_a_model_that_cannot_be_had_as_arrays_is_refused_before_anything_is_asked():
+    class Foreign(RunWhole):
+        native = object()
+
+    with pytest.raises(flain.ModelError, match="arrays_of"):
+        Inquiry(Foreign(FINAL))
