@@ -77,7 +77,7 @@ class Samples:
             size: Samples per batch, at least 1; None takes as many as make about 8 MiB of input,
                 at most 256: larger ones outgrow the cache.
         """
-        size = size or self._usual_batch
+        size = size or self.usual_batch
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
@@ -85,7 +85,8 @@ class Samples:
         return Samples(_each(self.x, lambda array: array[which]), self.y[which], self.one_hot)
 
     @property
-    def _usual_batch(self) -> int:
+    def usual_batch(self) -> int:
+        """Samples per batch unless told otherwise."""
         per_sample = sum(array.nbytes for array in _leaves(self.x)) // len(self)
         return int(np.clip(_BATCH_BYTES // max(per_sample, 1), 1, _LARGEST_BATCH))
 

@@ -54,7 +54,7 @@ class CutModel:
         self._window = window
         self._outputs = [piece.cut.output if piece.cut else None for piece in pieces]
         self._end = 0
-        self._change = flipping.change()
+        self._change = flipping.change
 
     @property
     def lookahead(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class FlippingOrder:
         """A copy of the network with ``order[:end]`` flipped."""
         return self.network.replace({self.layer.name: self.weight(end)})
 
+    @cached_property
     def change(self) -> Array:
         """What flipping takes from each entry of the weight, as it is stored after rounding.
 

@@ -1,4 +1,4 @@
-"""Answers questions about a part of the auxiliary samples, where that part lies."""
+"""Answers questions about some of the auxiliary samples, where they lie."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Holder"]
 class _Studied:
     digest: str
     network: Network
-    study: LocalStudy
+    studies: tuple[LocalStudy, ...]
 
 
 class Holder:
@@ -31,7 +31,8 @@ class Holder:
 
     Args:
         network: The trained model.
-        examination: The samples.
+        parts: The samples. Each part is answered for as if a holder of its own had it, while the
+            model is in memory once.
 
     Example:
         >>> import numpy as np
@@ -43,14 +44,22 @@ class Holder:
         array([0.5, 0.5, 0. ])
     """
 
-    def __init__(self, network: Network, examination: Examination) -> None:
+    def __init__(self, network: Network, *parts: Examination) -> None:
         self._network = network
-        self._examination = examination
+        self._parts = parts
         self._studied: _Studied | None = None
-        self._cut_model: tuple[str, CutModel] | None = None
+        self._cut_models: tuple[str, tuple[CutModel, ...]] | None = None
 
     def answer(self, question: Question) -> Answer:
-        """Do what is asked, on the samples that are here.
+        """Do what is asked, on the samples that are here in one part.
+
+        Raises what :meth:`answers` raises.
+        """
+        (answer,) = self.answers(question)
+        return answer
+
+    def answers(self, question: Question) -> list[Answer]:
+        """Do what is asked, on each part of the samples that are here.
 
         Raises:
             LayerError: There is no such layer, or it cannot be used.
@@ -60,36 +69,42 @@ class Holder:
         """
         with one_blas_thread():
             if question.task == "in full":
-                return Answer(scored=self._in_full(question))
+                return self._in_full(question)
             if question.task == "candidates":
-                return Answer(scored=self._from_the_layer_on(question))
+                return self._from_the_layer_on(question)
             studied = self._study(question.setting)
             if question.task == "statistics":
-                return Answer(statistics=studied.study.statistics)
+                return [Answer(statistics=study.statistics) for study in studied.studies]
             flipping = _flipping(studied.network, question.setting)
-            return Answer(proof=studied.study.prove(flipping, seed=question.seed))
+            seed = question.seed
+            return [Answer(proof=study.prove(flipping, seed=seed)) for study in studied.studies]
 
     def _study(self, setting: Setting) -> _Studied:
         if self._studied is None or self._studied.digest != setting.model_digest:
             # First of all, so that two studies are never in memory at once.
-            self._studied = self._cut_model = None
+            self._studied = self._cut_models = None
             network = self._network.replace(setting.weights) if setting.weights else self._network
-            study = self._examination.study(network, setting.layer)
-            self._studied = _Studied(setting.model_digest, network, study)
+            studies = tuple(part.study(network, setting.layer) for part in self._parts)
+            self._studied = _Studied(setting.model_digest, network, studies)
         return self._studied
 
-    def _from_the_layer_on(self, question: Question) -> tuple[Scored, ...]:
+    def _from_the_layer_on(self, question: Question) -> list[Answer]:
         setting = question.setting
         studied = self._study(setting)
-        known, model = self._cut_model or ("", None)
-        if model is None or known != setting.digest or question.ends[0] < model.end:
+        known, models = self._cut_models or ("", ())
+        if known != setting.digest or any(question.ends[0] < model.end for model in models):
             flipping = _flipping(studied.network, setting)
-            model = studied.study.cut_model(flipping, window=setting.window)
-            self._cut_model = setting.digest, model
-        with one_thread_for(model.work):
-            return tuple(model.advance(question.ends))
+            models = tuple(
+                study.cut_model(flipping, window=setting.window) for study in studied.studies
+            )
+            self._cut_models = setting.digest, models
+        answers = []
+        for model in models:
+            with one_thread_for(model.work):
+                answers.append(Answer(scored=tuple(model.advance(question.ends))))
+        return answers
 
-    def _in_full(self, question: Question) -> tuple[Scored, ...]:
+    def _in_full(self, question: Question) -> list[Answer]:
         setting = question.setting
         network = self._network.replace(setting.weights) if setting.weights else self._network
         if question.ends:
@@ -97,10 +112,12 @@ class Holder:
             networks = [flipping.candidate(end) for end in question.ends]
         else:
             networks = [network]
-        examination = self._examination
         if question.probes:
-            return tuple(examination.of(each) for each in networks)
-        return tuple(Scored(examination.clean_tally(each)) for each in networks)
+            return [Answer(scored=tuple(map(part.of, networks))) for part in self._parts]
+        return [
+            Answer(scored=tuple(Scored(part.clean_tally(each)) for each in networks))
+            for part in self._parts
+        ]
 
 
 def _flipping(network: Network, setting: Setting) -> FlippingOrder:

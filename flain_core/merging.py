@@ -79,11 +79,14 @@ class Merging:
         return Tally(mean * count, count, uncertain * count)
 
     def scored(self, each: Sequence[Scored]) -> Scored:
-        """Merge the scores of a model, probes included."""
-        names = each[0].probes
+        """Merge the scores of a model; a probe's over the holders that have samples of it."""
+        names = dict.fromkeys(name for one in each for name in one.probes)
         return Scored(
             clean=self.tally([one.clean for one in each]),
-            probes={name: self.tally([one.probes[name] for one in each]) for name in names},
+            probes={
+                name: self.tally([one.probes[name] for one in each if name in one.probes])
+                for name in names
+            },
         )
 
     def _robust(self, values: Sequence[Array]) -> Array:

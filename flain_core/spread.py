@@ -56,12 +56,13 @@ class SpreadSamples:
     Attributes:
         holders: Everyone who has a part of the samples.
         merging: How their findings are merged.
-        probes: Names of the probes that every holder measures as well.
+        probes: Names of the probes that holders measure as well, those who have samples of them.
         classify: Whether holders score by accuracy, so that totals are whole numbers of samples.
         may_leave: Whether a holder that does not answer, or answers what cannot be true, is left
             out with a warning, and the search starts again with the others. Otherwise that is an
             error, so that a result never rests on a part of the samples unnoticed.
         least: How many holders have to answer.
+        known: What is known of all the samples, where whoever spread them has seen them.
     """
 
     holders: Holders
@@ -70,6 +71,7 @@ class SpreadSamples:
     classify: bool = True
     may_leave: bool = False
     least: int = 1
+    known: Known | None = None
 
     def examiner(self, network: Network) -> _SpreadExaminer:
         """Who asks the holders about this trained model."""
@@ -87,7 +89,7 @@ class _SpreadExaminer:
         self._left: set[str] = set()
         self._counts: dict[str, int] = {}
         self._values: dict[str, int] = {}
-        self.known = Known(classify=samples.classify)
+        self.known = samples.known or Known(classify=samples.classify)
 
     def of(self, network: Network) -> Scored:
         """What a network scores, run in full by every holder."""
@@ -124,7 +126,11 @@ class _SpreadExaminer:
         """What each candidate scores, merged."""
         answers = self.answers(question)
         by_candidate = zip(*(one.scored for one in answers), strict=True)
-        return [self._samples.merging.scored(each) for each in by_candidate]
+        merged = [self._samples.merging.scored(each) for each in by_candidate]
+        unseen = set(self._samples.probes) - set(merged[0].probes) if question.probes else ()
+        if unseen:
+            raise DataError(f"no holder of auxiliary samples measured the probes {sorted(unseen)}")
+        return merged
 
     def answers(self, question: Question) -> list[Answer]:
         """What everyone answers, in the order of their names.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -112,6 +113,11 @@ class KerasNetwork:
         self._kernels = dict(kernels or {})
         self._memory = Memory()
 
+    def __reduce__(self) -> tuple[Callable[..., KerasNetwork], tuple[object, ...]]:
+        # Saved apart, so that the engine is compared before Keras loads anything.
+        saved = pickle.dumps(self.native)
+        return _arrived, (keras.backend.backend(), saved, tuple(self._entries), self._scores)
+
     @property
     def native(self) -> keras.Model:
         """A new copy of the model with its weights in place, not compiled."""
@@ -174,6 +180,26 @@ class KerasNetwork:
             f"no dense or convolutional layer is called {name!r}; the model has {usable}."
             f"{nearest(name, usable)}"
         )
+
+
+def _arrived(
+    engine: str, saved: bytes, names: Sequence[str], scores: str | int | None
+) -> KerasNetwork:
+    if keras.backend.backend() != engine:
+        raise ModelError(
+            f"the model was opened with Keras on {engine}, and this process runs Keras on "
+            f"{keras.backend.backend()}; set KERAS_BACKEND={engine} in its environment"
+        )
+    try:
+        model = pickle.loads(saved)  # noqa: S301  part of what is being unpickled already
+    # Keras reports unknown classes with whatever its parts raise.
+    except Exception as error:
+        raise ModelError(
+            f"the Keras model cannot be loaded in this process: {error}; register classes of your "
+            "own with keras.saving.register_keras_serializable, in a module that it can import"
+        ) from error
+    entries = dict(zip(names, catalogue(model).values(), strict=True))
+    return KerasNetwork(model, entries, scores)
 
 
 def _refuse_unfit(model: object) -> None:

@@ -61,6 +61,9 @@ class Network:
             }
         )
 
+    def __reduce__(self) -> tuple[type[Network], tuple[object, ...]]:
+        return type(self), (self._operations,)
+
     def __repr__(self) -> str:
         layers = (f"{name} {shape_text(each.weight.shape)}" for name, each in self._linear.items())
         return f"Network({', '.join(layers)})"

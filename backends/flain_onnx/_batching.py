@@ -30,7 +30,7 @@ class Batching:
     """Runs a graph in batches of the size it takes, or of any size if that is as good."""
 
     def __init__(self, graph: Graph, model: OnnxModel, scores: str) -> None:
-        self._graph, self._model, self._scores = graph, model, scores
+        self._graph, self._model, self.scores = graph, model, scores
         self._fixed = Parts(graph, model, scores)
         self._free: Parts | None = None
         self._tried = False
@@ -50,7 +50,7 @@ class Batching:
         feeds = {name: array[:few] for name, array in chunks.feeds.items()}
         try:
             parts = Parts(
-                Graph(_without_batch_size(self._graph, chunks.size)), self._model, self._scores
+                Graph(_without_batch_size(self._graph, chunks.size)), self._model, self.scores
             )
             scores = parts.run(Chunks(feeds, few, few), {})
         except ModelError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from functools import cached_property
@@ -89,6 +89,20 @@ def _opened(like: Any) -> OnnxNetwork | None:
     return None
 
 
+def _arrived(
+    model: OnnxModel,
+    names: Mapping[str, str],
+    bare: bool,
+    scores: str,
+    weights: Mapping[str, Array],
+) -> OnnxNetwork:
+    check_folder(model)
+    graph = Graph(model.proto)
+    found = {entry.output: entry for entry in catalogue(graph, scores).values()}
+    entries = {name: with_fields(found[output], name=name) for output, name in names.items()}
+    return OnnxNetwork(_Given(model, entries, bare), Batching(graph, model, scores), weights)
+
+
 class OnnxNetwork:
     """Implements :class:`flain_core.network.Network`; made by :func:`open_network`.
 
@@ -103,6 +117,12 @@ class OnnxNetwork:
     ) -> None:
         self._given, self._batching = given, batching
         self._weights = weights or {}
+
+    def __reduce__(self) -> tuple[Callable[..., OnnxNetwork], tuple[object, ...]]:
+        # Sessions of onnxruntime cannot travel; they are built anew.
+        given = self._given
+        names = {entry.output: name for name, entry in given.entries.items()}
+        return _arrived, (given.model, names, given.bare, self._batching.scores, self._weights)
 
     @property
     def native(self) -> ModelProto | OnnxModel:

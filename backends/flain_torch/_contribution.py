@@ -141,4 +141,5 @@ def _tensor(array: Array, like: Tensor) -> Tensor:
 
 
 def _indices(neurons: Array, like: Tensor) -> Tensor:
-    return torch.from_numpy(np.asarray(neurons, dtype=np.int64)).to(like.device)
+    # A copy, since PyTorch warns of arrays that are read only.
+    return torch.from_numpy(np.array(neurons, dtype=np.int64)).to(like.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import pickle
 import tracemalloc
 import zipfile
 from contextlib import suppress
@@ -743,3 +744,13 @@ def test_damaged_files_never_load_as_something_else(
     with suppress(WeightsError):
         again = fn.load(path)
         assert np.array_equal(again.layers()["fc"].weight, network.layers()["fc"].weight)
+
+
+def test_a_network_that_was_pickled_is_the_same_one() -> None:
+    network = image_network()
+    arrived = pickle.loads(pickle.dumps(network))
+    assert list(arrived.layers()) == list(network.layers())
+    for name, layer in network.layers().items():
+        assert np.array_equal(arrived.layers()[name].weight, layer.weight)
+    _, x = opened("image")
+    assert np.array_equal(arrived.predict(x), network.predict(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -744,3 +745,23 @@ def test_arrays_are_told_to_go_into_models(tmp_path: Path) -> None:
     for model in (CASES["mlp"].build(), load(tmp_path / "model.onnx"), tmp_path / "model.onnx"):
         with pytest.raises(ModelError, match=r"flain_onnx offers no arrays_of.*flain_core\.purify"):
             flain.purify_arrays({}, {}, model, data=(x, np.zeros(N, int)))
+
+
+def test_a_network_that_was_pickled_is_the_same_one() -> None:
+    final, initial = models.mlp(), renamed_mlp()
+    network = open_network(initial, like=final)
+    changed = network.replace({"fc1": numbers(9, 6, seed=3)})
+    arrived = pickle.loads(pickle.dumps(changed))
+    assert list(arrived.layers()) == ["fc1", "fc2"]
+    x = numbers(N, 6, seed=9)
+    np.testing.assert_array_equal(arrived.predict(x), changed.predict(x))
+    assert arrived.native == changed.native
+
+
+def renamed_mlp() -> ModelProto:
+    model = models.mlp()
+    for tensor in model.graph.initializer:
+        for each in model.graph.node:
+            each.input[:] = [f"other_{tensor.name}" if i == tensor.name else i for i in each.input]
+        tensor.name = f"other_{tensor.name}"
+    return model

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -322,6 +324,21 @@ def test_no_neurons_contribute_nothing() -> None:
         cut = network.cut(name, x)
         none = cut.linear(network.layers()[name].weight, np.array([], dtype=int))
         assert torch.equal(none, torch.zeros_like(cut.output))
+
+
+def test_arrays_that_are_read_only_are_taken_in_silence() -> None:
+    """So they arrive from shared memory; a process that was warned once is not warned again."""
+    code = """
+import numpy as np, torch
+from flain_torch import open_network
+network = open_network(torch.nn.Linear(3, 2))
+cut = network.cut("Linear", np.ones((4, 3), np.float32))
+weight, neurons = np.ones((2, 3), np.float32), np.arange(2)
+weight.flags.writeable = neurons.flags.writeable = False
+cut.linear(weight, neurons)
+"""
+    run = [sys.executable, "-W", "error", "-c", code]
+    subprocess.run(run, check=True, capture_output=True)
 
 
 def test_tuples_and_dicts_are_arguments() -> None:

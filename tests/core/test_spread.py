@@ -9,6 +9,9 @@ from in_process import InProcess, split
 
 import flain_core as flain
 from flain_core import ActivationStatistics, FlainWarning, Grid, Settings
+from flain_core.examination import Examination
+from flain_core.examiner import Known
+from flain_core.holder import Holder
 from flain_core.merging import Merging
 from flain_core.question import Answer, Question, Setting
 from flain_core.score import Scored, Tally
@@ -86,6 +89,55 @@ def test_probes_and_scores_belong_to_the_holders():
     samples = SpreadSamples(InProcess(split(CLEAN, 2)[0]))
     with pytest.raises(flain.SettingsError, match="SpreadSamples, which holds the samples"):
         purify(samples, probes={"ASR": CLEAN})
+
+
+class Holds:
+    """One part in each holder, probes included, without arrays on the way."""
+
+    lookahead = 4
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def open(self, network):
+        self.holder = Holder(network, *self.parts)
+
+    def ask(self, question):
+        answers = self.holder.answers(question)
+        return {f"part {number}": answer for number, answer in enumerate(answers)}
+
+
+def test_a_holder_may_have_no_samples_of_a_probe():
+    parts, size = split(CLEAN, 3)
+    probe = backdoored.triggered(60, seed=5)
+    first, *others = parts
+    holders = Holds(Examination.on(first, probes={"ASR": probe}), *map(Examination.on, others))
+    result = purify(SpreadSamples(holders, probes=("ASR",)))
+    assert_same(result, purify(CLEAN, probes={"ASR": probe}, batch_size=size))
+    assert result.before.probes["ASR"] > result.after.probes["ASR"]
+
+
+def test_a_probe_that_nobody_has_samples_of_is_an_error():
+    holders = Holds(*(Examination.on(part) for part in split(CLEAN, 2)[0]))
+    with pytest.raises(flain.DataError, match=r"no holder .* measured the probes \['ASR'\]"):
+        purify(SpreadSamples(holders, probes=("ASR",)))
+
+
+def test_a_probe_that_nobody_asked_for_is_an_error():
+    probe = backdoored.triggered(60, seed=5)
+    holders = Holds(Examination.on(CLEAN, probes={"ASR": probe}))
+    with pytest.raises(flain.DataError, match=r"expected no probes but \[\]; got \['ASR'\]"):
+        purify(SpreadSamples(holders))
+
+
+def test_what_is_known_of_the_samples_is_remarked_on():
+    rng = np.random.default_rng(0)
+    data = CLEAN[0], rng.integers(0, 3, len(CLEAN[1]))
+    known = Known(classes=3, one_hot=True)
+    holders = Holds(Examination.on(data))
+    with pytest.warns(FlainWarning, match="no better than chance"):
+        result = purify(SpreadSamples(holders, known=known))
+    assert any("one-hot" in note for note in result.notes)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(0, 2**32 - 1))

@@ -1,0 +1,219 @@
+"""What a user holds: samples cut into shards, for actors of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import ray
+
+from flain_core.auxiliary import Samples
+from flain_core.errors import SettingsError
+from flain_core.examination import MEMORY_LIMIT, Examination
+from flain_core.examiner import Examiner
+from flain_core.network import Network
+from flain_core.score import Score, accuracy
+from flain_core.settings import whole_number
+from flain_core.spread import SpreadSamples
+
+from ._actor import Actor, Part, Shard
+from ._crew import Crew
+
+__all__ = ["Shards"]
+
+_SAMPLES_TO_COMPARE = 8
+_OPTIONS = {"num_cpus": 1, "max_restarts": 3, "max_task_retries": -1}
+
+
+class Shards:
+    """Auxiliary samples of which every actor of a Ray cluster holds a part.
+
+    Takes part in a ``with`` statement, and goes into :func:`flain_core.purify` as ``data``. It uses
+    the Ray that runs; if the process is not connected to one, it calls ``ray.init()``, and
+    ``ray.shutdown()`` at the end.
+
+    The result is that of ``purify(..., batch_size=shards.batch_size)`` without Ray, to the bit if
+    both compute with one thread: Ray gives an actor as many threads as it has CPUs.
+
+    Args:
+        data: The samples, in any form that :func:`flain_core.purify` takes.
+        actors: How many actors hold them.
+        shards: Into how many parts the samples are cut, at least one per actor; None for one each.
+        probes: Further samples by name, as for :func:`flain_core.purify`.
+        score: What a sample is worth, likewise.
+        batch_size: Samples per pass. None takes what a search without Ray would, but no more than
+            leave every shard a batch.
+        memory_limit: Bytes that each actor may spend on keeping its batches at the layer, shared
+            equally among them.
+        lookahead: How many candidates are asked about at once. More of them save messages, and
+            waste what lies beyond the end of the search.
+        timeout: Seconds that an answer may take, the start of an actor included; None for any time.
+        options: How to start an actor, for ``options()`` of Ray: ``{"num_cpus": 4}``,
+            ``{"num_gpus": 1}``, ``{"runtime_env": ...}``. An actor has one CPU and is started again
+            up to three times (``max_restarts``) if it is lost, and asked again.
+
+    Raises:
+        DataError: Samples cannot be used.
+        SettingsError: An option is out of range, or there are more shards than batches.
+
+    Example:
+        >>> x, y = np.random.default_rng(0).normal(size=(100, 4)), np.arange(100) % 2
+        >>> shards = Shards((x, y), actors=2, shards=7)
+        >>> shards.batch_size
+        14
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        actors: int,
+        shards: int | None = None,
+        probes: Mapping[str, Any] | None = None,
+        score: Score = accuracy,
+        batch_size: int | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+        lookahead: int = 16,
+        timeout: float | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._examination = Examination.on(
+            data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
+        )
+        self._actors = whole_number(actors, "actors", least=1)
+        self._shards = whole_number(
+            self._actors if shards is None else shards,
+            "shards, at least one per actor,",
+            least=self._actors,
+        )
+        self._lookahead = whole_number(lookahead, "lookahead, in candidates,", least=1)
+        self._timeout = _seconds(timeout)
+        if options is not None and not isinstance(options, Mapping):
+            raise SettingsError(
+                f'expected options of an actor by name, such as {{"num_cpus": 4}}; got {options!r}'
+            )
+        self._options = _OPTIONS | dict(options or {})
+        self._start = _starter(self._options)
+        self._crew: Crew | None = None
+        self._running = ExitStack()
+        _check_enough(self._examination, self._shards, self.batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per pass."""
+        clean = self._examination.clean
+        usual = min(clean.usual_batch, max(len(clean) // self._shards, 1))
+        return self._examination.batch_size or usual
+
+    def examiner(self, network: Network) -> Examiner:
+        """Who asks the actors about this trained model; it is sent to them.
+
+        Raises:
+            SettingsError: Outside of the ``with`` statement.
+            ModelError: The model cannot be sent, or does not arrive as it was.
+        """
+        if self._crew is None:
+            raise SettingsError(
+                "expected shards inside a with statement, which starts and stops the actors: "
+                "with flain_ray.Shards(...) as shards: flain_core.purify(..., data=shards)"
+            )
+        examination = self._examination
+        samples = SpreadSamples(
+            self._crew,
+            probes=tuple(examination.probes),
+            classify=examination.known.classify,
+            known=examination.known,
+        )
+        return samples.examiner(network)
+
+    def __enter__(self) -> Shards:
+        examination = self._examination
+        with ExitStack() as stack:
+            if not ray.is_initialized():
+                ray.init()
+                stack.callback(ray.shutdown)
+            self._check_room()
+            shards = [ray.put(shard) for shard in _cut(examination, self._shards, self.batch_size)]
+            self._crew = Crew(
+                shards=[shards[first :: self._actors] for first in range(self._actors)],
+                few=examination.clean[:_SAMPLES_TO_COMPARE].x,
+                score=examination.score,
+                memory_limit=examination.memory_limit,
+                start=self._start,
+                timeout=self._timeout,
+                lookahead=self._lookahead,
+            )
+            stack.callback(self._crew.close)
+            self._running = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._crew = None
+        self._running.close()
+
+    def _check_room(self) -> None:
+        """Refuse to wait for ever."""
+        there = ray.cluster_resources().get("CPU", 0)
+        needed = self._actors * (self._options["num_cpus"] or 0)
+        if needed > there and self._timeout is None:
+            raise SettingsError(
+                f"{self._actors} actors need {needed:g} CPUs, and the Ray cluster has {there:g}; "
+                'take fewer actors, or options={"num_cpus": ...} below 1; or, where the cluster '
+                "grows by itself, a timeout to wait for it"
+            )
+
+
+def _cut(examination: Examination, shards: int, batch_size: int) -> Iterator[Shard]:
+    """The batches, as named in their order, in shards of about as many."""
+    batches = list(examination.clean.batches(batch_size))
+    probes = {
+        name: _spread(samples, len(batches), batch_size)
+        for name, samples in examination.probes.items()
+    }
+    digits = len(str(len(batches)))
+    names = [f"batch {number:0{digits}}" for number in range(len(batches))]
+    for which in np.array_split(np.arange(len(batches)), shards):
+        yield {
+            names[number]: Part(
+                clean=batches[number],
+                probes={name: spread[number] for name, spread in probes.items() if spread[number]},
+                batch_size=batch_size,
+            )
+            for number in which
+        }
+
+
+def _spread(samples: Samples, parts: int, batch_size: int) -> list[Samples]:
+    """Samples in so many consecutive parts, cut where their batches end; some may be empty."""
+    batches = -(-len(samples) // batch_size)
+    each = [len(which) * batch_size for which in np.array_split(np.arange(batches), parts)]
+    ends = np.cumsum(each)
+    return [samples[end - size : end] for end, size in zip(ends, each, strict=True)]
+
+
+def _check_enough(examination: Examination, shards: int, batch_size: int) -> None:
+    samples = len(examination.clean)
+    batches = -(-samples // batch_size)
+    if batches < shards:
+        raise SettingsError(
+            f"expected at most {batches} shards, as {samples} samples make {batches} batches of "
+            f"{batch_size}; got {shards}. Take fewer shards, or a smaller batch_size"
+        )
+
+
+def _starter(options: Mapping[str, Any]) -> Callable[[], Any]:
+    try:
+        start: Callable[[], Any] = ray.remote(Actor).options(**options).remote
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"expected options that Ray starts an actor with; {error}") from error
+    return start
+
+
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise SettingsError(f"expected a timeout in seconds above 0, or None; got {timeout!r}")
+    return float(timeout)
