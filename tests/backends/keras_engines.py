@@ -1,0 +1,34 @@
+"""A process of its own for each engine: a process can load Keras with one engine only."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ENGINES = ("tensorflow", "jax", "torch")
+
+
+def passed(suite: Path, engine: str, *options: str) -> int:
+    """Run a file of tests, or a part of it, and count the tests that passed."""
+    if find_spec(engine) is None:
+        pytest.skip(f"{engine} is not installed")
+    roots = (ROOT, ROOT / "backends", ROOT / "adapters")
+    paths = os.pathsep.join([*map(str, roots), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, suite],
+        env=os.environ
+        | {"KERAS_BACKEND": engine, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[-5000:]
+    return int(re.findall(r"(\d+) passed", ran.stdout)[-1])
