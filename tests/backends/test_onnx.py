@@ -391,6 +391,31 @@ def test_shared_weights_are_refused() -> None:
         network.cut("fc1_2", numbers(N, 6))
 
 
+def test_a_weight_whose_shape_is_read_is_not_shared() -> None:
+    """As by torch's exporter, unoptimized, of a convolution without bias, as in a ResNet."""
+    proto = models.model(
+        [
+            node("Shape", ["conv.weight"], ["out"], start=0, end=1),
+            node("ConstantOfShape", ["out"], ["bias"]),
+            node("Conv", ["x", "conv.weight", "bias"], ["z"]),
+            node("GlobalAveragePool", ["z"], ["p"]),
+            node("Flatten", ["p"], ["scores"]),
+        ],
+        [value("x", "n", 3, 6, 5)],
+        [value("scores", "n", 4)],
+        conv__weight=numbers(4, 3, 2, 3),
+    )
+    network, x = open_network(proto), numbers(N, 3, 6, 5)
+    weight, half = numbers(4, 3, 2, 3, seed=1), np.array([0, 2])
+    mixed = network.layers()["conv"].weight.copy()
+    mixed[:, half] = weight[:, half]
+    cut = network.cut("conv", x)
+    moved = cut.output - cut.linear(network.layers()["conv"].weight - weight, half)
+    truth = network.replace({"conv": mixed}).predict(x)
+    np.testing.assert_allclose(cut.tail(moved), truth, atol=1e-6)
+    assert np.abs(truth - network.predict(x)).max() > 0.1
+
+
 @pytest.mark.parametrize("kind", ["weight", "dynamic", "integer"])
 def test_quantized_models_are_refused(kind: str) -> None:
     quantized = numpy_helper.from_array(np.ones((6, 5), np.int8), "q")
