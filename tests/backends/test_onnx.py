@@ -444,6 +444,10 @@ def test_quantized_models_are_refused(kind: str) -> None:
         open_network(helper.make_model(graph))
 
 
+def first_out(proto: ModelProto) -> int:
+    return int(proto.graph.initializer[0].dims[0])
+
+
 def folded(how: str) -> ModelProto:
     def change(proto: ModelProto) -> None:
         first = proto.graph.node[0]
@@ -452,6 +456,10 @@ def folded(how: str) -> ModelProto:
             entry.key, entry.value = "pkg.onnxscript.rewriter.rule_name", "FuseBatchNormIntoConv"
         else:
             first.input[1] = proto.graph.initializer[0].name = how
+        if how.startswith("onnx::"):
+            bias = numpy_helper.from_array(numbers(first_out(proto)), "onnx::Conv_22")
+            proto.graph.initializer.append(bias)
+            first.input[2:] = [bias.name]
 
     return models.retouched(models.convolutions(), change)
 
@@ -463,6 +471,18 @@ def test_folded_batch_normalization_is_refused(how: str) -> None:
     name = next(iter(network.entries))
     with pytest.raises(LayerError, match=r"folded a batch norm.*optimize=False"):
         network.cut(name, numbers(N, 6, 7, 8))
+
+
+def test_a_renamed_weight_beside_no_new_bias_is_not_taken_for_a_folded_one() -> None:
+    """As when Keras's weights are transposed while its torch engine exports them."""
+
+    def rename(proto: ModelProto) -> None:
+        first = proto.graph.node[0]
+        first.input[1] = proto.graph.initializer[0].name = "onnx::Conv_21"
+        del first.input[2:]
+
+    network = open_network(models.retouched(models.convolutions(), rename))
+    assert len(network.layers()) == 4
 
 
 def test_bfloat16_is_refused() -> None:
