@@ -24,7 +24,13 @@ def passed(suite: Path, engine: str, *options: str) -> int:
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, suite],
         env=os.environ
-        | {"KERAS_BACKEND": engine, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths},
+        | {
+            "KERAS_BACKEND": engine,
+            # The networks are small: more threads than one would wait for each other.
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": paths,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        },
         cwd=ROOT,
         capture_output=True,
         text=True,
