@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +27,8 @@ from rich.table import Table
 
 _NETWORKS = tuple(dict.fromkeys(question.network for question in QUESTIONS))
 _VERSIONS = (
-    *("numpy", "torch", "keras", "tensorflow-cpu", "jax", "onnx", "onnxruntime", "onnxscript"),
-    *("tf2onnx", "scikit-learn"),
+    *("numpy", "torch", "keras", "tensorflow", "tensorflow-cpu", "jax", "onnx", "onnxruntime"),
+    *("onnxscript", "tf2onnx", "scikit-learn"),
 )
 _BEGINS, _ENDS = "<!-- The table begins. -->", "<!-- The table ends. -->"
 console = Console()
@@ -49,6 +50,12 @@ def put_into(page: Path, table: str) -> None:
     page.write_text(f"{before}{_BEGINS}\n\n{table}\n{_ENDS}{after}", encoding="utf-8")
 
 
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _VERSIONS:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
+
+
 @app.command()
 def main(
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = Path(
@@ -66,7 +73,7 @@ def main(
         require_parity(row)
     figures = {
         "rows": [asdict(row) for row in rows],
-        "versions": {name: version(name) for name in _VERSIONS},
+        "versions": dict(_versions()),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
