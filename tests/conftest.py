@@ -9,11 +9,11 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("FLWR_HOME", os.path.join(tempfile.gettempdir(), "flain-tests-flower"))
 
-# They load Keras, with whatever engine; test_keras.py and test_cli_keras.py run them, in processes
-# of their own.
+# They load Keras, with whatever engine; engines.py runs them, in processes of their own.
 if "FLAIN_KERAS_SUITE" not in os.environ:
     collect_ignore = [
         "adapters/cli_keras_suite.py",
-        "backends/keras_suite.py",
+        "backends/keras_conformance.py",
         "backends/keras_models.py",
+        "backends/keras_suite.py",
     ]
