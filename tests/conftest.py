@@ -12,11 +12,11 @@ os.environ.setdefault("FLWR_HOME", os.path.join(tempfile.gettempdir(), "flain-te
 # Scripts that tests run in processes of their own.
 collect_ignore_glob = ["flare_jobs/*"]
 
-# They load Keras, with whatever engine; test_keras.py and test_cli_keras.py run them, in processes
-# of their own.
+# They load Keras, with whatever engine; engines.py runs them, in processes of their own.
 if "FLAIN_KERAS_SUITE" not in os.environ:
     collect_ignore = [
         "adapters/cli_keras_suite.py",
-        "backends/keras_suite.py",
+        "backends/keras_conformance.py",
         "backends/keras_models.py",
+        "backends/keras_suite.py",
     ]

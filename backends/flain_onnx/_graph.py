@@ -10,6 +10,8 @@ from onnx.inliner import inline_local_functions
 
 __all__ = ["Graph", "all_nodes", "values_read"]
 
+_READ_NO_NUMBERS = ("Shape", "Size")
+
 
 class Graph:
     """The top level of a model's graph. Names are unique and nodes sorted, as ONNX demands.
@@ -20,7 +22,7 @@ class Graph:
         inputs: The names to be fed, without initializers that are listed as inputs.
         tensors: Every stored tensor by the name of its value: initializers and ``Constant`` nodes.
         producer: Position of the node that makes a value.
-        uses: How often a value is read, as an output of the graph too.
+        uses: How often the numbers in a value are read, as an output of the graph too.
     """
 
     def __init__(self, model: ModelProto) -> None:
@@ -39,7 +41,12 @@ class Graph:
         self.producer = {
             name: index for index, node in enumerate(self.nodes) for name in node.output if name
         }
-        self.uses = Counter(name for reads in self.reads for name in reads)
+        self.uses = Counter(
+            name
+            for node, reads in zip(self.nodes, self.reads, strict=True)
+            if node.op_type not in _READ_NO_NUMBERS
+            for name in reads
+        )
         self.uses.update(output.name for output in graph.output)
         self.fed = self.depending_on(self.inputs)
 

@@ -61,8 +61,10 @@ def refusal(node: NodeProto, stored: Stored) -> str | None:
 
 def _folded(node: NodeProto, stored: Stored) -> bool:
     rules = [entry.value for entry in node.metadata_props if entry.key == _FOLDED_BY_RULE]
+    # A weight that was only transposed is renamed, too; but folding makes a bias as well.
+    made = (stored.name, *node.input[2:])
     return (
         any("FuseBatchNorm" in rule for rule in rules)
-        or bool(_FOLDED_BY_TRACING.match(stored.name))
+        or (len(made) > 1 and all(map(_FOLDED_BY_TRACING.match, made)))
         or _FOLDED_BY_TENSORFLOW in stored.name
     )

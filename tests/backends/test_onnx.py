@@ -392,6 +392,31 @@ def test_shared_weights_are_refused() -> None:
         network.cut("fc1_2", numbers(N, 6))
 
 
+def test_a_weight_whose_shape_is_read_is_not_shared() -> None:
+    """As by torch's exporter, unoptimized, of a convolution without bias, as in a ResNet."""
+    proto = models.model(
+        [
+            node("Shape", ["conv.weight"], ["out"], start=0, end=1),
+            node("ConstantOfShape", ["out"], ["bias"]),
+            node("Conv", ["x", "conv.weight", "bias"], ["z"]),
+            node("GlobalAveragePool", ["z"], ["p"]),
+            node("Flatten", ["p"], ["scores"]),
+        ],
+        [value("x", "n", 3, 6, 5)],
+        [value("scores", "n", 4)],
+        conv__weight=numbers(4, 3, 2, 3),
+    )
+    network, x = open_network(proto), numbers(N, 3, 6, 5)
+    weight, half = numbers(4, 3, 2, 3, seed=1), np.array([0, 2])
+    mixed = network.layers()["conv"].weight.copy()
+    mixed[:, half] = weight[:, half]
+    cut = network.cut("conv", x)
+    moved = cut.output - cut.linear(network.layers()["conv"].weight - weight, half)
+    truth = network.replace({"conv": mixed}).predict(x)
+    np.testing.assert_allclose(cut.tail(moved), truth, atol=1e-6)
+    assert np.abs(truth - network.predict(x)).max() > 0.1
+
+
 @pytest.mark.parametrize("kind", ["weight", "dynamic", "integer"])
 def test_quantized_models_are_refused(kind: str) -> None:
     quantized = numpy_helper.from_array(np.ones((6, 5), np.int8), "q")
@@ -420,6 +445,10 @@ def test_quantized_models_are_refused(kind: str) -> None:
         open_network(helper.make_model(graph))
 
 
+def first_out(proto: ModelProto) -> int:
+    return int(proto.graph.initializer[0].dims[0])
+
+
 def folded(how: str) -> ModelProto:
     def change(proto: ModelProto) -> None:
         first = proto.graph.node[0]
@@ -428,6 +457,10 @@ def folded(how: str) -> ModelProto:
             entry.key, entry.value = "pkg.onnxscript.rewriter.rule_name", "FuseBatchNormIntoConv"
         else:
             first.input[1] = proto.graph.initializer[0].name = how
+        if how.startswith("onnx::"):
+            bias = numpy_helper.from_array(numbers(first_out(proto)), "onnx::Conv_22")
+            proto.graph.initializer.append(bias)
+            first.input[2:] = [bias.name]
 
     return models.retouched(models.convolutions(), change)
 
@@ -439,6 +472,18 @@ def test_folded_batch_normalization_is_refused(how: str) -> None:
     name = next(iter(network.entries))
     with pytest.raises(LayerError, match=r"folded a batch norm.*optimize=False"):
         network.cut(name, numbers(N, 6, 7, 8))
+
+
+def test_a_renamed_weight_beside_no_new_bias_is_not_taken_for_a_folded_one() -> None:
+    """As when Keras's weights are transposed while its torch engine exports them."""
+
+    def rename(proto: ModelProto) -> None:
+        first = proto.graph.node[0]
+        first.input[1] = proto.graph.initializer[0].name = "onnx::Conv_21"
+        del first.input[2:]
+
+    network = open_network(models.retouched(models.convolutions(), rename))
+    assert len(network.layers()) == 4
 
 
 def test_bfloat16_is_refused() -> None:
@@ -739,6 +784,14 @@ def test_protos_are_purified_layer_by_layer_as_in_numpy() -> None:
     assert all(np.array_equal(ours[name].weight, theirs[name].weight) for name in theirs)
 
 
+def test_arrays_are_told_to_go_into_models(tmp_path: Path) -> None:
+    save(CASES["mlp"].build(), tmp_path / "model.onnx")
+    x = CASES["mlp"].batch()
+    for model in (CASES["mlp"].build(), load(tmp_path / "model.onnx"), tmp_path / "model.onnx"):
+        with pytest.raises(ModelError, match=r"flain_onnx offers no arrays_of.*flain_core\.purify"):
+            flain.purify_arrays({}, {}, model, data=(x, np.zeros(N, int)))
+
+
 def test_a_network_that_was_pickled_is_the_same_one() -> None:
     final, initial = models.mlp(), renamed_mlp()
     network = open_network(initial, like=final)
@@ -757,11 +810,3 @@ def renamed_mlp() -> ModelProto:
             each.input[:] = [f"other_{tensor.name}" if i == tensor.name else i for i in each.input]
         tensor.name = f"other_{tensor.name}"
     return model
-
-
-def test_arrays_are_told_to_go_into_models(tmp_path: Path) -> None:
-    save(CASES["mlp"].build(), tmp_path / "model.onnx")
-    x = CASES["mlp"].batch()
-    for model in (CASES["mlp"].build(), load(tmp_path / "model.onnx"), tmp_path / "model.onnx"):
-        with pytest.raises(ModelError, match=r"flain_onnx offers no arrays_of.*flain_core\.purify"):
-            flain.purify_arrays({}, {}, model, data=(x, np.zeros(N, int)))

@@ -1,0 +1,84 @@
+"""The same network in every framework: the same threshold, the same neurons, the same weights?
+
+    python benchmarks/parity.py
+
+Four trained networks are given as PyTorch modules, Keras models on each engine, ONNX files of each
+exporter, NumPy networks and scikit-learn perceptrons, and layers of them are purified. Whatever
+comes out has to be what PyTorch gives; what a framework cannot express or an exporter spoils is
+listed with its reason. Writes the table of docs/parity.md and benchmarks/results/parity.json.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from parity_comparison import HEADINGS, Row, compare, markdown, require_parity
+from parity_questions import QUESTIONS, WAYS
+from rich.console import Console
+from rich.table import Table
+
+_NETWORKS = tuple(dict.fromkeys(question.network for question in QUESTIONS))
+_VERSIONS = (
+    *("numpy", "torch", "keras", "tensorflow", "tensorflow-cpu", "jax", "onnx", "onnxruntime"),
+    *("onnxscript", "tf2onnx", "scikit-learn"),
+)
+_BEGINS, _ENDS = "<!-- The table begins. -->", "<!-- The table ends. -->"
+console = Console()
+app = typer.Typer(add_completion=False)
+
+
+def show(rows: Sequence[Row]) -> None:
+    """A table."""
+    table = Table(*HEADINGS)
+    for row in rows:
+        table.add_row(*row.cells)
+    console.print(table)
+
+
+def put_into(page: Path, table: str) -> None:
+    """Replace the table in a page, and leave the rest of it alone."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(_BEGINS)
+    _, _, after = rest.partition(_ENDS)
+    page.write_text(f"{before}{_BEGINS}\n\n{table}\n{_ENDS}{after}", encoding="utf-8")
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _VERSIONS:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
+
+
+@app.command()
+def main(
+    out: Annotated[Path, typer.Option(help="Where the figures go.")] = Path(
+        "benchmarks/results/parity.json"
+    ),
+    page: Annotated[Path, typer.Option(help="The page that holds the table.")] = Path(
+        "docs/parity.md"
+    ),
+) -> None:
+    """Compare, print, write, and fail if an answer is not as PyTorch's."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = list(compare(_NETWORKS, WAYS, Path(folder)))
+    show(rows)
+    for row in rows:
+        require_parity(row)
+    figures = {
+        "rows": [asdict(row) for row in rows],
+        "versions": dict(_versions()),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    put_into(page, markdown(rows))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,203 @@
+"""What every backend is asked, and the form of its answer. No framework in here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+import flain_core as flain
+from flain_core.settings import Statistic
+
+__all__ = [
+    "FLATTENED",
+    "QUESTIONS",
+    "REFUSALS",
+    "WAYS",
+    "Answer",
+    "Array",
+    "Arrays",
+    "Question",
+    "Refusal",
+    "arrays_of",
+    "channels_last",
+    "samples_of",
+    "write_arrays",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
+Arrays: TypeAlias = Mapping[str, Array]
+"""The parameters of a network by the names that PyTorch gives them."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which layer of which network is purified, and how.
+
+    Attributes:
+        network: Its name.
+        layer: ``"auto"``, or a layer as the PyTorch module calls it.
+        tolerance: Of the search, a fraction of the accuracy.
+        statistic: ``"mean"`` behind a ReLU or pixels, ``"mean_abs"`` elsewhere.
+    """
+
+    network: str
+    layer: str = "auto"
+    tolerance: float = 0.01
+    statistic: Statistic = "mean"
+
+    @property
+    def settings(self) -> flain.Settings:
+        """How the search decides; every distinct activation is a threshold."""
+        return flain.Settings(tolerance=self.tolerance, statistic=self.statistic)
+
+    def file(self, folder: Path, way: str) -> Path:
+        """Where the answer lies."""
+        return folder / f"answer-{way}-{self.network}-{self.layer}.npz"
+
+
+QUESTIONS = (
+    Question("example", tolerance=0.002),
+    Question("example", "conv2"),
+    Question("resnet", tolerance=0.05),
+    Question("resnet", "block1.conv2", tolerance=0.15),
+    Question("resnet", "block2.conv1", tolerance=0.15),
+    Question("resnet", "block2.conv2", tolerance=0.05),
+    Question("transformer"),
+    Question("transformer", "block1.linear2", statistic="mean_abs"),
+    Question("transformer", "block2.linear1", statistic="mean_abs"),
+    Question("perceptron"),
+    Question("perceptron", "fc2"),
+)
+
+WAYS = {
+    "torch": "PyTorch",
+    "numpy": "NumPy",
+    "sklearn": "scikit-learn",
+    "keras-tensorflow": "Keras on TensorFlow",
+    "keras-jax": "Keras on JAX",
+    "keras-torch": "Keras on PyTorch",
+    "onnx-dynamo": "ONNX, torch dynamo",
+    "onnx-script": "ONNX, TorchScript",
+    "onnx-keras-tensorflow": "ONNX, Keras export on TensorFlow",
+    "onnx-keras-torch": "ONNX, Keras export on PyTorch",
+    "onnx-tf2onnx": "ONNX, tf2onnx",
+}
+"""Backends and exporters, with what the table calls them."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A question that cannot be answered.
+
+    Attributes:
+        reason: For readers.
+        told: What the error says, a regular expression if it is an expected one.
+    """
+
+    reason: str
+    told: str
+
+    def save(self, path: Path) -> None:
+        """Write it where :meth:`Answer.load` looks for it."""
+        path.with_suffix(".json").write_text(json.dumps(asdict(self)))
+
+
+_CHAIN = Refusal(
+    "cannot express: a perceptron of scikit-learn has dense layers in a row",
+    "dense layers in a row",
+)
+_FOLDED = Refusal(
+    "refused: tf2onnx folds the batch normalization into the convolution, so its weight is not the "
+    "one that was trained",
+    "the exporter folded a batch normalization into it",
+)
+_FAILS = Refusal(
+    "cannot export: torch's exporter, which Keras calls, fails on Keras's layer normalization",
+    "the exporter fails: Failed to export a node",
+)
+
+REFUSALS = {
+    **{("sklearn", each): _CHAIN for each in QUESTIONS if each.network != "perceptron"},
+    **{
+        (way, each): _FOLDED
+        for way in ("onnx-keras-tensorflow", "onnx-tf2onnx")
+        for each in QUESTIONS
+        if each.network == "resnet" and each.layer != "auto"
+    },
+    **{("onnx-keras-torch", each): _FAILS for each in QUESTIONS if each.network == "transformer"},
+}
+"""What cannot be asked, and why. Strict: an answer, or another reason, is an error."""
+
+FLATTENED = {("example", "auto"): (32, 7, 7)}
+"""Layers whose inputs are flattened images (channels, height, width)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a purification came to, in the layout of the PyTorch module.
+
+    Attributes:
+        threshold: The chosen one.
+        flipped: ``(in,)`` boolean.
+        weight: ``(out, in / groups, *kernel)``, purified.
+        scores: ``(n, classes)``, of the purified model run in full on the auxiliary samples.
+        method: ``"incremental"`` or ``"whole network"``.
+    """
+
+    threshold: float
+    flipped: Array
+    weight: Array
+    scores: Array
+    method: str
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+        np.savez(path, **vars(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Answer | Refusal:
+        """Read an answer or a refusal."""
+        if not path.exists():
+            return Refusal(**json.loads(path.with_suffix(".json").read_text()))
+        with np.load(path) as file:
+            return cls(
+                threshold=float(file["threshold"]),
+                flipped=file["flipped"],
+                weight=file["weight"],
+                scores=file["scores"],
+                method=str(file["method"]),
+            )
+
+
+def channels_last(shape: tuple[int, int, int]) -> Array:
+    """For each feature of an image flattened with channels last, its place with channels first.
+
+    >>> channels_last((2, 1, 3)).tolist()
+    [0, 3, 1, 4, 2, 5]
+    """
+    places = np.arange(int(np.prod(shape))).reshape(shape)
+    return places.transpose(1, 2, 0).reshape(-1)
+
+
+def arrays_of(folder: Path, network: str, which: str) -> Arrays:
+    """The parameters of the ``"initial"`` or the ``"final"`` network."""
+    with np.load(folder / f"{network}-{which}.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write parameters where :func:`arrays_of` looks for them."""
+    written: Mapping[str, Any] = arrays
+    np.savez(path, **written)
+
+
+def samples_of(folder: Path, network: str) -> tuple[Array, Array]:
+    """The auxiliary samples; images have their channels first."""
+    with np.load(folder / f"{network}-samples.npz") as file:
+        return file["x"], file["y"]
