@@ -2,7 +2,12 @@
 
 import pytest
 
-collect_ignore = ["flower_federation.py", "flower_keras.py", "no_network"]
+collect_ignore = [
+    "flower_federation.py",
+    "flower_keras.py",
+    "flower_trusted_simulation.py",
+    "no_network",
+]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Clean samples at trusted nodes, through Flower's query messages, in this process."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -399,9 +400,14 @@ def test_the_simulation_finds_what_a_serial_search_finds(tmp_path):
     from flain_cli import example
 
     files = example.files()
-    script = Path(__file__).parents[1] / "flower_trusted_simulation.py"
+    script = Path(__file__).with_name("flower_trusted_simulation.py")
+    paths = (Path(__file__).parents[1], os.environ.get("PYTHONPATH", ""))
     run = subprocess.run(
-        [sys.executable, script, tmp_path], capture_output=True, text=True, timeout=500
+        [sys.executable, script, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("is left out from now on: expected finite statistics") == 1

@@ -1,5 +1,6 @@
 """Clean samples at trusted clients, through NVIDIA FLARE's tasks, without its network."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -241,16 +242,42 @@ def test_probes_belong_to_who_has_the_samples(tmp_path, monkeypatch):
     assert "give probes" in server.panics[0]
 
 
+def simulated(script, workspace):
+    """The output of a job that is run where any connection to elsewhere is noticed."""
+    tests = Path(__file__).parents[1]
+    outside = workspace / "outside.txt"
+    paths = (tests / "flare_jobs" / "guard", tests, os.environ.get("PYTHONPATH", ""))
+    ran = subprocess.run(
+        [sys.executable, tests / "flare_jobs" / script, workspace],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "OUTSIDE": str(outside)},
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert not outside.exists(), outside.read_text()
+    return ran.stdout + ran.stderr
+
+
+@pytest.mark.slow
+def test_a_recipe_is_purified_with_what_its_clients_say(tmp_path):
+    simulated("trusted_recipe.py", tmp_path)
+    server = tmp_path / "numpy" / "server" / "simulate_job"
+    (trained,) = np.load(server / "unpurified_model.npz").values()
+    triggered = Examination.on(backdoored.triggered(200, seed=12))
+    asr = [
+        triggered.of(in_network(vector, UNTRAINED)).clean.mean
+        for vector in (trained.ravel(), np.load(server / "models" / "server.npy"))
+    ]
+    assert asr[0] > 0.95
+    assert asr[1] <= 0.02
+
+
 @pytest.mark.slow
 def test_the_simulator_finds_what_a_serial_search_finds(tmp_path):
     from flain_cli import example
 
-    script = Path(__file__).parents[1] / "flare_trusted_job.py"
-    run = subprocess.run(
-        [sys.executable, script, tmp_path], capture_output=True, text=True, timeout=500
-    )
-    told = run.stdout + run.stderr
-    assert run.returncode == 0, told
+    told = simulated("trusted_job.py", tmp_path)
     assert told.count("is left out from now on") == 1
     assert "site-4, which holds auxiliary samples, is left out from now on: expected whole" in told
 

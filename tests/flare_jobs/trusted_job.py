@@ -1,4 +1,4 @@
-"""A job with clean samples at trusted clients: python flare_trusted_job.py WORKSPACE.
+"""A job with clean samples at trusted clients: python trusted_job.py WORKSPACE.
 
 Site 1 is not trusted. Sites 2 and 3 have half of the example's auxiliary samples each, and nobody
 else has any; site 4 is trusted and lies.
@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from flare_trusted_clients import Lying, Trained
 from nvflare.app_common.np.np_model_persistor import NPModelPersistor
 from nvflare.app_common.workflows.fedavg import FedAvg
 from nvflare.job_config.api import FedJob
+from trusted_clients import Lying, Trained
 
 import flain_numpy
 from flain_cli import example
