@@ -10,7 +10,7 @@ import numpy as np
 from .errors import LayerError, WeightsError, nearest
 from .network import Array, Layer, Network
 
-__all__ = ["Pair", "pair_layers"]
+__all__ = ["Pair", "chosen_layers", "pair_layers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ def pair_layers(final: Network, initial: Network, layers: str | Sequence[str]) -
         WeightsError: The two networks do not belong together, hold NaN or infinity, or are equal.
     """
     ours, theirs = final.layers(), initial.layers()
-    names = _chosen(final, ours, layers)
+    names = chosen_layers(final, ours, layers)
     _check_same_architecture(ours, theirs)
     pairs = [Pair(ours[name], np.asarray(theirs[name].weight)) for name in names]
     for pair in pairs:
@@ -55,7 +55,19 @@ def pair_layers(final: Network, initial: Network, layers: str | Sequence[str]) -
     return pairs
 
 
-def _chosen(network: Network, found: Mapping[str, Layer], layers: str | Sequence[str]) -> list[str]:
+def chosen_layers(
+    network: Network, found: Mapping[str, Layer], layers: str | Sequence[str]
+) -> list[str]:
+    """The names of the layers to purify, in order.
+
+    Args:
+        network: Asked why it left a layer out.
+        found: The layers of the network.
+        layers: As in :func:`pair_layers`.
+
+    Raises:
+        LayerError: There is no such layer, or it cannot be purified.
+    """
     if not isinstance(layers, (str, Sequence)):
         raise LayerError(
             'expected layers to be "auto", "dense", "conv", "all", or names of layers; got '

@@ -42,7 +42,7 @@ def networks(seed=0, dtype=np.float32):
     ]
     clean_x, clean_y = samples(600, seed + 1)
     bad_x, bad_y = triggered(300, seed + 2)
-    final = _trained(initial, np.vstack([clean_x, bad_x]), np.concatenate([clean_y, bad_y]))
+    final = trained(initial, np.vstack([clean_x, bad_x]), np.concatenate([clean_y, bad_y]))
     return _network(initial, dtype), _network(final, dtype)
 
 
@@ -53,7 +53,7 @@ def _network(parameters, dtype):
     return Network(operations[:-1])
 
 
-def _trained(parameters, x, y, steps=400, rate=0.3):
+def trained(parameters, x, y, steps=400, rate=0.3):
     """Full-batch gradient descent on the cross-entropy."""
     parameters = [(weight.copy(), bias.copy()) for weight, bias in parameters]
     for _ in range(steps):

@@ -9,6 +9,9 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("FLWR_HOME", os.path.join(tempfile.gettempdir(), "flain-tests-flower"))
 
+# Scripts that tests run in processes of their own.
+collect_ignore_glob = ["flare_jobs/*"]
+
 # They load Keras, with whatever engine; engines.py runs them, in processes of their own.
 if "FLAIN_KERAS_SUITE" not in os.environ:
     collect_ignore = [

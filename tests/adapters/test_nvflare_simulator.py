@@ -1,0 +1,171 @@
+"""Real jobs in NVIDIA FLARE's simulator: a server and clients in processes of their own."""
+
+import importlib.util
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import backdoored
+import numpy as np
+import pytest
+
+import flain_core as flain
+import flain_numpy
+
+pytest.importorskip("nvflare")
+
+ROOT = Path(__file__).parents[2]
+JOBS = ROOT / "tests" / "flare_jobs"
+EXAMPLE = ROOT / "examples" / "nvflare"
+DATA = os.environ.get("FLAIN_DATA")
+
+pytestmark = pytest.mark.slow
+
+
+def run(script, workspace, *arguments):
+    """Run a script, make sure that nothing connects to elsewhere, and return code and output."""
+    paths = [str(JOBS / "guard"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    outside = workspace / "outside.txt"
+    environment = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "KERAS_BACKEND": "tensorflow",
+        "OUTSIDE": str(outside),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    ran = subprocess.run(
+        [sys.executable, script, *map(str, arguments or (workspace,))],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+        timeout=600,
+    )
+    assert not outside.exists(), outside.read_text()
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+def weights(path):
+    import torch
+
+    return torch.load(path, weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def mnist_job(tmp_path_factory):
+    """The example, whole: five clients, two of them malicious."""
+    pytest.importorskip("torch")
+    if not DATA:
+        pytest.skip("FLAIN_DATA names no folder with MNIST/raw")
+    workspace = tmp_path_factory.mktemp("mnist")
+    code, output = run(EXAMPLE / "job.py", workspace, "--workspace", workspace)
+    assert code == 0, output
+    return workspace / "mnist" / "server" / "simulate_job"
+
+
+@pytest.fixture(scope="module")
+def measured(mnist_job):
+    """ACC and ASR of the unpurified and of the purified model on the whole test set."""
+    import torch
+    from federation import Attack, read_mnist
+
+    example = runpy.run_path(str(EXAMPLE / "model.py"))
+    _, test = read_mnist(Path(DATA) / "MNIST" / "raw")
+    attack = Attack()
+
+    def predicted(network, images):
+        with torch.inference_mode():
+            return network(images.float() / 255).argmax(1)
+
+    def measure(name):
+        network = example["Network"]()
+        network.load_state_dict(weights(mnist_job / "app_server" / name))
+        network.eval()
+        sources = test.images[test.labels == attack.source]
+        hit = predicted(network, attack.patch.stamp(sources)) == attack.target
+        right = predicted(network, test.images) == test.labels
+        return right.float().mean().item(), hit.float().mean().item()
+
+    return measure("unpurified_FL_global_model.pt"), measure("FL_global_model.pt")
+
+
+def test_a_federation_with_malicious_clients_is_purified(measured):
+    (accuracy_before, success_before), (accuracy_after, success_after) = measured
+    assert success_before >= 0.95
+    assert success_after <= 0.02
+    assert accuracy_before - accuracy_after <= 0.01
+
+
+def test_the_final_evaluation_is_of_the_purified_model(mnist_job, measured):
+    results = json.loads((mnist_job / "cross_site_val" / "cross_val_results.json").read_text())
+    ((model, metrics),) = results["site-5"].items()
+    assert model == "SRV_FL_global_model.pt"
+    accuracy, success = measured[1]
+    assert metrics == pytest.approx({"ACC": accuracy, "ASR": success}, abs=2e-4)
+
+
+def test_the_report_says_what_was_done(mnist_job):
+    report = json.loads((mnist_job / "purification.json").read_text())
+    assert report["layers"][0]["name"] == "fc1"
+    assert report["before"]["probes"]["ASR"] >= 0.95
+    assert report["after"]["probes"]["ASR"] <= 0.02
+
+
+def test_a_numpy_job_with_a_malicious_client_is_purified(tmp_path):
+    code, output = run(JOBS / "numpy_job.py", tmp_path)
+    assert code == 0, output
+    server = tmp_path / "numpy" / "server" / "simulate_job"
+    unpurified = np.load(server / "unpurified_model.npz")["numpy_key"]
+    purified = np.load(server / "models" / "server.npy")
+    initial, _ = backdoored.networks()
+    started = np.concatenate([each.ravel() for each in flain_numpy.arrays_of(initial).values()])
+    expected = flain.purify_arrays(
+        started, unpurified, initial, data=backdoored.samples(300, seed=11)
+    )
+    np.testing.assert_array_equal(purified, expected.arrays)
+    report = json.loads((server / "purification.json").read_text())
+    assert report["before"]["probes"]["ASR"] >= 0.95
+    assert report["after"]["probes"]["ASR"] <= 0.02
+    assert report["before"]["clean"] - report["after"]["clean"] <= 0.01
+
+
+def test_a_mistake_ends_the_job_before_training(tmp_path):
+    code, output = run(JOBS / "numpy_job.py", tmp_path, tmp_path, "claen.npz")
+    assert code != 0
+    assert "there is no file" in output
+    assert "Aggregated" not in output
+    server = tmp_path / "numpy" / "server" / "simulate_job"
+    assert server.exists()
+    assert not (server / "models").exists()
+
+
+class TestAJobWithoutCustomCode:
+    def test_runs_where_the_site_allows_the_package(self, tmp_path):
+        code, output = run(JOBS / "listed_job.py", tmp_path, tmp_path, "flain_nvflare.")
+        assert code == 0, output
+        server = tmp_path / "job" / "server" / "simulate_job"
+        assert not (server / "app_server" / "custom").exists()
+        assert (server / "unpurified_model.npz").exists()
+        assert (server / "purification.json").exists()
+
+    def test_is_refused_elsewhere(self, tmp_path):
+        code, output = run(JOBS / "listed_job.py", tmp_path)
+        assert code != 0
+        assert "'flain_nvflare.purify.Purify'" in output
+        assert "is not in allow_list" in output
+
+
+def test_a_keras_model_is_purified_through_tensorflows_persistor(tmp_path):
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("needs TensorFlow")
+    code, output = run(JOBS / "keras_job.py", tmp_path)
+    assert code == 0, output
+    assert (tmp_path / "server" / "job" / "purification.json").exists()
+
+
+def test_the_guard_sees_a_connection_to_elsewhere(tmp_path):
+    (tmp_path / "call.py").write_text("import socket\nsocket.socket().connect(('192.0.2.1', 80))\n")
+    with pytest.raises(AssertionError, match=r"192\.0\.2\.1"):
+        run(tmp_path / "call.py", tmp_path)
