@@ -2,4 +2,6 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("flwr") else ["flain_flower"]
+_STACKS = {"flain_flower": "flwr", "flain_nvflare": "nvflare", "flain_ray": "ray"}
+
+collect_ignore = [adapter for adapter, stack in _STACKS.items() if find_spec(stack) is None]

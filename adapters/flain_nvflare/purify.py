@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +17,12 @@ from nvflare.app_common.workflows.model_controller import ModelController
 from flain_core import (
     FlainError,
     Progress,
-    Purification,
     PurifiedArrays,
     Settings,
     SettingsError,
     WeightsError,
 )
-from flain_core.files import check_writable, written_whole
+from flain_core.files import check_writable
 
 from .architecture import architecture
 from .assignment import Assignment
@@ -205,23 +203,17 @@ class Purify(ModelController):
 
     def _replace(self, trained: Mapping[str, Any], result: PurifiedArrays) -> None:
         meta = trained[ModelLearnableKey.META]
-        with self._reporting(result.purification):
-            self._announce(make_model_learnable(result.arrays, meta))
-            try:
-                self.save_model(FLModel(ParamsType.FULL, result.arrays, meta=meta))
-            except Exception:
-                self._announce(trained)
-                raise
-
-    @contextmanager
-    def _reporting(self, purification: Purification) -> Iterator[None]:
-        """Write the report if what it tells of succeeds."""
-        if self.report is None:
-            yield
-            return
-        with written_whole(_run_folder(self.fl_ctx) / self.report) as scratch:
-            purification.to_json(scratch, overwrite=True)
-            yield
+        report = None if self.report is None else _run_folder(self.fl_ctx) / self.report
+        if report is not None:
+            result.purification.to_json(report)
+        self._announce(make_model_learnable(result.arrays, meta))
+        try:
+            self.save_model(FLModel(ParamsType.FULL, result.arrays, meta=meta))
+        except Exception:
+            self._announce(trained)
+            if report is not None:
+                report.unlink()
+            raise
 
     def _announce(self, learnable: Any) -> None:
         """Let later workflows find the model where those that train put it."""

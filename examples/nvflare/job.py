@@ -2,7 +2,7 @@
 
 FLAIN_DATA names the folder with MNIST/raw. Runs in NVIDIA FLARE's simulator:
 
-    FLAIN_DATA=data python job.py --workspace /tmp/flain
+    FLAIN_DATA=data python job.py --workspace flain-job
 """
 
 import argparse
