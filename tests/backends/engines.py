@@ -26,6 +26,7 @@ def passed(suite: Path, engine: str, *options: str) -> int:
         env=os.environ
         | {
             "FLAIN_KERAS_SUITE": suite.name,
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiling takes longer than running
             "KERAS_BACKEND": engine,
             # The networks are small: more threads than one would wait for each other.
             "OMP_NUM_THREADS": "1",
