@@ -3,16 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Tests of one file share what they set up.
+IN_PARALLEL := -n 2 --dist loadfile
+
 .PHONY: demo test test-fast test-floors check bench example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
 
 test: $(VENV)/dev  ## every test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL)
 
 test-fast: $(VENV)/dev  ## the tests that take seconds
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) -m "not slow"
 
 test-floors:  ## what needs no large framework, with the oldest dependencies that are allowed
 	$(PYTHON) -m venv $(VENV)-floors
