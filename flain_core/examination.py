@@ -225,4 +225,4 @@ class CutAndExact:
         self.lookahead = cut_model.lookahead
         self.advance = cut_model.advance
         self.exactly = in_full.exactly
-        self.in_full = in_full.in_full
+        self.confirm = in_full.confirm

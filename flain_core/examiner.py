@@ -58,8 +58,8 @@ class Candidates(Protocol):
         """The clean tally of the whole network with really flipped weights."""
         ...
 
-    def in_full(self, end: int) -> Scored:
-        """The same with the probes."""
+    def confirm(self, network: Network, end: int) -> Scored:
+        """What the candidate scores as it was written into ``network``, run in full."""
         ...
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .examiner import Examiner
 from .flipping_order import FlippingOrder
+from .network import Network
 from .score import Scored, Tally
 
 __all__ = ["InFull"]
@@ -22,11 +23,11 @@ class InFull:
 
     def advance(self, ends: Sequence[int]) -> list[Scored]:
         """The clean tally and the probes of each candidate that flips ``order[:end]``."""
-        return [self.in_full(end) for end in ends]
+        return [self.confirm(self._flipping.candidate(end), end) for end in ends]
 
-    def in_full(self, end: int) -> Scored:
-        """The same for one candidate."""
-        return self._examiner.of(self._flipping.candidate(end))
+    def confirm(self, network: Network, end: int) -> Scored:  # noqa: ARG002
+        """What a candidate scores as it was written into ``network``."""
+        return self._examiner.of(network)
 
     def exactly(self, end: int) -> Tally:
         """The clean tally alone."""

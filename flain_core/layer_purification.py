@@ -130,7 +130,8 @@ def _purify_layer(network: Network, pair: Pair, course: Course, before: Scored |
         with way.candidates as candidates:
             baseline = before or candidates.advance([0])[0]
             found = search(schedule, candidates, settings, baseline.clean, report)
-        after = candidates.in_full(found.neurons_flipped)
+        purified = flipping.candidate(found.neurons_flipped)
+        after = candidates.confirm(purified, found.neurons_flipped)
         if _confirms(found, course, baseline, after):
             break
     else:
@@ -138,7 +139,6 @@ def _purify_layer(network: Network, pair: Pair, course: Course, before: Scored |
             "the model scores differently each time it is run on the same samples, so no decision "
             "can be trusted; make it deterministic in evaluation mode"
         )
-    purified = flipping.candidate(found.neurons_flipped)
     if settings.match_norm and found.step:
         weight = match_norm(flipping.weight(found.neurons_flipped), layer.weight)
         purified = network.replace({layer.name: weight})

@@ -285,15 +285,15 @@ class _SpreadCandidates:
 
     def exactly(self, end: int) -> Tally:
         """The clean tally of the whole network with really flipped weights."""
-        answers = self._in_full(end, probes=False)
+        answers = self._confronted(self.flipping.candidate(end), end, probes=False)
         self.record.keep([end], answers, exact=True)
         return self.examiner.merged(answers, probes=False)[0].clean
 
-    def in_full(self, end: int) -> Scored:
-        """The same with the probes."""
-        return self.examiner.merged(self._in_full(end, probes=True))[0]
+    def confirm(self, network: Network, end: int) -> Scored:
+        """What the candidate scores as it was written into ``network``, run in full."""
+        return self.examiner.merged(self._confronted(network, end, probes=True))[0]
 
-    def _in_full(self, end: int, *, probes: bool) -> Mapping[str, Answer]:
-        answers = self.examiner.in_full(self.flipping.candidate(end), probes=probes)
+    def _confronted(self, network: Network, end: int, *, probes: bool) -> Mapping[str, Answer]:
+        answers = self.examiner.in_full(network, probes=probes)
         self.examiner.confront(self.record.contradictions(end, answers))
         return answers
