@@ -98,9 +98,10 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
         return _read_npz(Path(data), name)
     if isinstance(data, tuple) and len(data) == 2:
         return _each(data[0], _array), _array(data[1])
-    if hasattr(data, "num_batches") and hasattr(data, "__getitem__"):
+    batches = getattr(data, "num_batches", None)
+    if batches is not None and hasattr(data, "__getitem__"):
         # Keras's PyDataset: its items are batches, and iterating over it does not end by itself.
-        data = [data[index] for index in range(data.num_batches)]
+        data = [data[index] for index in range(batches)]
     if isinstance(data, Mapping):
         raise DataError(
             f"{name}: expected a tuple (x, y); got a dict with {', '.join(map(str, data))}"
@@ -115,7 +116,8 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
         pairs = _pairs(data, name)
         return _joined(pairs, np.concatenate if _are_batches(pairs) else np.stack, name)
     if isinstance(data, Sized) and hasattr(data, "__getitem__"):
-        return _joined(_pairs((data[i] for i in range(len(data))), name), np.stack, name)
+        samples: Any = data
+        return _joined(_pairs((samples[i] for i in range(len(data))), name), np.stack, name)
     raise DataError(
         f"{name}: expected (x, y) arrays, a loader or dataset of (x, y) pairs, or the path of an "
         f".npz file with x and y; got {type(data).__name__}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from .network import Array, Batch, Cut, Network
 
@@ -23,9 +23,9 @@ class RunWhole:
         """That of the network."""
         return self._network.native
 
-    def cut(self, layer: str, x: Batch) -> _Twice:
+    def cut(self, layer: str, x: Batch) -> Cut:
         """The network's cut, with nothing but its inputs to be used."""
-        return _Twice(self._network.cut(layer, x))
+        return cast("Cut", _Twice(self._network.cut(layer, x)))
 
     def replace(self, weights: Mapping[str, Array]) -> RunWhole:
         """A copy that is not cut either."""
