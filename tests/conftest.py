@@ -2,6 +2,9 @@
 
 import os
 import tempfile
+from pathlib import Path
+
+import pytest
 
 # Before Flower is imported anywhere: it reads the first of them at once, and posts by default.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
@@ -9,14 +12,13 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("FLWR_HOME", os.path.join(tempfile.gettempdir(), "flain-tests-flower"))
 
-# Scripts that tests run in processes of their own.
-collect_ignore_glob = ["flare_jobs/*"]
 
-# They load Keras, with whatever engine; engines.py runs them, in processes of their own.
-if "FLAIN_KERAS_SUITE" not in os.environ:
-    collect_ignore = [
-        "adapters/cli_keras_suite.py",
-        "backends/keras_conformance.py",
-        "backends/keras_models.py",
-        "backends/keras_suite.py",
-    ]
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no script and no suite for a process of its own, unless it is named.
+
+    pytest would, to look for doctests, and some load Keras with whatever engine.
+    """
+    if collection_path.suffix != ".py" or collection_path.name.startswith(("test_", "conftest")):
+        return None
+    named = {Path(argument.partition("::")[0]).resolve() for argument in config.args}
+    return None if collection_path in named else True

@@ -1,13 +1,6 @@
-"""Files that are no tests and not to be imported where nobody asked for them; threads."""
+"""Threads."""
 
 import pytest
-
-collect_ignore = [
-    "flower_federation.py",
-    "flower_keras.py",
-    "flower_trusted_simulation.py",
-    "no_network",
-]
 
 
 @pytest.fixture

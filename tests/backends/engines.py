@@ -25,7 +25,6 @@ def passed(suite: Path, engine: str, *options: str) -> int:
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, suite],
         env=os.environ
         | {
-            "FLAIN_KERAS_SUITE": suite.name,
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiling takes longer than running
             "KERAS_BACKEND": engine,
             # The networks are small: more threads than one would wait for each other.
