@@ -77,9 +77,10 @@ def arrays_of(model: keras.Model | KerasNetwork, *, buffers: bool = True) -> dic
     Raises:
         ModelError: It is no model, or has no weights yet.
 
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="fc")])
-    >>> {name: array.shape for name, array in arrays_of(model).items()}
-    {'fc/kernel': (3, 2), 'fc/bias': (2,)}
+    >>> layers = [keras.Input((3,)), keras.layers.Dense(2, name="fc")]
+    >>> model = keras.Sequential(layers, name="net")
+    >>> [array.shape for array in arrays_of(model).values()]
+    [(3, 2), (2,)]
     """
     model = model.native if isinstance(model, KerasNetwork) else model
     _refuse_unfit(model)

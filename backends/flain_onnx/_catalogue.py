@@ -47,10 +47,10 @@ class Entry:
 
 
 def catalogue(graph: Graph, scores: str) -> dict[str, Entry]:
-    """Every layer by name, in the order of the graph; layers in bodies of If and Loop are not."""
+    """Every layer by name, branch by branch; layers in bodies of If and Loop are not."""
     found = [
         (node, form, stored)
-        for node in graph.nodes
+        for node in graph.branch_by_branch()
         for weight_at in (1, 0)
         if len(node.input) > 1 and node.input[1 - weight_at] in graph.fed
         if (form := form_of(node, weight_at)) is not None

@@ -69,6 +69,31 @@ class Graph:
                 open_values += [name for name in self.reads[index] if name not in given]
         return sorted(found)
 
+    def branch_by_branch(self) -> list[NodeProto]:
+        """The nodes in the order of a walk from the outputs back along the inputs.
+
+        Each comes after what it reads. Exporters list parallel branches as they please, of the same
+        network one way today and another tomorrow; this order depends on what is computed alone.
+        """
+        ordered: dict[int, None] = {}
+        entered: set[int] = set()
+        outputs = [output.name for output in self.model.graph.output]
+        walk = [(index, iter(self.reads[index])) for index in self._producers(outputs)][::-1]
+        while walk:
+            index, ahead = walk[-1]
+            entered.add(index)
+            before = next((each for each in self._producers(ahead) if each not in entered), None)
+            if before is not None:
+                walk.append((before, iter(self.reads[before])))
+            else:
+                ordered.setdefault(index)
+                walk.pop()
+        rest = (index for index in range(len(self.nodes)) if index not in ordered)
+        return [self.nodes[index] for index in (*ordered, *rest)]
+
+    def _producers(self, values: Iterable[str]) -> Iterator[int]:
+        return (self.producer[name] for name in values if name in self.producer)
+
 
 def values_read(node: NodeProto) -> Iterator[str]:
     """The inputs of a node, and what the bodies in its attributes capture from outside."""

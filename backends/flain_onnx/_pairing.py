@@ -1,8 +1,8 @@
 """Which layers of two exports of one network belong together.
 
-Exporters name layers after counters, or leave an untrained bias out, so that the same network is
-called and built differently in the two files. What stays the same is the order of the layers, what
-they do, and the shape of their weight.
+Exporters name layers after counters, leave an untrained bias out, or list parallel branches in
+another order, so that the same network is called and built differently in the two files. What stays
+the same is the order of the layers branch by branch, what they do, and the shape of their weight.
 """
 
 from __future__ import annotations

@@ -564,17 +564,14 @@ def test_layers_of_two_exports_are_paired_by_position(tmp_path: Path) -> None:
 
 
 def test_layers_are_paired_by_name_where_the_order_differs() -> None:
-    final, initial = models.captured(), models.captured()
-    initial.graph.node.insert(0, initial.graph.node[0])
-    moved = [initial.graph.node[index] for index in (2, 3, 0, 4, 5, 6, 7)]
-    copies = [onnx.NodeProto.FromString(each.SerializeToString()) for each in moved]
-    del initial.graph.node[:]
-    initial.graph.node.extend(copies)
+    final, initial = two_branches(first="left", seed=1), two_branches(first="left", seed=1)
+    joined = next(each for each in initial.graph.node if each.op_type == "Add")
+    joined.input[:] = reversed(joined.input)
     checker.check_model(initial)
-    assert list(open_network(initial).layers()) == ["other", "fc1", "fc2"]
+    assert list(open_network(initial).layers()) == ["right1", "left1", "head1"]
     theirs = open_network(initial, like=final).layers()
     ours = open_network(final).layers()
-    assert list(theirs) == list(ours)
+    assert list(theirs) == list(ours) == ["left1", "right1", "head1"]
     assert all(np.array_equal(theirs[name].weight, ours[name].weight) for name in ours)
 
 
@@ -782,6 +779,40 @@ def test_protos_are_purified_layer_by_layer_as_in_numpy() -> None:
         assert np.array_equal(outcome.flipped, wanted.flipped)
     ours, theirs = open_network(result.model).layers(), expected.model.layers()
     assert all(np.array_equal(ours[name].weight, theirs[name].weight) for name in theirs)
+
+
+def two_branches(*, first: str, seed: int) -> ModelProto:
+    """Two layers of one shape beside each other; the file lists ``first`` first."""
+    nodes = {
+        "left": node("MatMul", ["x", f"left{seed}"], ["l"]),
+        "right": node("MatMul", ["x", f"right{seed}"], ["r"]),
+    }
+    second = next(name for name in nodes if name != first)
+    return models.model(
+        [
+            *(nodes[first], nodes[second], node("Relu", ["l"], ["a"]), node("Tanh", ["r"], ["t"])),
+            *(node("Add", ["a", "t"], ["h"]), node("MatMul", ["h", f"head{seed}"], ["scores"])),
+        ],
+        [models.value("x", "n", 6)],
+        [models.value("scores", "n", 5)],
+        **{
+            f"left{seed}": numbers(6, 9, seed=seed),
+            f"right{seed}": numbers(6, 9, seed=seed + 1),
+            f"head{seed}": numbers(9, 5, seed=seed + 2),
+        },
+    )
+
+
+@pytest.mark.parametrize("final_first", ["left", "right"])
+@pytest.mark.parametrize("initial_first", ["left", "right"])
+def test_parallel_branches_are_paired_in_whatever_order_they_are_listed(
+    final_first: str, initial_first: str
+) -> None:
+    final = two_branches(first=final_first, seed=1)
+    initial = open_network(two_branches(first=initial_first, seed=4), like=final).layers()
+    assert list(initial) == list(open_network(final).layers())
+    for name, seed in (("left1", 4), ("right1", 5)):
+        np.testing.assert_array_equal(initial[name].weight, numbers(6, 9, seed=seed).T)
 
 
 def test_arrays_are_told_to_go_into_models(tmp_path: Path) -> None:
