@@ -55,6 +55,16 @@ class Recording:
             if keras.ops.is_tensor(leaf)
         ]
 
+    @property
+    def plain(self) -> list[Any]:
+        """What they gave that is no tensor, and so the same in every replay."""
+        return [
+            leaf
+            for _, output in self._finished or ()
+            for leaf in keras.tree.flatten(output)
+            if not keras.ops.is_tensor(leaf)
+        ]
+
     def replaying(self, answer: Callable[..., Any], tensors: Sequence[Any]) -> _Calls:
         """What the layers have to call in another run, which skips what was recorded.
 
