@@ -210,6 +210,16 @@ def aside(first: type[L.Layer]) -> keras.Model:
     return model
 
 
+def masked(inside: bool) -> keras.Model:
+    """Later layers leave out the padding, which a layer finds, or one inside another."""
+    tokens = keras.Input((5,), dtype="int32")
+    embedding = L.Embedding(20, 8, mask_zero=True)
+    h = keras.Sequential([embedding])(tokens) if inside else embedding(tokens)
+    h = L.Dense(6, activation="relu", name="middle")(h)
+    h = L.GlobalAveragePooling1D()(L.MultiHeadAttention(2, 4)(h, h))
+    return keras.Model(tokens, L.Dense(3, name="head")(h))
+
+
 def several_outputs() -> keras.Model:
     x = keras.Input((8,))
     h = L.Dense(6, activation="relu", name="body")(x)

@@ -207,6 +207,20 @@ def test_what_a_layer_knows_beside_its_tensors_is_that_of_the_batch(first: type[
             check_batch(network, name, x)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_mask_is_that_of_the_batch(inside: bool) -> None:
+    network = open_network(models.masked(inside))
+    random = np.random.default_rng(0)
+    learned = set()
+    for _ in range(7):
+        x = random.integers(1, 20, (N, 5))
+        x[np.arange(5) >= random.integers(1, 6, (N, 1))] = 0
+        check_batch(network, "middle", x)
+        learned.add(network._memory.at("middle", flain_keras._run.as_batch(x)[0]))
+    assert len(learned) == 1
+    assert None not in learned
+
+
 def test_inputs_by_name_are_not_taken_for_inputs_in_order() -> None:
     late, early = keras.Input((8,), name="late"), keras.Input((8,), name="early")
     h = L.Dense(5, activation="relu", name="middle")(late)
