@@ -17,7 +17,7 @@ from .flipping import columns
 from .flipping_order import FlippingOrder
 from .network import Array, Batch, Network
 
-__all__ = ["Proof", "check_deterministic", "prove"]
+__all__ = ["Proof", "check_deterministic", "error_allowed", "prove"]
 
 _LEAST_ERROR_ALLOWED = 1e-4
 _ROUNDINGS_ALLOWED = 64
@@ -44,12 +44,21 @@ class Proof:
 def check_deterministic(network: Network, x: Batch, epsilon: float) -> None:
     """Raise :class:`ModelError` if a network scores the same samples differently each time."""
     difference = _difference(network.predict(x), network.predict(x))
-    if difference > _allowed(epsilon):
+    if difference > error_allowed(epsilon):
         raise ModelError(
             "the model scores the same samples differently each time it is run (relative "
             f"difference {difference:.1e}), so no decision can be trusted; make it deterministic "
             "in evaluation mode, for example by switching off dropout"
         )
+
+
+def error_allowed(epsilon: float) -> float:
+    """How wrong a faithful cut of a layer may be, relative to the largest score.
+
+    >>> error_allowed(2.0**-23)
+    0.0001
+    """
+    return max(_LEAST_ERROR_ALLOWED, _ROUNDINGS_ALLOWED * epsilon)
 
 
 def prove(flipping: FlippingOrder, x: Batch, *, seed: int = 0) -> Proof:
@@ -65,7 +74,7 @@ def prove(flipping: FlippingOrder, x: Batch, *, seed: int = 0) -> Proof:
     if cut.calls != 1:
         return Proof(False, f"the layer runs {cut.calls} times in one pass")
     scores = network.predict(x)
-    allowed = _allowed(layer.epsilon)
+    allowed = error_allowed(layer.epsilon)
     worst = max(_difference(cut.tail(cut.output), scores) for _ in range(3))
     if worst > allowed:
         return Proof(False, f"the cut disagrees with the whole network by {worst:.1e}", worst)
@@ -105,10 +114,6 @@ def _visibly_changed(
         if _difference(truth, scores) >= _MOVEMENT_NEEDED:
             return weight, truth
     return None
-
-
-def _allowed(epsilon: float) -> float:
-    return max(_LEAST_ERROR_ALLOWED, _ROUNDINGS_ALLOWED * epsilon)
 
 
 def _wide(weight: Array) -> Array:

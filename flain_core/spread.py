@@ -25,6 +25,7 @@ from .plausibility import check_answer
 from .proof import Proof
 from .question import Answer, Question, Setting
 from .score import Scored, Tally
+from .settings import whole_number
 
 __all__ = ["Holders", "SpreadSamples"]
 
@@ -63,6 +64,9 @@ class SpreadSamples:
             error, so that a result never rests on a part of the samples unnoticed.
         least: How many holders have to answer.
         known: What is known of all the samples, where whoever spread them has seen them.
+
+    Raises:
+        SettingsError: Not even one holder would have to answer.
     """
 
     holders: Holders
@@ -72,6 +76,9 @@ class SpreadSamples:
     may_leave: bool = False
     least: int = 1
     known: Known | None = None
+
+    def __post_init__(self) -> None:
+        whole_number(self.least, "least, in holders,", least=1)
 
     def examiner(self, network: Network) -> _SpreadExaminer:
         """Who asks the holders about this trained model."""
@@ -163,13 +170,12 @@ class _SpreadExaminer:
     ) -> Answer | FlainError:
         """The answer, or what is wrong with it."""
         if not isinstance(answer, Answer):
-            return answer or DataError("no answer came")
-        layer = question.setting.layer
+            return answer if isinstance(answer, FlainError) else DataError("no answer came")
         try:
             check_answer(
                 answer,
                 question,
-                neurons=self._trained[layer].neurons if layer else 0,
+                layer=self._trained.get(question.setting.layer),
                 probes=self._samples.probes,
                 classify=self._samples.classify,
             )
@@ -181,7 +187,7 @@ class _SpreadExaminer:
             count = self._counts.setdefault(name, scored.clean.count)
             if scored.clean.count != count:
                 return DataError(f"it had {count} samples before, and {scored.clean.count} now")
-            if self._values[name] % count:
+            if self._values.get(name, count) % count:
                 return DataError(
                     f"it has {count} samples, and statistics of {self._values[name]} values"
                 )
