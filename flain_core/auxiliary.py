@@ -125,7 +125,7 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
 def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
     from zipfile import is_zipfile
 
-    if path.is_file() and not is_zipfile(path):
+    if os.path.isfile(path) and not is_zipfile(path):
         raise DataError(
             f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
             "writes it; it is something else, or cut short"
