@@ -212,6 +212,11 @@ def _array(value: Any) -> Array:
         value = getattr(value, step)() if hasattr(value, step) else value
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         value = value.float()
+    if isinstance(value, np.ma.MaskedArray):
+        raise DataError(
+            "expected arrays of which every number is there; got a masked array: leave out or fill "
+            "in the samples that lack some"
+        )
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
