@@ -136,6 +136,8 @@ def _unusable(given: Any, held: Array) -> str | None:
     # Averaging an array without axes makes a NumPy number of it.
     if not isinstance(given, (np.ndarray, np.generic)):
         return f"is a {type(given).__name__}, not a NumPy array"
+    if isinstance(given, np.ma.MaskedArray):
+        return "is a masked array, of which some numbers may be missing; fill them in first"
     if given.shape != held.shape:
         return f"has shape {given.shape}, the model's {held.shape}"
     if given.dtype.kind not in _NUMBERS or (given.dtype.kind != "f" and held.dtype.kind == "f"):

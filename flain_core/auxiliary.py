@@ -127,7 +127,7 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
 def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
     from zipfile import is_zipfile
 
-    if path.is_file() and not is_zipfile(path):
+    if os.path.isfile(path) and not is_zipfile(path):
         raise DataError(
             f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
             "writes it; it is something else, or cut short"
@@ -214,6 +214,11 @@ def _array(value: Any) -> Array:
         value = getattr(value, step)() if hasattr(value, step) else value
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         value = value.float()
+    if isinstance(value, np.ma.MaskedArray):
+        raise DataError(
+            "expected arrays of which every number is there; got a masked array: leave out or fill "
+            "in the samples that lack some"
+        )
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from .auxiliary import Samples
@@ -94,9 +95,11 @@ class CutModel:
         outputs = self._moved(cut, output, start, ends)
         tails = _tails(cut) if len(ends) > 1 else None
         if tails is not None:
-            at_once = list(outputs)
-            output = at_once[-1]
-            yield from tails(at_once)
+            # A batch that is not kept tells only now how large its pre-activation is.
+            few = max(1, _BYTES_AT_ONCE // max(_bytes_of(output), 1))
+            while at_once := list(islice(outputs, few)):
+                output = at_once[-1]
+                yield from tails(at_once)
         else:
             for output in outputs:
                 yield cut.tail(output)

@@ -11,6 +11,9 @@ from .errors import OutputError, WeightsError
 
 __all__ = ["check_writable", "hashes", "readable", "written_whole"]
 
+# So that the name of a scratch file is no longer than one that a file system takes.
+_STEM = 32
+
 
 def readable(path: str | os.PathLike[str]) -> Path:
     """Return ``path`` if there is a file; raise :class:`WeightsError` if there is not.
@@ -21,7 +24,7 @@ def readable(path: str | os.PathLike[str]) -> Path:
     flain_core.errors.WeightsError: cannot read /nowhere/at/all.npz: there is no such file
     """
     source = Path(path)
-    if not source.is_file():
+    if not os.path.isfile(source):
         raise WeightsError(f"cannot read {source}: there is no such file")
     return source
 
@@ -34,10 +37,19 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
         ...
     flain_core.errors.OutputError: cannot write /nowhere/at/all.npz: its folder does not exist
     """
-    # The file itself: writing to a link means writing to what it leads to.
-    target = Path(os.path.realpath(path))
+    try:
+        # The file itself: writing to a link means writing to what it leads to.
+        target = Path(os.path.realpath(path))
+        os.lstat(target)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {os.fspath(path)!r}: {error}") from error
     if target.is_dir():
         raise OutputError(f"cannot write {target}: it is a folder; name a file inside it")
+    if target.exists() and not target.is_file():
+        # Moving a file there would put it in place of a device or a pipe.
+        raise OutputError(f"cannot write {target}: it is no regular file; choose another name")
     if target.exists() and not overwrite:
         raise OutputError(
             f"cannot write {target}: it exists already; choose another name, remove it, "
@@ -61,7 +73,9 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
 
     target = check_writable(path, overwrite=overwrite)
     try:
-        handle, name = mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
+        handle, name = mkstemp(
+            dir=target.parent, prefix=f".{target.stem[:_STEM]}-", suffix=target.suffix
+        )
         os.close(handle)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
@@ -78,11 +92,22 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
 
 
 def hashes(sources: Iterable[object]) -> dict[str, str]:
-    """SHA-256 of each of the sources that is the path of a file, in hexadecimal, by path."""
+    """SHA-256 of each of the sources that is the path of a file, in hexadecimal, by path.
+
+    Raises:
+        WeightsError: A file cannot be read.
+    """
+    paths = [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
+    return {str(path): _hash(path) for path in paths if os.path.isfile(path)}
+
+
+def _hash(path: Path) -> str:
     from hashlib import sha256
 
-    paths = [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
-    return {str(path): sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _move(scratch: Path, target: Path, *, overwrite: bool) -> None:

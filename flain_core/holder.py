@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
 
 from .cut_model import CutModel
-from .errors import WeightsError
+from .errors import DataError, LayerError, WeightsError
 from .examination import Examination, LocalStudy
 from .flipping_order import FlippingOrder
 from .network import Network
@@ -65,9 +68,10 @@ class Holder:
         Raises:
             LayerError: There is no such layer, or it cannot be used.
             WeightsError: A weight does not fit the model.
-            DataError: The samples do not fit it.
+            DataError: The samples do not fit it, or the question itself makes no sense.
             ModelError: It cannot be run, or scores differently each time.
         """
+        _check_ends(question)
         with one_blas_thread():
             if question.task == "in full":
                 return self._in_full(question)
@@ -121,8 +125,30 @@ class Holder:
         return [Answer(scored=scored) for scored in zip(*by_network, strict=True)]
 
 
+def _check_ends(question: Question) -> None:
+    ends = question.ends
+    ascending = all(
+        one <= other for one, other in pairwise((0, *ends, question.setting.order.size))
+    )
+    if not ascending or (question.task == "candidates" and not ends):
+        raise DataError(
+            "expected candidates in ascending order, each of which flips from 0 to "
+            f"{question.setting.order.size} neurons; got {ends}"
+        )
+
+
 def _flipping(network: Network, setting: Setting) -> FlippingOrder:
-    layer = network.layers()[setting.layer]
-    if setting.initial is None:
-        raise WeightsError(f"expected the initial weight of {setting.layer!r}; got none")
+    layer = network.layers().get(setting.layer)
+    if layer is None:
+        raise LayerError(f"there is no layer {setting.layer!r} that can be purified")
+    if setting.initial is None or setting.initial.shape != layer.weight.shape:
+        raise WeightsError(
+            f"expected the initial weight of {layer.name!r}, of shape {layer.weight.shape}; got "
+            + ("none" if setting.initial is None else f"shape {setting.initial.shape}")
+        )
+    if not np.isin(setting.order, np.arange(layer.neurons)).all():
+        raise DataError(
+            f"expected an order of the {layer.neurons} input neurons of {layer.name!r}; it names "
+            "others"
+        )
     return FlippingOrder(network, layer, setting.initial, setting.factor, setting.order)

@@ -48,8 +48,8 @@ class Merging:
 
     def __post_init__(self) -> None:
         one_of(self.way, ("sum", "median", "trimmed_mean"), "way")
-        if not 0 <= self.trim < 0.5:
-            raise SettingsError(f"expected a trim from 0 to less than 0.5; got {self.trim}")
+        if not isinstance(self.trim, (int, float)) or not 0 <= self.trim < 0.5:
+            raise SettingsError(f"expected a trim from 0 to less than 0.5; got {self.trim!r}")
 
     def statistics(self, each: Sequence[ActivationStatistics]) -> ActivationStatistics:
         """Merge what the holders' samples do to a layer."""

@@ -39,6 +39,9 @@ def purify(
     and raises the threshold until the score on the clean samples begins to drop (Ding, Yang and
     Huang, "FLAIN", ICMR 2025, doi 10.1145/3731715.3733342).
 
+    Once is enough: purifying the result with the same initial model flips the updates back, and
+    may bring the backdoor back with them.
+
     Args:
         model: The trained global model: a framework's model, the path of a file that holds a whole
             model, or any object with the methods of :class:`Network`. It is never changed.

@@ -26,6 +26,7 @@ from .plausibility import check_answer
 from .proof import Proof
 from .question import Answer, Question, Setting, Task
 from .score import Scored, Tally
+from .settings import whole_number
 
 __all__ = ["Holders", "SpreadSamples"]
 
@@ -67,6 +68,9 @@ class SpreadSamples:
             rests on a part of the samples unnoticed.
         least: How many holders have to answer.
         known: What is known of all the samples, where whoever spread them has seen them.
+
+    Raises:
+        SettingsError: Not even one holder would have to answer.
     """
 
     holders: Holders
@@ -76,6 +80,9 @@ class SpreadSamples:
     may_leave: bool = False
     least: int = 1
     known: Known | None = None
+
+    def __post_init__(self) -> None:
+        whole_number(self.least, "least, in holders,", least=1)
 
     def examiner(self, network: Network) -> _SpreadExaminer:
         """Who asks the holders about this trained model."""
@@ -189,7 +196,7 @@ class _SpreadExaminer:
     ) -> Answer | FlainError:
         """The answer, or what is wrong with it."""
         if not isinstance(answer, Answer):
-            return answer or DataError("no answer came")
+            return answer if isinstance(answer, FlainError) else DataError("no answer came")
         layer = question.setting.layer
         try:
             check_answer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from dataclasses import replace
@@ -137,7 +138,7 @@ def purify(
         "match_norm": match_norm,
     }
     settings = _settings(published, {k: value for k, value in chosen.items() if value is not None})
-    if report is not None and report == output:
+    if report is not None and os.path.realpath(report) == os.path.realpath(output):
         raise typer.BadParameter(
             "is where the model goes; choose another name", param_hint="--report"
         )

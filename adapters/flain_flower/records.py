@@ -29,8 +29,12 @@ def to_arrays(record: ArrayRecord, which: str) -> Arrays:
         A dict; or a list in the order of its numbers, in whatever order the record holds them.
 
     Raises:
-        WeightsError: An array of the record is no serialized NumPy array, or is damaged.
+        WeightsError: It is no record, or an array of it no serialized NumPy array, or damaged.
     """
+    if not isinstance(record, ArrayRecord):
+        raise flain.WeightsError(
+            f"expected {which} to be a flwr.app.ArrayRecord; got a {type(record).__name__}"
+        )
     arrays = {name: _to_numpy(array, f"{which}[{name!r}]") for name, array in record.items()}
     return [arrays[str(index)] for index in range(len(arrays))] if _is_list(record) else arrays
 
@@ -58,7 +62,8 @@ def _numbers(items: ArrayRecord | Arrays) -> list[str]:
 def _to_numpy(array: FlowerArray, name: str) -> Array:
     try:
         plain: Array = array.numpy()
-    except (TypeError, ValueError, EOFError, OSError) as error:
+    except Exception as error:
+        # Damaged bytes make NumPy raise nearly anything, even MemoryError.
         raise flain.WeightsError(
             f"{name} cannot be read: expected a NumPy array as flwr.app.Array serializes it; "
             f"got {array.stype!r} ({error})"

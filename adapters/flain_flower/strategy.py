@@ -139,10 +139,10 @@ class Purify(Strategy):
             PurificationError: After training, with ``on_error="raise"``.
         """
         self._forget()
-        initial = copied(initial_arrays)
         if isinstance(self._data, Examination):
             # Trusted nodes may only come while training runs, and are asked nothing before.
-            rehearse(self._purify, initial, self._settings)
+            rehearse(self._purify, initial_arrays, self._settings)
+        initial = copied(initial_arrays)
         result = self.strategy.start(
             grid=grid,
             initial_arrays=initial_arrays,
@@ -231,6 +231,14 @@ def _evaluate_after(result: Result, num_rounds: int, evaluate_fn: Evaluate) -> N
 
 
 def _check_strategy(strategy: object) -> None:
+    inner: object = strategy
+    while isinstance(inner, Strategy):
+        if isinstance(inner, Purify):
+            raise flain.SettingsError(
+                "the strategy purifies already, and a second purification would flip the updates "
+                "back; wrap the strategy that trains in Purify, once"
+            )
+        inner = getattr(inner, "strategy", None)
     if isinstance(strategy, Strategy):
         return
     given = f"the class {strategy.__name__}" if isinstance(strategy, type) else repr(strategy)

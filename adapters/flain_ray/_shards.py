@@ -129,6 +129,11 @@ class Shards:
         return samples.examiner(network)
 
     def __enter__(self) -> Shards:
+        if self._crew is not None:
+            raise SettingsError(
+                "the shards are in a with statement already; use that one, or cut the samples "
+                "again: another Shards"
+            )
         examination = self._examination
         with ExitStack() as stack:
             if not ray.is_initialized():

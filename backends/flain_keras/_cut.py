@@ -114,13 +114,9 @@ def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: M
     """
     layer = entry.layer
     learned = memory.at(name, x)
-    if learned is not None and learned.head is not None:
-        inputs, pre_activation, beside = learned.head(x)
-        tail = Tail(runner, layer, x, size, dtype_of(pre_activation))
-        tail.take(learned.traced, beside)
-        output = _copied(name, pre_activation)
-        output.flags.writeable = False
-        return KerasCut(name, entry, [_copied(name, inputs)], output, tail, size)
+    fast = None if learned is None else _fast_cut(name, entry, runner, x, size, learned)
+    if fast is not None:
+        return fast
     seen = observe(runner, layer, x, size, keep=partial(_copied, name))
     if not seen.inputs:
         raise LayerError(
@@ -130,8 +126,7 @@ def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: M
     seen.output.flags.writeable = False
     tail = Tail(runner, layer, x, size, seen.dtype)
     if len(seen.inputs) == 1:
-        if learned is not None and learned.fits(seen):
-            tail.take(learned.traced, seen.beside(x, learned.traced))
+        if learned is not None and learned.serves(tail, x, seen):
             learned.note(runner, layer, x, size, seen)
         # At once: a recording kept for later would hold all that the model computed.
         elif found := tail.trace(seen):
@@ -139,6 +134,25 @@ def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: M
             memory.learn(name, x, learned)
             learned.note(runner, layer, x, size, seen)
     return KerasCut(name, entry, seen.inputs, seen.output, tail, size)
+
+
+def _fast_cut(
+    name: str, entry: Entry, runner: Runner, x: Any, size: int, learned: Learned
+) -> KerasCut | None:
+    """By the compiled way up to the layer; None if there is none, or it goes wrong here."""
+    if learned.head is None:
+        return None
+    try:
+        inputs, pre_activation, scores, beside = learned.head(x)
+    # An engine says in its own ways that it cannot run this batch; the model itself tells more.
+    except Exception:
+        return None
+    tail = Tail(runner, entry.layer, x, size, dtype_of(pre_activation))
+    output = _copied(name, pre_activation)
+    if not tail.take(learned.traced, beside, output, _copied(name, scores)):
+        return None
+    output.flags.writeable = False
+    return KerasCut(name, entry, [_copied(name, inputs)], output, tail, size)
 
 
 def _copied(name: str, tensor: Any) -> Array:

@@ -10,7 +10,10 @@ import numpy as np
 
 from flain_core.network import Array
 
-__all__ = ["as_array", "dtype_of", "no_gradients"]
+__all__ = ["EPSILON", "as_array", "dtype_of", "no_gradients"]
+
+EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+"""Machine epsilon by number type."""
 
 _NARROW = ("float16", "bfloat16")
 

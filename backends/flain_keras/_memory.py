@@ -14,15 +14,18 @@ from flain_core.network import Array
 from ._engine import as_array
 from ._observation import Observation, observe
 from ._run import Runner
+from ._tail import Tail
 from ._trace import Traced, compiled
 
 __all__ = ["Head", "Learned", "Memory"]
 
 _WORTH_COMPILING = 4
 _AGREEMENT = 1e-4
+_COMPARABLE = (bool, int, float, str, type(None))
 
-Head: TypeAlias = Callable[[Any], tuple[Any, Any, list[Any]]]
-"""From a batch to what enters the layer, its pre-activation, and what the tail reads besides."""
+Head: TypeAlias = Callable[[Any], tuple[Any, Any, Any, list[Any]]]
+"""From a batch to what enters the layer, its pre-activation, the scores, and what the tail reads
+besides the pre-activation."""
 
 
 @dataclass(eq=False)
@@ -30,7 +33,8 @@ class Learned:
     """What goes for every batch of one shape.
 
     Attributes:
-        before: The layers that ran before the layer, and the shapes and types of what they gave.
+        before: The layers that ran before the layer, the shapes and types of the tensors that they
+            gave, and what else they gave.
         traced: The tail.
         batches: How many batches were seen.
         head: The way up to the layer, compiled; not before it pays.
@@ -41,9 +45,12 @@ class Learned:
     batches: int = 0
     head: Head | None = None
 
-    def fits(self, seen: Observation) -> bool:
-        """Whether the same layers ran before, so that the tail is the same."""
-        return self.before == _before(seen)
+    def serves(self, tail: Tail, x: Any, seen: Observation) -> bool:
+        """Let a tail take over the trace, if that is right for this batch too."""
+        # Where other layers ran before, the tail is another.
+        return self.before == _before(seen) and tail.take(
+            self.traced, seen.beside(x, self.traced), seen.output, seen.scores
+        )
 
     def note(self, runner: Runner, layer: Any, x: Any, size: int, seen: Observation) -> None:
         """Count a batch, and compile the way up to the layer as soon as that pays.
@@ -54,20 +61,21 @@ class Learned:
         if self.batches != _WORTH_COMPILING:
             return
 
-        def head(x: Any) -> tuple[Any, Any, list[Any]]:
+        def head(x: Any) -> tuple[Any, Any, Any, list[Any]]:
             again = observe(runner, layer, x, size, keep=lambda tensor: tensor)
-            return again.inputs[0], again.output, again.beside(x, self.traced)
+            return again.inputs[0], again.output, again.scores, again.beside(x, self.traced)
 
         fast = compiled(head)
         if fast is None:
             return
         try:
-            inputs, output, beside = fast(x)
+            inputs, output, scores, beside = fast(x)
         # The model's own code runs here, on tensors without values, and fails in its own ways.
         except Exception:
             return
-        mine = [inputs, output, *beside]
-        if all(map(_agree, mine, [seen.inputs[0], seen.output, *seen.beside(x, self.traced)])):
+        mine = [inputs, output, scores, *beside]
+        its = [seen.inputs[0], seen.output, seen.scores, *seen.beside(x, self.traced)]
+        if all(map(_agree, mine, its)):
             self.head = fast
 
     @classmethod
@@ -91,11 +99,16 @@ class Memory:
         self._learned[self._key(layer, x)] = learned
 
     def _key(self, layer: str, x: Any) -> Any:
-        return layer, *_forms(keras.tree.flatten(x))
+        # Equal shapes in a dict and in a tuple may stand in another order.
+        structure = keras.tree.map_structure(lambda _: None, x)
+        return layer, str(structure), *_forms(keras.tree.flatten(x))
 
 
 def _before(seen: Observation) -> list[Any]:
-    return [*map(id, seen.recording.layers), *_forms(seen.recording.tensors)]
+    recording = seen.recording
+    # What cannot be compared counts as different.
+    plain = [leaf if isinstance(leaf, _COMPARABLE) else object() for leaf in recording.plain]
+    return [*map(id, recording.layers), *_forms(recording.tensors), *plain]
 
 
 def _forms(tensors: Sequence[Any]) -> list[tuple[Any, ...]]:

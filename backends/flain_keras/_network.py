@@ -15,7 +15,7 @@ from flain_core.network import Array, Batch, Layer
 from ._catalogue import Entry, catalogue, free_name
 from ._copy import private_copy
 from ._cut import KerasCut, cut_at
-from ._engine import as_array
+from ._engine import EPSILON, as_array
 from ._files import load
 from ._kinds import kernel_of
 from ._memory import Memory
@@ -23,8 +23,6 @@ from ._run import Runner, as_batch
 from ._weights import array_in, kernel_for, weight_in
 
 __all__ = ["KerasNetwork", "arrays_of", "open_network"]
-
-_EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 
 
 def open_network(
@@ -167,7 +165,7 @@ class KerasNetwork:
             kind="dense" if entry.kind.name == "dense" else "conv",
             weight=weight_in(entry, kernel_of(entry.layer).value if kernel is None else kernel),
             groups=entry.kind.groups,
-            epsilon=_EPSILON[entry.layer.compute_dtype],
+            epsilon=EPSILON[entry.layer.compute_dtype],
         )
 
     def _find(self, name: str) -> Entry:

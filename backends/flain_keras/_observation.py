@@ -25,12 +25,14 @@ class Observation:
         inputs: What entered it, call by call.
         output: Its first pre-activation; None if it was not called.
         dtype: The number type that it came in.
+        scores: What the run ended with.
     """
 
     recording: Recording
     inputs: list[Any] = field(default_factory=list)
     output: Any = None
     dtype: str = ""
+    scores: Any = None
 
     def beside(self, x: Any, traced: Traced) -> list[Any]:
         """What a traced tail reads besides the pre-activation."""
@@ -63,5 +65,5 @@ def observe(
         return output if activation is None else activation(output)
 
     with answering(seen.recording.recording(observed)):
-        runner.run(x, size)
+        seen.scores = keep(runner.run(x, size))
     return seen

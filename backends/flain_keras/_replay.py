@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+from keras.src.backend import get_keras_mask, set_keras_mask
 
 __all__ = ["Recording"]
 
@@ -47,7 +48,22 @@ class Recording:
 
     @property
     def tensors(self) -> list[Any]:
-        """All that they gave."""
+        """All that they gave, and the masks that Keras attached to it."""
+        outputs = self._outputs
+        return [*outputs, *filter(keras.ops.is_tensor, map(get_keras_mask, outputs))]
+
+    @property
+    def plain(self) -> list[Any]:
+        """What they gave that is no tensor, and so the same in every replay."""
+        return [
+            leaf
+            for _, output in self._finished or ()
+            for leaf in keras.tree.flatten(output)
+            if not keras.ops.is_tensor(leaf)
+        ]
+
+    @property
+    def _outputs(self) -> list[Any]:
         return [
             leaf
             for _, output in self._finished or ()
@@ -55,14 +71,23 @@ class Recording:
             if keras.ops.is_tensor(leaf)
         ]
 
+    def _masked(self, tensors: Sequence[Any]) -> Iterator[Any]:
+        """What the skipped layers gave, with the masks that the layers inside them would attach."""
+        outputs = self._outputs
+        masks = iter(tensors[len(outputs) :])
+        for recorded, tensor in zip(outputs, tensors, strict=False):
+            if keras.ops.is_tensor(get_keras_mask(recorded)):
+                set_keras_mask(tensor, next(masks))
+            yield tensor
+
     def replaying(self, answer: Callable[..., Any], tensors: Sequence[Any]) -> _Calls:
         """What the layers have to call in another run, which skips what was recorded.
 
         Args:
             answer: What the layer itself gives.
-            tensors: What the skipped layers gave, as :attr:`tensors` lists it.
+            tensors: What the skipped layers gave, masks included, as :attr:`tensors` lists it.
         """
-        given = iter(tensors)
+        given = self._masked(tensors)
         outputs: dict[Any, deque[Any]] = defaultdict(deque)
         for layer, output in self._finished or ():
             outputs[layer].append(

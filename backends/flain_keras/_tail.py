@@ -11,7 +11,7 @@ from keras import ops
 
 from flain_core.network import Array
 
-from ._engine import as_array
+from ._engine import EPSILON, as_array
 from ._observation import Observation
 from ._patches import answering
 from ._replay import Recording
@@ -21,6 +21,7 @@ from ._trace import Traced, traced
 __all__ = ["Tail"]
 
 _AGREEMENT = 1e-5
+_ROUNDINGS_ALLOWED = 64
 
 
 class Tail:
@@ -81,13 +82,41 @@ class Tail:
 
         found = traced(replayed, self._tensor(seen.output), [*flat, *recording.tensors])
         if found is not None:
-            self.take(found, seen.beside(self._x, found))
-            self._check_together(seen.output)
+            beside = seen.beside(self._x, found)
+            if self.take(found, beside, seen.output, seen.scores):
+                self._check_together(seen.output)
         return self._traced
 
-    def take(self, found: Traced, beside: Sequence[Any]) -> None:
-        """Go on with a trace, given what it reads besides the pre-activation."""
+    def take(self, found: Traced, beside: Sequence[Any], output: Array, scores: Array) -> bool:
+        """Go on with a trace, if it gives what a run on this very batch gave.
+
+        A trace holds for good what it cannot see depend on the batch: numbers that a layer gave as
+        plain Python, tensors that one layer left on itself for another.
+
+        Args:
+            found: The trace, of this batch or of one like it.
+            beside: What it reads besides the pre-activation.
+            output: The pre-activation of a run on the batch.
+            scores: What that run ended with.
+
+        Returns:
+            Whether the trace was taken.
+        """
         self._traced, self._beside = found, list(beside)
+        if not self._gives(output, scores):
+            self._traced, self._beside = None, []
+        return self._traced is not None
+
+    def _gives(self, output: Array, scores: Array) -> bool:
+        allowed = max(_AGREEMENT, _ROUNDINGS_ALLOWED * EPSILON[self._dtype])
+        # An engine that cannot run a trace on other values says so in its own ways.
+        try:
+            given = self(output)
+        except Exception:
+            return False
+        return given.shape == scores.shape and np.allclose(
+            given, scores, rtol=0, atol=allowed * float(np.abs(scores).max()), equal_nan=True
+        )
 
     def _check_together(self, output: Array) -> None:
         """Do without several at a time where that does not give what one at a time gives."""

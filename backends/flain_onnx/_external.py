@@ -65,7 +65,9 @@ def located(tensor: TensorProto, folder: Path | None) -> Place:
         )
     location = _entry(tensor, "location")
     path = (folder / location).resolve()
-    if not location or not path.is_relative_to(folder.resolve()):
+    # By another way round it would lead elsewhere from the folder of a copy.
+    straight = not Path(location).is_absolute() and ".." not in Path(location).parts
+    if not location or not straight or not path.is_relative_to(folder.resolve()):
         raise WeightsError(
             f"the tensor {tensor.name!r} points to {location!r}, outside the model's folder "
             f"{folder}; nothing outside is ever read; export the model again"

@@ -85,11 +85,13 @@ def save(
             f"cannot write {target}: an ONNX file holds at most 2 GiB besides external files "
             f"({error})"
         ) from error
-    copies = {
-        target.parent / location: file
-        for location, file in external_files(source).items()
-        if not _already_there(target.parent / location, file)
-    }
+    external = {target.parent / location: file for location, file in external_files(source).items()}
+    if target in external:
+        raise OutputError(
+            f"cannot write {target}: that is what the model calls an external file of its own; "
+            "choose another name"
+        )
+    copies = {place: file for place, file in external.items() if not _already_there(place, file)}
     with ExitStack() as stack:
         # Left in reverse: the model itself appears last, when its files are there.
         stack.enter_context(written_whole(target, overwrite=overwrite)).write_bytes(content)

@@ -154,6 +154,7 @@ def test_settings_reach_the_search(purify_arguments, tmp_path):
         ({"--tolerance": "1.5"}, "from 0 to 1"),
         ({"--tolerance": "0.1", "--published": "mnist"}, "--tolerance"),
         ({"--report": "purified.npz"}, "another name"),
+        ({"--report": "no/../purified.npz"}, "another name"),
         ({"-o": "purified.onnx"}, ".npz"),
         ({"-o": "no/such/folder/a.npz"}, "folder does not exist"),
         ({"--architecture": "nothing"}, "module:factory"),

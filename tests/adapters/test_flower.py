@@ -3,6 +3,7 @@
 import copy
 import gc
 import inspect
+import io
 import logging
 
 import numpy as np
@@ -479,6 +480,12 @@ def broken_labels(count=400):
         ({"probes": {"ASR": (np.full((9, 12), np.inf), np.zeros(9))}}, flain.DataError, "ASR"),
         ({"batch_size": 0}, flain.SettingsError, "batch_size"),
         ({"score": 3}, flain.SettingsError, "function of"),
+        ({"strategy": wrapped()}, flain.SettingsError, "flip the updates back"),
+        (
+            {"strategy": flower.DifferentialPrivacyServerSideFixedClipping(wrapped(), **FIXED)},
+            flain.SettingsError,
+            "flip the updates back",
+        ),
     ],
 )
 def test_bad_options_fail_at_once(options, error, words):
@@ -512,12 +519,29 @@ def test_what_does_not_fit_fails_before_training(options, error, words, on_error
     assert grid.sent == []
 
 
+def damaged(content):
+    return records.ArrayRecord({"w": records.Array("float32", (2,), "numpy.ndarray", content)})
+
+
+def huge():
+    """What NumPy reads as the beginning of more numbers than any memory holds."""
+    stream = io.BytesIO()
+    array = {"descr": "<f8", "fortran_order": False, "shape": (10**15,)}
+    np.lib.format.write_array_header_1_0(stream, array)
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     "arrays",
     [
         records.ArrayRecord(),
         records.ArrayRecord([np.zeros((3, 3))]),
         records.ArrayRecord({"w": records.Array(np.eye(2))}),
+        None,
+        {"w": np.eye(2)},
+        records.MetricRecord({"w": 1.0}),
+        damaged(b"PK\x03\x04junk"),
+        damaged(huge()),
     ],
 )
 def test_initial_arrays_that_do_not_fit_fail_before_training(arrays):

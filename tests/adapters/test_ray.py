@@ -515,6 +515,15 @@ def test_more_actors_than_the_cluster_has_room_for_are_refused():
         pass
 
 
+def test_shards_enter_one_with_statement_at_a_time():
+    with shards() as once:
+        with pytest.raises(flain.SettingsError, match="in a with statement already"), once:
+            pass
+        assert flain.purify(FINAL, initial=INITIAL, data=once).layers[0].flipped.any()
+    with once:
+        assert flain.purify(FINAL, initial=INITIAL, data=once).layers[0].flipped.any()
+
+
 def test_two_models_can_be_purified_with_the_same_shards():
     other_initial, other_final = backdoored.networks(seed=5)
     with shards() as held:

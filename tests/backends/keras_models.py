@@ -174,6 +174,52 @@ def beside(decides: bool) -> keras.Model:
     return model
 
 
+class Leaves(L.Layer):
+    """Leaves something on itself for another part of the model."""
+
+    def call(self, x: Any) -> Any:
+        self.mean = ops.mean(x, axis=1, keepdims=True)
+        return x * 1.0
+
+
+class Tells(L.Layer):
+    """Gives a number of Python beside its tensor."""
+
+    def call(self, x: Any) -> Any:
+        return x * 1.0, float(keras.ops.convert_to_numpy(ops.mean(x)))
+
+
+class Aside(keras.Model):
+    """What a layer knows of a batch reaches the scores beside the tensors that layers give."""
+
+    def __init__(self, first: L.Layer) -> None:
+        super().__init__()
+        self.first = first
+        self.middle = L.Dense(5, name="middle")
+        self.head = L.Dense(3, name="head")
+
+    def call(self, x: Any) -> Any:
+        h = self.first(x)
+        h, mean = h if isinstance(h, tuple) else (h, self.first.mean)
+        return self.head(ops.relu(self.middle(h))) + mean * ops.convert_to_tensor([1.0, -1.0, 2.0])
+
+
+def aside(first: type[L.Layer]) -> keras.Model:
+    model = Aside(first())
+    model(ops.ones((2, 8)))
+    return model
+
+
+def masked(inside: bool) -> keras.Model:
+    """Later layers leave out the padding, which a layer finds, or one inside another."""
+    tokens = keras.Input((5,), dtype="int32")
+    embedding = L.Embedding(20, 8, mask_zero=True)
+    h = keras.Sequential([embedding])(tokens) if inside else embedding(tokens)
+    h = L.Dense(6, activation="relu", name="middle")(h)
+    h = L.GlobalAveragePooling1D()(L.MultiHeadAttention(2, 4)(h, h))
+    return keras.Model(tokens, L.Dense(3, name="head")(h))
+
+
 def several_outputs() -> keras.Model:
     x = keras.Input((8,))
     h = L.Dense(6, activation="relu", name="body")(x)

@@ -197,6 +197,40 @@ def test_what_is_used_beside_a_layer_is_that_of_the_batch(decides: bool) -> None
             check_batch(network, name, x)
 
 
+@pytest.mark.parametrize("first", [models.Leaves, models.Tells])
+def test_what_a_layer_knows_beside_its_tensors_is_that_of_the_batch(first: type[L.Layer]) -> None:
+    network = open_network(models.aside(first))
+    random = np.random.default_rng(0)
+    for shift in range(7):
+        x = random.standard_normal((N, 8)).astype(np.float32) + shift
+        for name in ("middle", "head"):
+            check_batch(network, name, x)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_mask_is_that_of_the_batch(inside: bool) -> None:
+    network = open_network(models.masked(inside))
+    random = np.random.default_rng(0)
+    learned = set()
+    for _ in range(7):
+        x = random.integers(1, 20, (N, 5))
+        x[np.arange(5) >= random.integers(1, 6, (N, 1))] = 0
+        check_batch(network, "middle", x)
+        learned.add(network._memory.at("middle", flain_keras._run.as_batch(x)[0]))
+    assert len(learned) == 1
+    assert None not in learned
+
+
+def test_inputs_by_name_are_not_taken_for_inputs_in_order() -> None:
+    late, early = keras.Input((8,), name="late"), keras.Input((8,), name="early")
+    h = L.Dense(5, activation="relu", name="middle")(late)
+    network = open_network(keras.Model([late, early], L.Dense(3)(h) * L.Dense(3)(early)))
+    random = np.random.default_rng(0)
+    for by_name in (False,) * 5 + (True,) * 2:
+        x, y = random.standard_normal((2, N, 8)).astype(np.float32)
+        check_batch(network, "middle", {"late": x, "early": y} if by_name else (x, y))
+
+
 @pytest.mark.parametrize("build", [models.subclassed])
 def test_a_subclassed_model_is_copied_with_all_that_it_holds(build: Callable[..., Any]) -> None:
     model = build()

@@ -679,6 +679,26 @@ def test_other_external_files_are_not_overwritten(external: Path, tmp_path: Path
     assert len(list((tmp_path / "to").rglob("*"))) == 2
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_model_is_not_written_over_its_own_external_file(
+    external: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    (external.parent / "purified.onnx").write_bytes(
+        (external.parent / "data" / "weights.bin").read_bytes()
+    )
+    proto = onnx.load(external, load_external_data=False)
+    for each in proto.graph.initializer:
+        each.external_data[0].value = "purified.onnx"
+    external.write_bytes(proto.SerializeToString())
+    target = tmp_path / "to"
+    target.mkdir()
+    for folder in (target, external.parent):
+        before = sorted(folder.iterdir())
+        with pytest.raises(OutputError, match="an external file of its own"):
+            save(load(external), folder / "purified.onnx", overwrite=overwrite)
+        assert sorted(folder.iterdir()) == before
+
+
 def test_a_bare_proto_does_not_know_its_folder(external: Path) -> None:
     proto = onnx.load(external, load_external_data=False)
     with pytest.raises(ModelError, match=r"open the file with flain_onnx.load\(path\)"):
@@ -700,7 +720,10 @@ def test_missing_short_and_foreign_external_files_are_refused(external: Path) ->
     with pytest.raises(WeightsError, match="outside the model's folder"):
         load(external)
     proto = onnx.load(external, load_external_data=False)
-    for location in ("../outside.bin", str(outside)):
+    inside = external.parent / "weights.bin"
+    inside.write_bytes(content)
+    around = f"../{external.parent.name}/weights.bin"
+    for location in ("../outside.bin", str(outside), str(inside), around):
         for each in proto.graph.initializer:
             each.external_data[0].value = location
         external.write_bytes(proto.SerializeToString())

@@ -194,6 +194,10 @@ def poisoned(value):
         (changed("fc1.bias", lambda a: a.astype(int)), r"'fc1.bias' is int64"),
         (changed("fc1.bias", list), r"'fc1.bias' is a list, not a NumPy array"),
         (
+            changed("fc1.bias", lambda a: np.ma.array(a, mask=a > 0)),
+            r"'fc1.bias' is a masked array",
+        ),
+        (
             lambda arrays: without("fc1.bias")(arrays) | {"fc2.bias": np.ones(1), "x": np.ones(1)},
             r"missing: 'fc1.bias'; not in the model: 'x'; 'fc2.bias' has shape",
         ),

@@ -179,3 +179,11 @@ def test_nothing_in_a_file_is_unpickled(tmp_path):
     with pytest.raises(flain.DataError, match="plain arrays"):
         Samples.of(tmp_path / "evil.npz")
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_masked_arrays_are_refused(which):
+    data = [np.ones((4, 3)), np.array([0, 1, 0, 1])]
+    data[which] = np.ma.array(data[which], mask=data[which] == 1)
+    with pytest.raises(flain.DataError, match="got a masked array"):
+        Samples.of(tuple(data))

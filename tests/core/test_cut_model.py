@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 import flain_core as flain
+import flain_numpy
 from flain_core.examination import Examination
 from flain_core.flipping_order import FlippingOrder
 from flain_core.schedule import Schedule
+from flain_numpy import Dense
 
 CLEAN = backdoored.samples(100, seed=11)
 TRIGGERED = backdoored.triggered(50, seed=12)
@@ -74,6 +76,28 @@ def test_one_candidate_at_a_time_where_nothing_is_shared():
 
 def test_several_at_a_time_where_each_would_cut_anew():
     assert model(Examination.on(CLEAN, memory_limit=0))[0].lookahead > 1
+
+
+@pytest.mark.parametrize("memory_limit", [0, 2**30])
+def test_not_more_at_once_than_memory_is_meant_for(memory_limit):
+    rng = np.random.default_rng(0)
+    wide, head = rng.normal(size=(4000, 12)), rng.normal(size=(3, 4000))
+    calls = []
+    networks = (
+        flain_numpy.Network([Dense("wide", weight), flain_numpy.ReLU(), Dense("head", head)])
+        for weight in (wide, wide + rng.normal(size=wide.shape) * 0.01)
+    )
+    initial, final = networks
+    batch = 256
+    examination = Examination.on(
+        backdoored.samples(batch, seed=3), memory_limit=memory_limit, batch_size=batch
+    )
+    study = examination.study(Together(final, calls), "wide")
+    layer, first = final.layers()["wide"], initial.layers()["wide"].weight
+    flipping = FlippingOrder(Together(final, calls), layer, first, 2.0, np.arange(12))
+    study.cut_model(flipping, window=1e-6).advance(range(1, 13))
+    assert sum(calls) == 12
+    assert max(calls) * batch * 4000 * 8 <= 32 * 2**20
 
 
 def test_a_cut_that_takes_several_at_once_is_given_several():

@@ -5,7 +5,8 @@ import os
 import pytest
 
 import flain_core as flain
-from flain_core.files import check_writable, written_whole
+from flain_core.auxiliary import Samples
+from flain_core.files import check_writable, hashes, written_whole
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -70,3 +71,34 @@ def test_a_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(flain.OutputError, match="not writable"):
         check_writable(tmp_path / "a.npz")
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "link.json").symlink_to(tmp_path / "pipe.json")
+    for name in ("pipe.json", "link.json"):
+        with pytest.raises(flain.OutputError, match="no regular file"):
+            check_writable(tmp_path / name, overwrite=True)
+
+
+def test_names_that_no_file_can_have_are_refused_before_any_work(tmp_path):
+    for name in ("a" * 300 + ".npz", "a\0b.npz"):
+        with pytest.raises(flain.OutputError, match="cannot write"):
+            check_writable(tmp_path / name)
+        with pytest.raises(flain.FlainError):
+            flain.purify(name, initial=name, data=name)
+        with pytest.raises(flain.DataError, match="data"):
+            Samples.of(name)
+
+
+def test_the_longest_name_can_be_written(tmp_path):
+    target = tmp_path / ("a" * 251 + ".npz")
+    with written_whole(target) as scratch:
+        scratch.write_text("whole")
+    assert target.read_text() == "whole"
+
+
+@pytest.mark.skipif(not os.path.isfile("/proc/self/mem"), reason="needs a file nobody can read")
+def test_a_file_that_cannot_be_read_is_one_clear_error():
+    with pytest.raises(flain.WeightsError, match="cannot read /proc/self/mem"):
+        hashes(["/proc/self/mem"])

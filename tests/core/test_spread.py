@@ -176,6 +176,13 @@ def column(index, value):
     return clean(change)
 
 
+def proof(error):
+    def tamper(arrays):
+        return arrays | {"error": np.array(error)} if "faithful" in arrays else arrays
+
+    return tamper
+
+
 def without(name):
     return lambda arrays: {key: array for key, array in arrays.items() if key != name}
 
@@ -208,6 +215,15 @@ LIES = {
     "a column too few": clean(lambda rows: rows[:, :2]),
     "no scores": without("clean"),
     "no proof": without("faithful"),
+    "a faithful cut that is infinitely wrong": proof(np.inf),
+    "a faithful cut that is quite wrong": proof(0.9),
+    "a faithful cut that is less than right": proof(-1.0),
+    "a faithful cut that is not a number": proof(np.nan),
+    "more rounding than samples": column(2, 1e6),
+    "squares too large to be multiplied": statistics(
+        total_abs=np.full(12, 1e300), total_square=np.full(12, 1e308)
+    ),
+    "more values than can be counted": statistics(count=np.array(1e300)),
     "a proof that is no number": lambda arrays: (
         arrays | {"error": np.zeros(3)} if "faithful" in arrays else arrays
     ),
@@ -293,6 +309,59 @@ def test_a_robust_mean_bounds_what_a_possible_lie_can_do(way):
 
     assert not flipped(Merging()).any() or not flipped(Merging())[triggered].any()
     assert flipped(Merging(way))[triggered].all()
+
+
+def test_an_answer_of_another_type_is_none():
+    class Talks(Holds):
+        def ask(self, question):
+            return {"part 0": "hello"}
+
+    with pytest.raises(flain.DataError, match=r"part 0, .*: no answer came"):
+        purify(SpreadSamples(Talks(Examination.on(CLEAN))))
+
+
+def test_scores_may_be_asked_for_before_statistics():
+    examiner = SpreadSamples(Holds(Examination.on(CLEAN))).examiner(FINAL)
+    assert examiner.of(FINAL) == Examination.on(CLEAN).of(FINAL)
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(flain.SettingsError, match="least, in holders,"):
+        SpreadSamples(Holds(), least=0)
+    with pytest.raises(flain.SettingsError, match="a trim from 0 to less"):
+        Merging("trimmed_mean", trim="0.2")
+
+
+NAME = next(iter(FINAL.layers()))
+FIRST = INITIAL.layers()[NAME].weight
+ORDER = np.arange(FIRST.shape[1])
+NONSENSE = {
+    "an unknown layer": (Setting({}, "fc9", FIRST, order=ORDER), (1,), flain.LayerError),
+    "no initial weight": (Setting({}, NAME, None, order=ORDER), (1,), flain.WeightsError),
+    "one of another shape": (Setting({}, NAME, FIRST.T, order=ORDER), (1,), flain.WeightsError),
+    "neurons that are not there": (
+        Setting({}, NAME, FIRST, order=ORDER + 1),
+        (1,),
+        flain.DataError,
+    ),
+    "neurons from the end": (Setting({}, NAME, FIRST, order=ORDER - 1), (1,), flain.DataError),
+    "more than the order has": (Setting({}, NAME, FIRST, order=ORDER), (99,), flain.DataError),
+    "fewer than none": (Setting({}, NAME, FIRST, order=ORDER), (-1,), flain.DataError),
+    "fewer and fewer": (Setting({}, NAME, FIRST, order=ORDER), (3, 1), flain.DataError),
+}
+
+
+@pytest.mark.parametrize("task", ["candidates", "in full"])
+@pytest.mark.parametrize(("setting", "ends", "error"), NONSENSE.values(), ids=NONSENSE)
+def test_a_holder_refuses_questions_that_make_no_sense(task, setting, ends, error):
+    with pytest.raises(error):
+        Holder(FINAL, Examination.on(CLEAN)).answer(Question(task, setting, ends))
+
+
+def test_a_holder_refuses_to_score_no_candidates():
+    setting = Setting({}, NAME, FIRST, order=ORDER)
+    with pytest.raises(flain.DataError, match=r"candidates in ascending order.*; got \(\)"):
+        Holder(FINAL, Examination.on(CLEAN)).answer(Question("candidates", setting))
 
 
 def test_trimming_everybody_is_refused():
