@@ -474,6 +474,8 @@ def test_a_model_that_was_left_as_it_is_is_pointed_out(pair):
     with pytest.warns(FlainWarning, match="no neuron was flipped in any layer"):
         result = purify(pair, settings=settings)
     assert not result.layers[0].flipped.any()
+    shown = "input neurons, stopped by 'nothing within tolerance' after 1 candidate, incremental"
+    assert shown in repr(result)
     np.testing.assert_array_equal(result.model.predict(CLEAN[0]), pair[1].predict(CLEAN[0]))
 
 
