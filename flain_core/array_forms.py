@@ -72,7 +72,7 @@ def fitting(which: str, given: Mapping[str, Any], held: Mapping[str, Array]) -> 
     """The given arrays in the model's types.
 
     Raises:
-        WeightsError: They do not fit the model; says of every array what is wrong.
+        WeightsError: They do not fit the model; says what is wrong, of the first few arrays.
     """
     problems = [*_misfits(given, held)]
     cast: dict[str, Array] = {}
@@ -85,9 +85,12 @@ def fitting(which: str, given: Mapping[str, Any], held: Mapping[str, Array]) -> 
         if problem is not None:
             problems.append(f"{name!r} {problem}")
     if problems:
+        more = len(problems) - _LISTED_AT_MOST
+        others = f"; and {more} more" if more > 0 else ""
         raise WeightsError(
-            f"{which}: the arrays do not fit the model: {'; '.join(problems)}. Give all arrays of "
-            "this architecture, by its own names or as a list in its order"
+            f"{which}: the arrays do not fit the model: {'; '.join(problems[:_LISTED_AT_MOST])}"
+            f"{others}. Give all arrays of this architecture, by its own names or as a list in its "
+            "order"
         )
     return cast
 
@@ -135,7 +138,9 @@ def _misfits(given: Mapping[str, Any], held: Mapping[str, Array]) -> Iterator[st
 def _unusable(given: Any, held: Array) -> str | None:
     # Averaging an array without axes makes a NumPy number of it.
     if not isinstance(given, (np.ndarray, np.generic)):
-        return f"is a {type(given).__name__}, not a NumPy array"
+        kind = type(given).__name__
+        convert = "; convert it, in PyTorch with .cpu().numpy()" if hasattr(given, "numpy") else ""
+        return f"is a {kind}, not a NumPy array{convert}"
     if isinstance(given, np.ma.MaskedArray):
         return "is a masked array, of which some numbers may be missing; fill them in first"
     if given.shape != held.shape:

@@ -34,6 +34,9 @@ class PurifiedArrays:
     arrays: Any
     purification: Purification
 
+    def __repr__(self) -> str:
+        return f"PurifiedArrays({form_of('arrays', self.arrays)}, {self.purification!r})"
+
 
 def purify_arrays(
     initial: Arrays,

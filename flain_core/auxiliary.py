@@ -210,8 +210,10 @@ def _leaves(x: Batch) -> list[Array]:
 
 def _array(value: Any) -> Array:
     """An array of the values, also from a tensor that requires gradients or lives on a GPU."""
-    for step in ("detach", "cpu", "resolve_neg", "resolve_conj"):
-        value = getattr(value, step)() if hasattr(value, step) else value
+    # TensorFlow's tensors have a cpu() too, and warn of it.
+    if hasattr(value, "detach"):
+        for step in ("detach", "cpu", "resolve_neg", "resolve_conj"):
+            value = getattr(value, step)() if hasattr(value, step) else value
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         value = value.float()
     if isinstance(value, np.ma.MaskedArray):

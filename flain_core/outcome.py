@@ -99,11 +99,12 @@ class LayerOutcome:
     seconds: float
 
     def __repr__(self) -> str:
-        threshold = "None" if self.threshold is None else f"{self.threshold:.6g}"
+        threshold = "" if self.threshold is None else f" at threshold {self.threshold:.6g}"
+        tried = len(self.steps)
         return (
             f"LayerOutcome({self.name!r}, flipped {int(self.flipped.sum())} of {self.flipped.size} "
-            f"input neurons at threshold {threshold}, stopped by {self.stop_reason!r} after "
-            f"{len(self.steps)} candidates, {self.method})"
+            f"input neurons{threshold}, stopped by {self.stop_reason!r} after {tried} "
+            f"candidate{'' if tried == 1 else 's'}, {self.method})"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -97,6 +97,12 @@ def _on_initial(initial: Network, examiner: Examiner, before: Tally) -> Iterator
 
 
 def _on_result(purified: Purified, settings: Settings) -> Iterator[Remark]:
+    if not any(outcome.flipped.any() for outcome in purified.outcomes):
+        yield Remark(
+            "no neuron was flipped in any layer: the model is as it was, with a backdoor if it had "
+            "one; try another layer, more samples, or a larger tolerance",
+            serious=True,
+        )
     lost = purified.before.clean.mean - purified.after.clean.mean
     if lost > settings.tolerance + _NOTABLE_LOSS:
         yield Remark(

@@ -26,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# What stands in [brackets] in a help text is markup to rich, and lost. With click 8.5, typer 0.20
+# loses the help of arguments, so the commands' docstrings have it.
 Architecture = Annotated[
     str | None,
     typer.Option(
@@ -62,27 +64,28 @@ def options(
 
 @app.command()
 def layers(
-    model: Annotated[
-        Path, typer.Argument(help="A model in .npz, .onnx, .keras or .h5, or weights.")
-    ],
+    model: Path,
     architecture: Architecture = None,
     scores: Scores = None,
 ) -> None:
-    """List the layers that can be purified."""
+    """List the layers that can be purified.
+
+    MODEL is a file: .npz, .onnx, .keras, .h5, or weights.
+    """
     display.layers(open_network(open_model(model, architecture, scores)).layers())
 
 
 @app.command()
 def purify(
-    final: Annotated[
-        Path, typer.Argument(help="The trained global model: .npz, .onnx, .keras, .h5, or weights.")
-    ],
+    final: Path,
     initial: Annotated[Path, typer.Option(help="The model that training started from.")],
     data: Annotated[Path, typer.Option(help="Clean samples: .npz with x and y.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the purified model goes.")],
     layer: Annotated[
         list[str] | None,
-        typer.Option(help="A layer, or auto, dense, conv, all. Repeat for several. [auto]"),
+        typer.Option(
+            help="A layer, or auto, dense, conv, all. Repeat for several. (default: auto)"
+        ),
     ] = None,
     trigger: Annotated[
         list[str] | None,
@@ -99,24 +102,24 @@ def purify(
         float | None,
         typer.Option(
             help="Allowed drop of the clean accuracy, from 0 to 1. "
-            f"[default: {flain.Settings.tolerance}]"
+            f"(default: {flain.Settings.tolerance})"
         ),
     ] = None,
     factor: Annotated[
         float | None,
-        typer.Option(help=f"2 flips an update, 1 resets it. [default: {flain.Settings.factor:g}]"),
+        typer.Option(help=f"2 flips an update, 1 resets it. (default: {flain.Settings.factor:g})"),
     ] = None,
     crossing: Annotated[
         Crossing | None,
         typer.Option(
             help="Return the candidate before the crossing, or the one beyond. "
-            f"[default: {flain.Settings.crossing}]"
+            f"(default: {flain.Settings.crossing})"
         ),
     ] = None,
     statistic: Annotated[
         Statistic | None,
         typer.Option(
-            help=f"What a threshold is compared with. [default: {flain.Settings.statistic}]"
+            help=f"What a threshold is compared with. (default: {flain.Settings.statistic})"
         ),
     ] = None,
     match_norm: Annotated[
@@ -129,7 +132,10 @@ def purify(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Purify a model with the help of a few hundred clean samples."""
+    """Purify a model with the help of a few hundred clean samples.
+
+    FINAL is the file of the trained global model: .npz, .onnx, .keras, .h5, or weights.
+    """
     chosen = {
         "tolerance": tolerance,
         "factor": factor,

@@ -19,6 +19,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.utils.backend_utils import DynamicBackend
 
 from flain_core.errors import ModelError
 
@@ -35,10 +36,9 @@ _TAKEN_OVER = (
 )
 # Wrappers that every layer makes for itself when it is created; a copied one would build another.
 _MADE_ANEW = ("build", "quantize")
-# What compile() made: it points into the training of the original.
+# What compile() and fit() made: it points into the training of the original.
 _UNCOMPILED: dict[str, Any] = {
     "compiled": False,
-    "optimizer": None,
     "loss": None,
     "train_function": None,
     "test_function": None,
@@ -47,6 +47,7 @@ _UNCOMPILED: dict[str, Any] = {
     "_compile_loss": None,
     "_compile_metrics": None,
     "_loss_tracker": None,
+    "stop_training": False,
 }
 _SIMPLE = (bool, int, float, str)
 
@@ -117,6 +118,9 @@ class _Pickler(pickle.Pickler):
         if isinstance(item, keras.Operation):
             self.nodes.append((item, list(item._inbound_nodes)))
             return _new, (type(item),), _state(item), None, None, _fill
+        if isinstance(item, DynamicBackend):
+            # It answers for every name, also for those that pickle looks for while it is empty.
+            return DynamicBackend, (item.name,)
         if type(item).__module__.startswith("tensorflow.python.eager."):
             # A traced function of the original, kept by TensorFlow's bookkeeping.
             return type(None), ()
@@ -141,6 +145,8 @@ def _state(operation: Any) -> dict[str, Any]:
     state = {name: value for name, value in vars(operation).items() if name not in _MADE_ANEW}
     if isinstance(operation, keras.Model):
         state |= {name: value for name, value in _UNCOMPILED.items() if name in state}
+        # Before compile() there is none; Keras writes what it finds, also None, to .h5 files.
+        state.pop("optimizer", None)
     return state | {"_inbound_nodes": [], "_outbound_nodes": []}
 
 

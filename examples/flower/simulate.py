@@ -21,7 +21,11 @@ def main():
     parser.add_argument("config", nargs="*", metavar="KEY=VALUE")
     options = parser.parse_args()
     project = tomllib.loads((Path(__file__).parent / "pyproject.toml").read_text())
-    config = project["tool"]["flwr"]["app"]["config"] | tomllib.loads("\n".join(options.config))
+    try:
+        given = tomllib.loads("\n".join(options.config))
+    except tomllib.TOMLDecodeError as error:
+        parser.error(f"expected TOML, with text in quotes, as 'out=\"models\"'; {error}")
+    config = project["tool"]["flwr"]["app"]["config"] | given
 
     def configured(context):
         given, context.run_config = context.run_config, config

@@ -32,6 +32,10 @@ def main():
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if not (os.environ.get("FLAIN_DATA") and mnist.folder().is_dir()):
+        parser.error("set FLAIN_DATA to a folder with MNIST/raw and its four files in it")
+    # Absolute, as the clients run in folders of their own.
+    os.environ["FLAIN_DATA"] = str(Path(os.environ["FLAIN_DATA"]).resolve())
 
     workspace = options.workspace.resolve()
     workspace.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ def run(*arguments, cwd=None):
         capture_output=True,
         text=True,
         cwd=cwd,
+        env=os.environ | {"COLUMNS": "200"},
         check=False,
     )
 
@@ -75,6 +76,15 @@ def test_demo(tmp_path):
 
 def test_version():
     assert run("--version").stdout.startswith("flain 0.")
+
+
+def test_the_help_says_what_goes_in_and_what_is_taken_if_nothing_is_said():
+    shown = " ".join(run("purify", "--help").stdout.replace("│", " ").split())
+    assert "FINAL is the file of the trained global model: .npz, .onnx, .keras, .h5" in shown
+    assert f"from 0 to 1. (default: {flain.Settings.tolerance})" in shown
+    for default in ("auto", "2", "revert", "mean"):
+        assert f"(default: {default})" in shown
+    assert "MODEL is a file: .npz, .onnx" in " ".join(run("layers", "--help").stdout.split())
 
 
 def test_a_missing_extra_is_named(tmp_path):

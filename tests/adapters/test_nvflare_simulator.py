@@ -34,6 +34,7 @@ def run(script, workspace, *arguments):
         "KERAS_BACKEND": "tensorflow",
         "OUTSIDE": str(outside),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "FLAIN_DATA": os.path.relpath(DATA) if DATA else "",
     }
     ran = subprocess.run(
         [sys.executable, script, *map(str, arguments or (workspace,))],
@@ -45,6 +46,14 @@ def run(script, workspace, *arguments):
     )
     assert not outside.exists(), outside.read_text()
     return ran.returncode, ran.stdout + ran.stderr
+
+
+def test_the_example_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "DATA", tmp_path)
+    code, output = run(EXAMPLE / "job.py", tmp_path, "--workspace", tmp_path / "workspace")
+    assert code == 2
+    assert "set FLAIN_DATA to a folder with MNIST/raw" in output
+    assert not (tmp_path / "workspace").exists()
 
 
 def weights(path):

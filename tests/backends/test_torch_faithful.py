@@ -146,6 +146,7 @@ def test_a_plain_attribute_that_views_the_weight_ties_it():
         flain.purify(Tied(), initial=Tied(), data=(torch.rand(30, 8), [0] * 30), layers="enc")
 
 
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 def test_no_trace_of_the_samples_stays_in_the_result():
     initial, final, x, y = case(Statistics)
     final.seen.zero_()

@@ -255,6 +255,20 @@ def test_a_purified_weight_beyond_the_given_type_is_refused():
         call(initial, final, settings=flain.Settings(tolerance=1.0))
 
 
+def test_of_many_arrays_that_do_not_fit_the_first_are_named():
+    spoilt = {name: array[None] for name, array in arrays_of(FINAL).items()} | {"x": np.ones(1)}
+    with pytest.raises(WeightsError, match=r"; and 1 more\. Give") as raised:
+        call(arrays_of(INITIAL), spoilt)
+    assert "'fc3.weight' has shape" in str(raised.value)
+    assert "fc3.bias" not in str(raised.value)
+
+
+def test_what_is_printed_leaves_out_the_numbers():
+    shown = repr(call(arrays_of(INITIAL), arrays_of(FINAL)))
+    assert shown.startswith("PurifiedArrays(arrays by name, Purification(Network, before=")
+    assert "array(" not in shown
+
+
 def test_a_backend_without_arrays_says_what_to_do():
     class Own:
         native = property(lambda self: self)

@@ -279,7 +279,10 @@ def test_a_layer_that_runs_twice_is_run_in_full():
 
     final = network(first[0] + 0.3 * first[1])
     y = final.predict(CLEAN[0]).argmax(axis=1)
-    result = flain.purify(final, initial=network(first[0]), data=(CLEAN[0], y))
+    result = flain.purify(
+        final, initial=network(first[0]), data=(CLEAN[0], y), settings=Settings(tolerance=0.2)
+    )
+    assert result.layers[0].flipped.any()
     assert result.layers[0].method == "whole network"
     assert "2 times" in result.layers[0].why_method or "several" in result.layers[0].why_method
     really = final.replace({"shared": weight(result.model, "shared")}).predict(CLEAN[0])
@@ -466,6 +469,16 @@ def test_labels_that_do_not_match_are_pointed_out(pair):
     assert any("no better than chance" in str(warning.message) for warning in raised)
 
 
+def test_a_model_that_was_left_as_it_is_is_pointed_out(pair):
+    settings = Settings(thresholds=Grid(start=5.0, step=1.0, stop=9.0))
+    with pytest.warns(FlainWarning, match="no neuron was flipped in any layer"):
+        result = purify(pair, settings=settings)
+    assert not result.layers[0].flipped.any()
+    shown = "input neurons, stopped by 'nothing within tolerance' after 1 candidate, incremental"
+    assert shown in repr(result)
+    np.testing.assert_array_equal(result.model.predict(CLEAN[0]), pair[1].predict(CLEAN[0]))
+
+
 def test_swapped_models_are_pointed_out(pair):
     y = pair[0].predict(CLEAN[0]).argmax(axis=1)
     with pytest.warns(FlainWarning) as raised:
@@ -510,12 +523,17 @@ def test_negative_means_are_pointed_out(pair):
     x = CLEAN[0] - 0.2
     y = shifted(pair[1]).predict(x).argmax(axis=1)
     with pytest.warns(FlainWarning, match="mean_abs"):
-        flain.purify(shifted(pair[1]), initial=shifted(pair[0]), data=(x, y))
+        flain.purify(
+            shifted(pair[1]),
+            initial=shifted(pair[0]),
+            data=(x, y),
+            settings=Settings(tolerance=0.3),
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         flain.purify(
             shifted(pair[1]),
             initial=shifted(pair[0]),
             data=(x, y),
-            settings=Settings(statistic="mean_abs"),
+            settings=Settings(statistic="mean_abs", tolerance=0.3),
         )

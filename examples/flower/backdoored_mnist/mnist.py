@@ -40,6 +40,10 @@ def partition(folder, seed, number, count):
 def read(folder, part):
     """All images of a part, "train" or "t10k"."""
     raw = Path(folder or os.environ.get("FLAIN_DATA", "")) / "MNIST" / "raw"
+    if not raw.is_dir():
+        raise FileNotFoundError(
+            f'{raw.resolve()} is no folder: say with data="..." or FLAIN_DATA which one holds it'
+        )
     images = _read_idx(raw / f"{part}-images-idx3-ubyte.gz", header=16)
     labels = _read_idx(raw / f"{part}-labels-idx1-ubyte.gz", header=8)
     return Samples(
