@@ -6,7 +6,7 @@ PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-c
 # Tests of one file share what they set up.
 IN_PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-fast test-floors check bench example clean
+.PHONY: demo test test-fast test-floors check bench parity example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
@@ -35,6 +35,10 @@ check: $(VENV)/dev  ## lint, format, types
 
 bench: $(VENV)/dev  ## the search against plain re-evaluation; writes benchmarks/results
 	$(VENV)/bin/python benchmarks/search_speed.py
+	$(VENV)/bin/python benchmarks/backend_speed.py
+
+parity: $(VENV)/dev  ## the same networks in every framework; writes docs/parity.md
+	$(VENV)/bin/python benchmarks/parity.py
 
 example: $(VENV)/dev  ## train the embedded example anew and export it; needs FLAIN_DATA
 	$(VENV)/bin/python benchmarks/train_example.py --out adapters/flain_cli/data

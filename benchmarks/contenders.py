@@ -107,7 +107,7 @@ def with_torch() -> Contender:
 
     def run(weight: Array, x: Array) -> Array:
         with torch.no_grad():
-            parameter.copy_(torch.from_numpy(weight))
+            parameter.copy_(torch.from_numpy(np.require(weight, requirements="W")))
             scores: Array = used(torch.from_numpy(x)).numpy()
         return scores
 
