@@ -12,7 +12,7 @@ Example:
     >>> import flain_numpy as fn
     >>> from flain_core.conformance import *
     >>> class TestNumPy(Conformance):
-    ...     checks = 78
+    ...     checks = 84
     ...     exceptions = {"transposed": "flain_numpy has no transposed convolution"}
     ...     formats = (".npz",)
     ...     open_network = staticmethod(fn.open_network)
@@ -40,7 +40,7 @@ Example:
     ...     def load(self, path, reference):
     ...         return fn.load(path)
     >>> TestNumPy.run()
-    78
+    84
 """
 
 from __future__ import annotations
@@ -242,6 +242,25 @@ class Conformance:
                 require_same(
                     cut.tail(cut.output), answers[1], "a tail that hands out arrays of its own"
                 )
+
+    @_check
+    def test_tail_by_sample_takes_any_samples(self, case: Case) -> None:
+        """Where a cut has one, it scores samples alone, repeated and in any order as the tail does.
+
+        A tail that reads more of the samples than the pre-activation has to be without.
+        """
+        for cut, layer, _ in self._cuts(case, case.x[:_FEW], once=True):
+            tail = getattr(cut, "tail_by_sample", None)
+            if tail is None:
+                continue
+            output = self.array(cut.output).reshape(_FEW, -1)
+            for samples in ([0], [_FEW - 1, 0, 2], [1, 1], range(_FEW), [*range(_FEW)] * 2):
+                picked = output[list(samples)]
+                before = picked.copy()
+                scores = tail(picked)
+                expected = cut.tail(cut.output)[list(samples)]
+                self._close(scores, expected, f"samples {[*samples]} behind {layer.name!r}")
+                require_same(picked, before, "the pre-activation unchanged")
 
     @_check
     def test_tail_follows_a_changed_weight(self, case: Case) -> None:

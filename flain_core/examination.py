@@ -13,12 +13,13 @@ import numpy as np
 
 from .activation import ActivationStatistics
 from .auxiliary import Samples
-from .cut_model import CutModel, Piece, bytes_kept
+from .cut_model import CutModel, cut_model
 from .errors import SettingsError
 from .examiner import AuxiliaryData, Known
 from .flipping_order import FlippingOrder
 from .in_full import InFull
 from .network import Batch, Network
+from .piece import Piece, bytes_kept
 from .proof import Proof, check_deterministic, prove
 from .score import Score, Scored, Tally, accuracy, tally
 from .settings import whole_number
@@ -215,7 +216,7 @@ class LocalStudy:
 
     def cut_model(self, flipping: FlippingOrder, *, window: float) -> CutModel:
         """The cut model by itself."""
-        return CutModel(self.pieces, flipping, self.examination.score, window)
+        return cut_model(self.pieces, flipping, self.examination.score, window)
 
 
 class CutAndExact:

@@ -53,8 +53,11 @@ class Cut(Protocol):
     ``output``, ``linear`` and ``tail`` speak the backend's own array type, of which the algorithm
     only needs subtraction; so tensors stay on their device.
 
-    Where one call for several pre-activations costs less than one for each, a cut may also have
-    ``tails``: None, or a function of a list of pre-activations that gives the scores of each.
+    Two further members make searches faster where a cut has them; both may be None. ``tails`` is a
+    function of a list of pre-activations that gives the scores of each, for where one call costs
+    less than several. ``tail_by_sample`` is for a dense layer behind which every sample goes its
+    own way: it gives the scores ``(m, ...)`` of the NumPy pre-activations ``(m, out)`` of any m
+    samples, up to as many as the batch has, in any order.
     """
 
     @property

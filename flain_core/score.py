@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -11,7 +11,7 @@ import numpy as np
 from .errors import DataError, ModelError
 from .network import Array
 
-__all__ = ["Score", "Scored", "Tally", "accuracy", "tally"]
+__all__ = ["Margins", "Score", "Scored", "Tally", "accuracy", "margins", "tally"]
 
 Score: TypeAlias = Callable[[Array, Array], Array]
 """A function of (scores ``(n, ...)``, y ``(n, ...)``) that gives each sample's worth ``(n,)``,
@@ -82,6 +82,52 @@ class Scored:
         return {name: probe.mean for name, probe in self.probes.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class Margins:
+    """Which samples are classified right, and how clearly.
+
+    Attributes:
+        right: ``(n,)`` boolean.
+        margin: ``(n,)`` how far the score of the sample's class is from the greatest of the others.
+        magnitude: ``(n,)`` the greatest magnitude of the sample's scores.
+    """
+
+    right: Array
+    margin: Array
+    magnitude: Array
+
+    def __getitem__(self, which: slice) -> Margins:
+        return Margins(self.right[which], self.margin[which], self.magnitude[which])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Margins]) -> Margins:
+        """Those of several batches, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.right for part in parts]),
+            np.concatenate([part.margin for part in parts]),
+            np.concatenate([part.magnitude for part in parts]),
+        )
+
+    def put(self, samples: Array, others: Margins) -> None:
+        """Take over what ``others`` say of some samples."""
+        self.right[samples] = others.right
+        self.margin[samples] = others.margin
+        self.magnitude[samples] = others.magnitude
+
+    def tally(self, window: float) -> Tally:
+        """Count the samples classified right.
+
+        Args:
+            window: Relative rounding error of the scores. Uncertain are the samples whose margin is
+                within ``window * max|scores|``.
+        """
+        near = self.margin <= window * self.magnitude.max()
+        right, uncertain = np.count_nonzero(self.right), np.count_nonzero(near)
+        return Tally(int(right), len(self.right), int(uncertain))
+
+
 def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
     """Sum the worth of a batch.
 
@@ -97,14 +143,9 @@ def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
         DataError: Scores and labels do not fit each other, scores or worths are not finite, or the
             score function gives no number for each sample.
     """
-    if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or not scores.ndim:
-        raise ModelError(
-            "expected the network to score with a NumPy array of real floating-point numbers; "
-            f"got {getattr(scores, 'dtype', type(scores).__name__)}"
-        )
     if score is accuracy:
-        _check_classes(scores, y)
-        return _tally_accuracy(scores, y, window)
+        return margins(scores, y).tally(window)
+    _check_numbers(scores)
     worth = _worth(score, scores, y)
     total = worth.sum(dtype=np.float64)
     if not np.isfinite(total):
@@ -113,6 +154,43 @@ def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
     jumps = _near_ties(scores, window) * float(np.ptp(worth.astype(np.float64)))
     drift = 0.0 if worth.dtype == bool else window * float(np.abs(worth).sum(dtype=np.float64))
     return Tally(float(total), len(y), jumps + drift)
+
+
+def margins(scores: Array, y: Array) -> Margins:
+    """Compare the score of each sample's class with the greatest of the others.
+
+    Args:
+        scores: ``(n, classes)`` as the network gave them.
+        y: ``(n,)`` class indices.
+
+    Raises:
+        ModelError: The network did not score with an array of floating-point numbers.
+        DataError: Scores and labels do not fit each other, or scores are not finite.
+    """
+    _check_numbers(scores)
+    _check_classes(scores, y)
+    # Classes first: reducing over a short last axis is many times slower.
+    by_class = scores.T.copy()
+    magnitude = np.abs(by_class).max(axis=0)
+    if not np.isfinite(magnitude.max()):
+        raise DataError("the model's scores hold NaN or infinity; check its weights and the data")
+    rows = np.arange(len(y))
+    own = by_class[y, rows]
+    by_class[y, rows] = -np.inf
+    margin = own - by_class.max(axis=0)
+    right = margin > 0
+    if not margin.all():
+        tied = margin == 0
+        right[tied] = accuracy(scores[tied], y[tied])
+    return Margins(right, np.abs(margin), magnitude)
+
+
+def _check_numbers(scores: Array) -> None:
+    if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or not scores.ndim:
+        raise ModelError(
+            "expected the network to score with a NumPy array of real floating-point numbers; "
+            f"got {getattr(scores, 'dtype', type(scores).__name__)}"
+        )
 
 
 def _check_classes(scores: Array, y: Array) -> None:
@@ -153,23 +231,3 @@ def _near_ties(scores: Array, window: float) -> int:
     second, first = np.moveaxis(np.partition(scores, -2, axis=-1)[..., -2:], -1, 0)
     near = (first - second <= window * np.abs(scores).max()).reshape(len(scores), -1)
     return int(np.count_nonzero(near.any(axis=1)))
-
-
-def _tally_accuracy(scores: Array, y: Array, window: float) -> Tally:
-    # Classes first: reducing over a short last axis is many times slower.
-    by_class = scores.T.copy()
-    scale = float(np.abs(by_class).max())
-    if not np.isfinite(scale):
-        raise DataError("the model's scores hold NaN or infinity; check its weights and the data")
-    rows = np.arange(len(y))
-    own = by_class[y, rows]
-    by_class[y, rows] = -np.inf
-    margin = own - by_class.max(axis=0)
-    right = int(np.count_nonzero(margin > 0))
-    if not margin.all():
-        right += _first_among_equals(scores, y, margin == 0)
-    return Tally(right, len(y), int(np.count_nonzero(np.abs(margin) <= window * scale)))
-
-
-def _first_among_equals(scores: Array, y: Array, tied: Array) -> int:
-    return int(np.count_nonzero(accuracy(scores[tied], y[tied])))

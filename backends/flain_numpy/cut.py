@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -69,6 +70,14 @@ class Cut:
                 f"pre-activation of {self._layer.name!r}: expected shape {self._output.shape}, "
                 f"given {output.shape}"
             )
+        return self._behind(output)
+
+    @property
+    def tail_by_sample(self) -> Callable[[Array], Array] | None:
+        """The scores of any samples; None where the tail reads more of a sample."""
+        return None if self._side or self._output.ndim != 2 else self._behind
+
+    def _behind(self, output: Array) -> Array:
         end = len(self._program)
         scores = run(self._program, self._tail, {**self._side, self._value: output}, {end})[end]
         # After the last layer the scores would be the caller's own array.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,7 @@ class OnnxCut:
         outputs: What came out, for each chunk.
         sides: For each chunk the values that the tail reads besides.
         tail: What comes after.
+        by_sample: Whether the tail reads nothing of a sample but the layer's output.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class OnnxCut:
         outputs: Sequence[Array],
         sides: Sequence[Mapping[str, Array]],
         tail: Tail,
+        by_sample: bool,
     ) -> None:
         self._chunks, self._entered, self._sides, self._tail = chunks, entered, sides, tail
+        self._by_sample = by_sample
         self._element = outputs[0].dtype
         self._output = np.stack(outputs).astype(np.promote_types(self._element, np.float32))
         self._output.flags.writeable = False
@@ -99,3 +102,14 @@ class OnnxCut:
         return self._chunks.joined(
             [self._tail.scores(each, side) for each, side in zip(stored, self._sides, strict=True)]
         )
+
+    @property
+    def tail_by_sample(self) -> Callable[[Array], Array] | None:
+        """The scores of any samples; None where the tail reads more of a sample."""
+        if not self._by_sample or self._output.ndim != 3 or len(self._output) > 1:
+            return None
+        return self._scores_of
+
+    def _scores_of(self, output: Array) -> Array:
+        scores = self._tail.scores(output.astype(self._element), self._sides[0])
+        return scores.astype(np.promote_types(scores.dtype, np.float32))

@@ -84,7 +84,8 @@ class Parts:
             sides.append({name: known[name] for name in (*read, *weights) if name != layer.output})
         tail = self._tail(layer, outputs[0].nbytes, {**read, **self._elements(weights)}, key)
         x = entering[0][None] if len(entering) == 1 else np.stack(entering)
-        return OnnxCut(chunks, halves.entered(x), outputs, sides, tail)
+        by_sample = set(read) <= {layer.output, *weights}
+        return OnnxCut(chunks, halves.entered(x), outputs, sides, tail, by_sample)
 
     def _tail(self, layer: Entry, work: int, known: Mapping[str, int], key: _Key) -> Tail:
         # Waking other threads for little work takes longer than the work.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -44,6 +45,11 @@ class SklearnCut:
         scores = self._forward.behind(self._layer, output)
         # After the last layer the scores would be the caller's own array.
         return scores.copy() if np.may_share_memory(scores, output) else scores
+
+    @property
+    def tail_by_sample(self) -> Callable[[Array], Array]:
+        """The tail: it takes any samples, as a perceptron treats each by itself."""
+        return self.tail
 
     @cached_property
     def _by_neuron(self) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +21,7 @@ from ._kinds import WeightLayer
 from ._orientation import wide
 from ._replay import Replay
 from ._run import run
-from ._scores import as_array
+from ._scores import as_array, on_cpu
 from ._tape import Tape
 
 __all__ = ["TorchCut", "cut_at"]
@@ -99,6 +99,14 @@ class TorchCut:
             return as_array(run(self._module, self._batch))
         finally:
             hook.remove()
+
+    @property
+    def tail_by_sample(self) -> Callable[[Array], Array] | None:
+        """The scores of any samples; None where tensors would have to leave their device for it."""
+        replay, output = self._seen.replay, self._only_output()
+        if replay is None or output.device.type != "cpu" or output.dim() != 2:
+            return None
+        return lambda rows: on_cpu(replay(torch.from_numpy(rows))).numpy()
 
     def _only_output(self) -> Tensor:
         if self.calls != 1:

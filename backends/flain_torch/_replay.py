@@ -74,7 +74,10 @@ class Replay:
         self._count = _mark_finished(steps, kept) + 1
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        """Replay on ``tensor``, of the origin's shape; it is converted to the origin's type."""
+        """Replay on ``tensor``, which is converted to the origin's type.
+
+        It has the origin's shape; or, where the steps name no size of the batch, another length.
+        """
         slots: list[Any] = [None] * self._count
         slots[0] = self._as_origin(tensor)
         with torch.no_grad():
@@ -90,6 +93,8 @@ class Replay:
             and tensor.stride() == self._stride
         ):
             return tensor
+        if tensor.shape != self._shape:
+            return tensor.to(self._device, self._dtype, copy=True)
         copied = torch.empty_strided(
             self._shape, self._stride, dtype=self._dtype, device=self._device
         )

@@ -11,7 +11,7 @@ from flain_core.network import Array
 
 from ._orientation import wide
 
-__all__ = ["as_array", "scores_in"]
+__all__ = ["as_array", "on_cpu", "scores_in"]
 
 
 def scores_in(result: object, size: int) -> Tensor:
@@ -37,8 +37,13 @@ def scores_in(result: object, size: int) -> Tensor:
 
 def as_array(scores: Tensor) -> Array:
     """Copy scores into float32 or float64 NumPy memory of their own."""
-    array: Array = scores.detach().to("cpu", wide(scores.dtype), copy=True).numpy()
+    array: Array = on_cpu(scores, copy=True).numpy()
     return array
+
+
+def on_cpu(scores: Tensor, *, copy: bool = False) -> Tensor:
+    """Scores in float32 or float64 that NumPy can read, in their own memory where that will do."""
+    return scores.detach().to("cpu", wide(scores.dtype), copy=copy)
 
 
 def _main(result: object) -> object:

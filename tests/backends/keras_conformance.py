@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore")]
 
 
 class TestKeras(Conformance):
-    checks = 91
+    checks = 98
     formats = (".keras", ".h5")
     open_network = staticmethod(flain_keras.open_network)
     save = staticmethod(flain_keras.save)
@@ -38,7 +38,7 @@ class TestKeras(Conformance):
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="TensorFlow needs a GPU for it")
 class TestKerasChannelsFirst(TestKeras):
-    checks = 91
+    checks = 98
 
     @pytest.fixture(autouse=True)
     def channels_first(self):

@@ -5,7 +5,7 @@ from flain_core.conformance import Conformance, Conv, Dense, Mean, ReLU, Residua
 
 
 class TestNumPy(Conformance):
-    checks = 78
+    checks = 84
     exceptions: ClassVar = {"transposed": "flain_numpy has no transposed convolution"}
     formats = (".npz",)
     open_network = staticmethod(fn.open_network)

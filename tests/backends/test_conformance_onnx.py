@@ -8,7 +8,7 @@ from flain_core.conformance import Conformance, Conv, Dense, Mean, ReLU, Residua
 
 
 class TestOnnx(Conformance):
-    checks = 78
+    checks = 84
     to_the_bit = False  # onnxruntime prepares stored weights; replaced ones are fed to it
     exceptions = {"used twice": "a layer used twice is a shared initializer, which is refused"}
     formats = (".onnx",)

@@ -8,7 +8,7 @@ from flain_core.conformance import Conformance, Dense, ReLU
 
 
 class TestSklearn(Conformance):
-    checks = 12
+    checks = 13
     exceptions: ClassVar = {
         **dict.fromkeys(
             ("conv", "grouped", "depthwise", "transposed", "residual"),

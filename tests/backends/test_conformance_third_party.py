@@ -66,7 +66,7 @@ class DictCut:
 
 
 class TestDicts(Conformance):
-    checks = 24
+    checks = 26
     exceptions: ClassVar = dict.fromkeys(
         ("conv", "grouped", "depthwise", "transposed", "residual"), "only dense layers in a row"
     )

@@ -15,7 +15,7 @@ def one_thread():
 
 
 class TestTorch(Conformance):
-    checks = 91
+    checks = 98
     formats = (".safetensors", ".pt", ".pth")
     open_network = staticmethod(flain_torch.open_network)
     save = staticmethod(flain_torch.save)

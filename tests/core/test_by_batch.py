@@ -1,4 +1,4 @@
-"""Candidates at a cut, one by one and several at a time."""
+"""Candidates that cost a tail on every batch, one by one and several at a time."""
 
 import backdoored
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 
 import flain_core as flain
 import flain_numpy
+from flain_core.by_batch import ByBatch
 from flain_core.examination import Examination
 from flain_core.flipping_order import FlippingOrder
 from flain_core.schedule import Schedule
@@ -45,12 +46,27 @@ class Together:
         return Cut()
 
 
+class BatchesAlone:
+    """A network whose cuts know no single samples."""
+
+    def __init__(self, network):
+        self.network = network
+        self.layers, self.predict = network.layers, network.predict
+
+    def cut(self, layer, x):
+        cut = self.network.cut(layer, x)
+        cut.__class__ = type("Cut", (type(cut),), {"tail_by_sample": None})
+        return cut
+
+
 def model(examination):
-    study = examination.study(FINAL, "fc1")
+    study = examination.study(BatchesAlone(FINAL), "fc1")
     schedule = Schedule.of(study.statistics.mean)
     layer = FINAL.layers()["fc1"]
     flipping = FlippingOrder(FINAL, layer, INITIAL.layers()["fc1"].weight, 2.0, schedule.order)
-    return study.cut_model(flipping, window=1e-6), flipping, schedule
+    candidates = study.cut_model(flipping, window=1e-6)
+    assert isinstance(candidates, ByBatch)
+    return candidates, flipping, schedule
 
 
 @pytest.mark.parametrize("memory_limit", [0, 4000, 2**30])

@@ -1,0 +1,197 @@
+"""The cut model, updated sample by sample: a candidate costs only the samples that it changes.
+
+Neurons that clean data hardly activates are zero on most samples, and flipping a neuron leaves a
+sample on which it is zero as it was. This needs a layer and a tail that treat each sample by
+itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, islice
+from typing import TypeAlias
+
+import numpy as np
+
+from .flipping_order import FlippingOrder
+from .network import Array, Cut
+from .piece import Piece
+from .score import Margins, Scored, margins
+
+__all__ = ["BySample", "by_sample"]
+
+_MOST_AT_ONCE = 16
+_BYTES_AT_ONCE = 8 * 2**20
+_BYTES_PER_CALL = 2**19
+_SHARE_OF_WINDOW = 0.5
+
+_Tail: TypeAlias = Callable[[Array], Array]
+
+
+class BySample:
+    """Follows all samples together, whichever batches they came in.
+
+    Args:
+        pieces: All samples, with their cuts, the layer's pre-activations ``(n, out)``.
+        flipping: Which neurons are flipped, and in which order.
+        tail: Scores ``(m, classes)`` of the pre-activations ``(m, out)`` of any samples.
+        window: Relative error of a score that rounding can cause.
+    """
+
+    def __init__(
+        self, pieces: Sequence[Piece], flipping: FlippingOrder, tail: _Tail, window: float
+    ) -> None:
+        cuts = [piece.cut for piece in pieces if piece.cut]
+        self._inputs = np.concatenate([cut.inputs.T[flipping.order] for cut in cuts], axis=1)
+        self._order = flipping.order
+        self._change = flipping.change.T
+        self._output = np.concatenate([_pre_activation(cut) for cut in cuts])
+        self._y = np.concatenate([piece.samples.y for piece in pieces])
+        self._per_call = _samples_per_call(cuts)
+        self._where = dict(_where(pieces))
+        self._tail = tail
+        self._window = window
+        self._end = 0
+        self._changed = np.empty(
+            (self.lookahead * len(self._y), self._output.shape[1]), self._output.dtype
+        )
+        self._margins = self._run(self._output, self._y)
+
+    @property
+    def lookahead(self) -> int:
+        """Several, as few samples change with each and a call of the tail takes many."""
+        return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(self.work, 1)))
+
+    @property
+    def end(self) -> int:
+        """How many neurons the last candidate flipped: the next one may not flip fewer."""
+        return self._end
+
+    @property
+    def work(self) -> int:
+        """Bytes of the pre-activation of all samples."""
+        return int(self._output.nbytes)
+
+    def advance(self, ends: Sequence[int]) -> list[Scored]:
+        """The clean tally and the probes of each candidate that flips ``order[:end]``."""
+        scored: list[Scored] = []
+        left = iter(ends)
+        while some := list(islice(left, self.lookahead)):
+            scored += self._advance(some)
+        return scored
+
+    def _advance(self, ends: Sequence[int]) -> Iterator[Scored]:
+        changed: list[Array] = []
+        filled = 0
+        for end in ends:
+            changed.append(self._flip_up_to(end, self._changed[filled:]))
+            filled += changed[-1].size
+        if filled:
+            samples = np.concatenate(changed)
+            now = self._run(self._changed[:filled], self._y[samples])
+        start = 0
+        for each in changed:
+            if each.size:
+                self._margins.put(each, now[start : start + each.size])
+                start += each.size
+            yield self._scored()
+
+    def _flip_up_to(self, end: int, changed: Array) -> Array:
+        """Which samples the candidate changes; ``changed`` takes their new pre-activations."""
+        inputs, neurons = self._inputs[self._end : end], self._order[self._end : end]
+        self._end = end
+        active = inputs[0] if len(inputs) == 1 else inputs.any(axis=0)
+        samples = np.flatnonzero(active)
+        output = changed[: samples.size]
+        # Anything but "raise" writes to the memory that is given without a buffer in between.
+        self._output.take(samples, axis=0, out=output, mode="clip")
+        # matmul takes five times as long as dot for a single neuron, the commonest case.
+        output -= np.dot(inputs.take(samples, axis=1).T, self._change[neurons])
+        self._output[samples] = output
+        return samples
+
+    def _run(self, output: Array, y: Array) -> Margins:
+        parts = [slice(i, i + self._per_call) for i in range(0, len(y), self._per_call)]
+        return Margins.joined([margins(self._tail(output[part]), y[part]) for part in parts])
+
+    def _scored(self) -> Scored:
+        tallies = {
+            probe: self._margins[where].tally(self._window) for probe, where in self._where.items()
+        }
+        clean = tallies.pop(None)
+        return Scored(clean, {str(probe): tally for probe, tally in tallies.items()})
+
+
+def by_sample(pieces: Sequence[Piece], flipping: FlippingOrder, window: float) -> BySample | None:
+    """Follow single samples, if all cuts were kept and allow it, and if that gives what they give.
+
+    Args:
+        pieces: All samples, of cuts that run the layer once.
+        flipping: Which neurons are flipped, and in which order.
+        window: Relative error of a score that rounding can cause.
+    """
+    cuts = [piece.cut for piece in pieces if piece.cut]
+    if len(cuts) < len(pieces) or flipping.layer.kind != "dense" or cuts[0].inputs.ndim != 2:
+        return None
+    tail = _tail_by_sample(max(cuts, key=lambda cut: len(cut.inputs)))
+    if tail is None:
+        return None
+    # A framework says in its own ways that a tail takes no batch of another size.
+    try:
+        agrees = _agrees(tail, cuts, flipping, _SHARE_OF_WINDOW * window)
+    except Exception:
+        return None
+    return BySample(pieces, flipping, tail, window) if agrees else None
+
+
+def _agrees(tail: _Tail, cuts: Sequence[Cut], flipping: FlippingOrder, allowed: float) -> bool:
+    """Whether samples picked from all batches score what they score in theirs, flipped or not."""
+    per_call = _samples_per_call(cuts)
+    scores = np.concatenate([cut.tail(cut.output) for cut in cuts])
+    output = np.concatenate([_pre_activation(cut) for cut in cuts])
+    if not _same_in_any_company(tail, per_call, output, scores, allowed):
+        return False
+    first, order = cuts[0], flipping.order
+    scores = first.tail(first.output - first.linear(flipping.change, order))
+    output = _pre_activation(first) - first.inputs[:, order] @ flipping.change[:, order].T
+    return _same_in_any_company(tail, per_call, output, scores, allowed)
+
+
+def _same_in_any_company(
+    tail: _Tail, per_call: int, output: Array, scores: Array, allowed: float
+) -> bool:
+    """Whether samples score alike alone, in another order and in batches of another size."""
+    shuffled = np.random.default_rng(0).permutation(len(output))
+    for samples in np.split(shuffled, range(1, len(shuffled), per_call - 1 or 1)):
+        given, expected = tail(output[samples]), scores[samples]
+        if given.shape != expected.shape:
+            return False
+        error = np.abs(given - expected).max(initial=0.0)
+        if not error <= allowed * np.abs(scores).max():
+            return False
+    return True
+
+
+def _samples_per_call(cuts: Sequence[Cut]) -> int:
+    """As many as a batch has; several times as many where they are small, which saves calls."""
+    batch = max(len(cut.inputs) for cut in cuts)
+    small = _BYTES_PER_CALL // int(_pre_activation(cuts[0])[0].nbytes)
+    return max(batch, min(4 * batch, small))
+
+
+def _where(pieces: Sequence[Piece]) -> Iterator[tuple[str | None, slice]]:
+    """Which samples are the auxiliary ones, and which those of each probe."""
+    start = 0
+    for probe, group in groupby(pieces, key=lambda piece: piece.probe):
+        end = start + sum(len(piece.samples) for piece in group)
+        yield probe, slice(start, end)
+        start = end
+
+
+def _tail_by_sample(cut: Cut) -> _Tail | None:
+    tail: _Tail | None = getattr(cut, "tail_by_sample", None)
+    return tail
+
+
+def _pre_activation(cut: Cut) -> Array:
+    return np.asarray(cut.output).reshape(len(cut.inputs), -1)

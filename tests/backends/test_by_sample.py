@@ -1,0 +1,136 @@
+"""In which networks single samples are followed, and in which whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_models
+import pytest
+import torch
+import torch_models
+from sklearn.neural_network import MLPClassifier
+from torch import Tensor, nn
+
+from flain_core import registry
+from flain_core.by_sample import BySample
+from flain_core.examination import Examination
+from flain_core.flipping_order import FlippingOrder
+
+
+class Skips(nn.Module):
+    """Reads the samples again behind the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(6, 16), nn.Linear(22, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.cat([torch.relu(self.fc(x)), x], dim=1))
+
+
+class Centres(nn.Module):
+    """Compares each sample with the others of its batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(6, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.fc(x))
+        return self.head(hidden - hidden.mean(dim=0))
+
+
+class Reshapes(nn.Module):
+    """Names the size of the batch, which a recording keeps as a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(6, 16), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.fc(x)).view(x.shape[0], 4, 4).mean(dim=2))
+
+
+class Turned(nn.Module):
+    """Its layer's output lies in memory neuron by neuron."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = Backwards(6, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu_(self.fc(x)))
+
+
+class Backwards(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.weight @ x.T + self.bias[:, None]).T
+
+
+def in_place() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(inplace=True), nn.Linear(16, 5))
+
+
+def sequence() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5))
+
+
+def perceptron() -> MLPClassifier:
+    x = np.random.default_rng(0).random((40, 6))
+    return MLPClassifier((16,), max_iter=5).partial_fit(x, np.arange(40) % 5, classes=np.arange(5))
+
+
+FOLLOWED: dict[str, Callable[[], Any]] = {
+    "torch perceptron": torch_models.mlp,
+    "torch half precision": lambda: torch_models.mlp(torch.float16),
+    "torch in place": in_place,
+    "torch turned": Turned,
+    "onnx perceptron": onnx_models.mlp,
+    "onnx fixed batch": lambda: onnx_models.mlp(batch=4),
+    "scikit-learn": perceptron,
+}
+NOT_FOLLOWED: dict[str, Callable[[], Any]] = {
+    "torch skip": Skips,
+    "torch mean of the batch": Centres,
+    "torch named size": Reshapes,
+    "torch sequence": sequence,
+    "onnx rows of the batch": onnx_models.needed_batch,
+    "onnx skip": onnx_models.residual,
+    "onnx scaled product": onnx_models.gemm_turned,
+    "onnx sequence": onnx_models.matmul_add,
+}
+
+
+def followed(native: Any, *shape: int) -> bool:
+    """Whether single samples are followed; every candidate scores what it scores in full."""
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    network = registry.open_network(native)
+    layer = next(each for each in network.layers().values() if each.kind == "dense")
+    x = random.random((40, *shape, 6), dtype=np.float32)
+    x[random.random(x.shape) < 0.5] = 0
+    x = x.astype(np.float16 if layer.epsilon > 1e-4 else np.float32)
+    y = np.concatenate([network.predict(batch) for batch in np.split(x, 10)]).argmax(axis=1)
+    examination = Examination.on((x, y), batch_size=4)
+    study = examination.study(network, layer.name)
+    initial = random.permuted(layer.weight, axis=1)
+    flipping = FlippingOrder(network, layer, initial, 2.0, random.permutation(layer.neurons))
+    candidates = study.cut_model(flipping, window=5e-3 if layer.epsilon > 1e-4 else 2e-5)
+    for end in range(layer.neurons + 1):
+        clean, full = candidates.advance([end])[0].clean, study.in_full(flipping).exactly(end)
+        assert abs(clean.total - full.total) <= clean.uncertain
+    return isinstance(candidates, BySample)
+
+
+@pytest.mark.parametrize("build", FOLLOWED.values(), ids=FOLLOWED)
+def test_samples_are_followed_where_each_goes_its_own_way(build: Callable[[], Any]) -> None:
+    assert followed(build())
+
+
+@pytest.mark.parametrize("build", NOT_FOLLOWED.values(), ids=NOT_FOLLOWED)
+def test_batches_are_followed_elsewhere(build: Callable[[], Any], capfd: Any) -> None:
+    positions = {sequence: (3,), onnx_models.matmul_add: (4,)}.get(build, ())
+    assert not followed(build(), *positions)
+    assert capfd.readouterr().err == ""

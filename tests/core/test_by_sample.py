@@ -1,0 +1,169 @@
+"""Candidates that cost only the samples that they change."""
+
+import backdoored
+import numpy as np
+import pytest
+
+import flain_core as flain
+import flain_numpy
+from flain_core.by_batch import ByBatch
+from flain_core.by_sample import BySample
+from flain_core.errors import DataError
+from flain_core.examination import Examination
+from flain_core.flipping_order import FlippingOrder
+from flain_core.schedule import Schedule
+
+CLEAN = backdoored.samples(100, seed=11)
+TRIGGERED = backdoored.triggered(50, seed=12)
+INITIAL, FINAL = backdoored.networks()
+
+
+class With:
+    """A network whose cuts have another tail by sample: what ``change`` makes of theirs."""
+
+    def __init__(self, change, network=FINAL):
+        self.change, self.network = change, network
+        self.layers, self.predict = network.layers, network.predict
+
+    @property
+    def native(self):
+        return self.network
+
+    def replace(self, weights):
+        return With(self.change, self.network.replace(weights))
+
+    def cut(self, layer, x):
+        cut = self.network.cut(layer, x)
+        changed = self.change(cut)
+
+        class Cut:
+            inputs, calls, output = cut.inputs, cut.calls, cut.output
+            linear, tail, tail_by_sample = map(staticmethod, (cut.linear, cut.tail, changed))
+
+        return Cut()
+
+
+def model(network=FINAL, layer="fc1", **options):
+    examination = Examination.on(
+        CLEAN, **{"probes": {"ASR": TRIGGERED}, "batch_size": 30} | options
+    )
+    study = examination.study(network, layer)
+    schedule = Schedule.of(study.statistics.mean)
+    flipping = FlippingOrder(
+        network, FINAL.layers()[layer], INITIAL.layers()[layer].weight, 2.0, schedule.order
+    )
+    return study.cut_model(flipping, window=2e-5), flipping, schedule, examination
+
+
+@pytest.mark.parametrize("layer", ["fc1", "fc2", "fc3"])
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 100])
+@pytest.mark.parametrize("at_once", [1, 3, 40])
+def test_candidates_score_what_the_whole_network_scores(layer, batch_size, at_once):
+    candidates, flipping, schedule, examination = model(layer=layer, batch_size=batch_size)
+    assert isinstance(candidates, BySample)
+    ends = [0, 0, *schedule.ends.tolist(), int(schedule.ends[-1])]
+    for start in range(0, len(ends), at_once):
+        some = ends[start : start + at_once]
+        for scored, end in zip(candidates.advance(some), some, strict=True):
+            full = examination.of(flipping.candidate(end))
+            assert scored.clean.total == full.clean.total
+            assert scored.probes["ASR"] == full.probes["ASR"]
+        assert candidates.end == some[-1]
+
+
+def test_only_samples_that_change_are_run():
+    seen = []
+
+    def counting(cut):
+        def tail(output):
+            seen.append(len(output))
+            return cut.tail_by_sample(output)
+
+        return tail
+
+    candidates, _, schedule, _ = model(With(counting), probes=None)
+    active = np.count_nonzero(CLEAN[0][:, schedule.order[:4]], axis=0).tolist()
+    assert active[0] == 0 < active[1] < 10 < active[3]
+    for end, expected in enumerate(active, start=1):
+        seen.clear()
+        candidates.advance([end])
+        assert seen == ([expected] if expected else [])
+    seen.clear()
+    candidates.advance([4, 4])
+    assert seen == []
+
+
+def test_samples_of_several_candidates_share_a_call():
+    calls = []
+
+    def counting(cut):
+        return lambda output: calls.append(len(output)) or cut.tail_by_sample(output)
+
+    candidates, _, _, _ = model(With(counting), probes=None)
+    calls.clear()
+    candidates.advance([1, 2, 3])
+    assert len(calls) == 1
+
+
+LIES = {
+    "none": lambda cut: None,
+    "in the order of the batch": lambda cut: (
+        lambda output: cut.tail_by_sample(output) + np.arange(len(output))[:, None]
+    ),
+    "of one more sample": lambda cut: (
+        lambda output: cut.tail_by_sample(output)[[0, *range(len(output))]]
+    ),
+    "for the whole batch alone": lambda cut: (
+        lambda output: cut.tail(output.reshape(cut.output.shape))
+    ),
+    "of the layer as it is": lambda cut: lambda output: cut.tail(cut.output)[: len(output)],
+    "not a number": lambda cut: lambda output: np.full((len(output), 3), np.nan, np.float32),
+    "with the mean of the batch": lambda cut: (
+        lambda output: cut.tail_by_sample(output - 0.01 * output.mean(axis=0))
+    ),
+    "a list": lambda cut: lambda output: cut.tail_by_sample(output).tolist(),
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_tail_that_scores_samples_otherwise_is_not_used(lie):
+    network = With(lie)
+    assert isinstance(model(network)[0], ByBatch)
+    given = flain.purify(network, initial=INITIAL, data=CLEAN)
+    right = flain.purify(FINAL, initial=INITIAL, data=CLEAN)
+    assert given.layers[0].steps == right.layers[0].steps
+    assert given.layers[0].method == "incremental"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"memory_limit": 0}, {"memory_limit": 4000}, {"score": lambda scores, y: scores[:, 0]}],
+)
+def test_batches_are_followed_where_samples_cannot_be(options):
+    assert isinstance(model(**options)[0], ByBatch)
+
+
+def test_labels_that_the_model_has_no_class_for_are_refused_as_ever():
+    data = (CLEAN[0], np.full(100, 7))
+    with pytest.raises(DataError, match="expected labels from 0 to 2"):
+        flain.purify(FINAL, initial=INITIAL, data=data)
+
+
+def test_large_pre_activations_are_followed_one_candidate_at_a_time():
+    x = np.ones((2048, 2), np.float32)
+
+    wide = np.random.default_rng(0).normal(size=(2048, 2))
+    networks = [
+        flain_numpy.Network(
+            [flain_numpy.Dense("wide", weight), flain_numpy.Dense("head", np.ones((3, 2048)))]
+        )
+        for weight in (wide, wide + 0.1)
+    ]
+    examination = Examination.on((x, np.zeros(2048, int)))
+    study = examination.study(networks[1], "wide")
+    layer, initial = networks[1].layers()["wide"], networks[0].layers()["wide"].weight
+    flipping = FlippingOrder(networks[1], layer, initial, 2.0, np.arange(2))
+    candidates = study.cut_model(flipping, window=2e-5)
+    assert isinstance(candidates, BySample)
+    assert candidates.work == 2048 * 2048 * 8
+    assert candidates.lookahead == 1
