@@ -24,7 +24,7 @@ from flain_core.schedule import Schedule
 from flain_core.search import search
 from flain_core.threads import one_blas_thread, one_thread_for
 
-__all__ = ["Row", "measure", "show"]
+__all__ = ["Growth", "Row", "growth", "measure", "show", "show_growth"]
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ def measure(
         stops: Whether the default tolerance ends the search, or nothing does.
     """
     grid = contender.grid(thresholds)
-    settings = Settings(thresholds=grid) if stops else Settings(thresholds=grid, tolerance=1.0)
+    settings = _settings(grid, stops=stops)
     examination = Examination.on((contender.x, contender.y))
     times: dict[str, list[float]] = {}
     tried = 0
@@ -109,6 +109,61 @@ def measure(
         search_seconds=middle["search"],
         purify_seconds=middle["purify"],
         floor_seconds=middle["floor"],
+    )
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a finer grid costs; seconds are medians over the rounds.
+
+    Attributes:
+        stops: Whether the default tolerance ends the searches, or nothing does.
+        thresholds: Of the coarse and of the fine grid.
+        candidates: How many of them were tried.
+        search_seconds: One pass up to the layer, and every candidate.
+        purify_seconds: The whole call.
+    """
+
+    stops: bool
+    thresholds: tuple[int, int]
+    candidates: tuple[int, int]
+    search_seconds: tuple[float, float]
+    purify_seconds: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, with the ratios of fine over coarse."""
+        ratios = {
+            f"{way}_ratio": fine / coarse
+            for way, (coarse, fine) in (
+                ("search", self.search_seconds),
+                ("purify", self.purify_seconds),
+            )
+        }
+        return asdict(self) | ratios
+
+
+def growth(
+    contender: Contender, thresholds: tuple[int, int], rounds: int, *, stops: bool
+) -> Growth:
+    """Alternate a coarse and a fine grid, and take medians."""
+    examination = Examination.on((contender.x, contender.y))
+    times: dict[str, list[float]] = {}
+    tried = {}
+    for _ in range(rounds):
+        for number in thresholds:
+            settings = _settings(contender.grid(number), stops=stops)
+            with one_blas_thread():
+                search = partial(_searched, contender, examination, settings)
+                _, tried[number] = _timed(times, f"search {number}", search)
+            _timed(times, f"purify {number}", partial(_purified, contender, settings))
+    coarse, fine = thresholds
+    middle = {way: statistics.median(taken) for way, taken in times.items()}
+    return Growth(
+        stops=stops,
+        thresholds=thresholds,
+        candidates=(tried[coarse], tried[fine]),
+        search_seconds=(middle[f"search {coarse}"], middle[f"search {fine}"]),
+        purify_seconds=(middle[f"purify {coarse}"], middle[f"purify {fine}"]),
     )
 
 
@@ -150,6 +205,27 @@ def show(rows: list[Row], console: Console) -> None:
             _number(row.search_seconds / row.floor_seconds, 2),
         )
     console.print(table)
+
+
+def show_growth(growths: list[Growth], console: Console) -> None:
+    """A table."""
+    table = Table("thresholds", "stops", "candidates", "search s", "ratio", "purify s", "ratio")
+    for each in growths:
+        ratios = each.to_dict()
+        table.add_row(
+            " → ".join(f"{number:,}" for number in each.thresholds),
+            "at the tolerance" if each.stops else "never",
+            " → ".join(f"{number:,}" for number in each.candidates),
+            " → ".join(f"{seconds:.3f}" for seconds in each.search_seconds),
+            f"{ratios['search_ratio']:.2f}",
+            " → ".join(f"{seconds:.3f}" for seconds in each.purify_seconds),
+            f"{ratios['purify_ratio']:.2f}",
+        )
+    console.print(table)
+
+
+def _settings(grid: Grid, *, stops: bool) -> Settings:
+    return Settings(thresholds=grid) if stops else Settings(thresholds=grid, tolerance=1.0)
 
 
 def _number(value: float | None, digits: int = 0) -> str:
