@@ -102,11 +102,13 @@ class Holder:
             models = tuple(
                 study.cut_model(flipping, window=setting.window) for study in studied.studies
             )
-            self._cut_models = setting.digest, models
+        # One that fails on the way is left between two candidates.
+        self._cut_models = None
         answers = []
         for model in models:
             with one_thread_for(model.work):
                 answers.append(Answer(scored=tuple(model.advance(question.ends))))
+        self._cut_models = setting.digest, models
         return answers
 
     def _in_full(self, question: Question) -> list[Answer]:

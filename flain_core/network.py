@@ -56,8 +56,8 @@ class Cut(Protocol):
     Two further members make searches faster where a cut has them; both may be None. ``tails`` is a
     function of a list of pre-activations that gives the scores of each, for where one call costs
     less than several. ``tail_by_sample`` is for a dense layer behind which every sample goes its
-    own way: it gives the scores ``(m, ...)`` of the NumPy pre-activations ``(m, out)`` of any m
-    samples, up to as many as the batch has, in any order.
+    own way: it gives the scores ``(m, ...)`` for NumPy pre-activations ``(m, out)`` of any m
+    samples in any order, and leaves those as they are.
     """
 
     @property

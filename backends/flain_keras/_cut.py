@@ -81,12 +81,6 @@ class KerasCut:
         """The scores ``(k, n, ...)`` of k pre-activations; None where one by one is as fast."""
         return self._tail.together
 
-    @property
-    def tail_by_sample(self) -> Callable[[Array], Array] | None:
-        """The scores of any samples; None where that cannot be had or saves nothing."""
-        output = self._only_output()
-        return self._tail.by_sample if output.shape[:-1] == (self._size,) else None
-
     def _only_output(self) -> Array:
         if self.calls != 1 or self._output is None:
             raise LayerError(

@@ -64,23 +64,6 @@ class Tail:
 
         return scores
 
-    @property
-    def by_sample(self) -> Callable[[Array], Array] | None:
-        """The scores of any samples; None if the tail was not traced or reads more of a sample.
-
-        Also None where an engine takes several pre-activations at once, which saves more.
-        """
-        traced = self._traced
-        return None if traced is None or traced.needed or traced.together else self._by_sample
-
-    def _by_sample(self, output: Array) -> Array:
-        # A trace is only right for the number of samples that it was made with.
-        batches = range(0, len(output), self._size)
-        each = [output[start : start + self._size] for start in batches]
-        missing = self._size * len(each) - len(output)
-        each[-1] = np.concatenate([each[-1], np.repeat(output[-1:], missing, axis=0)])
-        return np.concatenate([self(batch) for batch in each])[: len(output)]
-
     def trace(self, seen: Observation) -> Traced | None:
         """Prepare for many calls.
 

@@ -19,6 +19,7 @@ from ._cut import OnnxCut, Tail
 from ._forms import DenseForm
 from ._graph import Graph
 from ._model import OnnxModel
+from ._rows import row_by_row
 from ._sessions import Session, check_providers
 from ._submodel import submodel
 
@@ -84,7 +85,7 @@ class Parts:
             sides.append({name: known[name] for name in (*read, *weights) if name != layer.output})
         tail = self._tail(layer, outputs[0].nbytes, {**read, **self._elements(weights)}, key)
         x = entering[0][None] if len(entering) == 1 else np.stack(entering)
-        by_sample = set(read) <= {layer.output, *weights}
+        by_sample = set(read) <= {layer.output, *weights} and self._row_by_row(layer.output)
         return OnnxCut(chunks, halves.entered(x), outputs, sides, tail, by_sample)
 
     def _tail(self, layer: Entry, work: int, known: Mapping[str, int], key: _Key) -> Tail:
@@ -125,6 +126,12 @@ class Parts:
             if not beyond.isdisjoint(self._graph.nodes[index].output):
                 read.update(dict.fromkeys(self._graph.reads[index]))
         return [name for name in read if name in self._graph.fed and name not in beyond]
+
+    def _row_by_row(self, output: str) -> bool:
+        nodes = [self._graph.nodes[i] for i in self._graph.needed([self._scores], [output])]
+        beyond = self._graph.depending_on([output])
+        behind = [node for node in nodes if not beyond.isdisjoint(node.output)]
+        return row_by_row(behind, beyond, self._graph.tensors)
 
     def _made_from(self, value: str, known: Sequence[str]) -> list[str]:
         read = dict.fromkeys(self._graph.reads[self._graph.producer[value]])

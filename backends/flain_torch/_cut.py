@@ -20,6 +20,7 @@ from ._escapes import Escapes
 from ._kinds import WeightLayer
 from ._orientation import wide
 from ._replay import Replay
+from ._rows import row_by_row
 from ._run import run
 from ._scores import as_array, on_cpu
 from ._tape import Tape
@@ -102,9 +103,14 @@ class TorchCut:
 
     @property
     def tail_by_sample(self) -> Callable[[Array], Array] | None:
-        """The scores of any samples; None where tensors would have to leave their device for it."""
+        """The scores of any samples; None where the tail is not known to treat each by itself.
+
+        Also None on other devices than the CPU, whose tensors would have to leave them for it.
+        """
         replay, output = self._seen.replay, self._only_output()
         if replay is None or output.device.type != "cpu" or output.dim() != 2:
+            return None
+        if not row_by_row(replay.steps):
             return None
         return lambda rows: on_cpu(replay(torch.from_numpy(rows))).numpy()
 

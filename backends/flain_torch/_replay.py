@@ -67,7 +67,7 @@ class Replay:
     ) -> None:
         self._shape, self._stride = origin.shape, origin.stride()
         self._dtype, self._device = origin.dtype, origin.device
-        self._steps = steps
+        self.steps = steps
         self._goal = goal
         self._overwrites_origin = overwrites_origin
         kept = {goal.index} if isinstance(goal, Slot) else set()
@@ -76,12 +76,12 @@ class Replay:
     def __call__(self, tensor: Tensor) -> Tensor:
         """Replay on ``tensor``, which is converted to the origin's type.
 
-        It has the origin's shape; or, where the steps name no size of the batch, another length.
+        It has the origin's shape; or another number of rows, if each step treats rows by itself.
         """
         slots: list[Any] = [None] * self._count
         slots[0] = self._as_origin(tensor)
         with torch.no_grad():
-            for step in self._steps:
+            for step in self.steps:
                 step.perform(slots)
         result: Tensor = _filled(self._goal, slots)
         return result

@@ -53,6 +53,44 @@ class Reshapes(nn.Module):
         return self.head(torch.relu(self.fc(x)).view(x.shape[0], 4, 4).mean(dim=2))
 
 
+class Recurs(nn.Module):
+    """Its kernel reads a state with a row for each sample of the batch it was recorded with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(6, 16), nn.Linear(7, 5)
+        self.lstm = nn.LSTM(16, 7, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.lstm(torch.relu(self.fc(x)).unsqueeze(1))
+        return self.head(states[:, -1])
+
+
+class Compares(nn.Module):
+    """Goes another way where any sample of the batch is far out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(6, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.fc(x)
+        return self.head(torch.where(hidden.abs().max() > 3, torch.relu(hidden), hidden))
+
+
+class Picks(nn.Module):
+    """Works on as many rows as the batch has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(6, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.fc(x)
+        hidden[: len(x)].relu_()
+        return self.head(hidden)
+
+
 class Turned(nn.Module):
     """Its layer's output lies in memory neuron by neuron."""
 
@@ -84,7 +122,6 @@ def perceptron() -> MLPClassifier:
 
 FOLLOWED: dict[str, Callable[[], Any]] = {
     "torch perceptron": torch_models.mlp,
-    "torch half precision": lambda: torch_models.mlp(torch.float16),
     "torch in place": in_place,
     "torch turned": Turned,
     "onnx perceptron": onnx_models.mlp,
@@ -92,7 +129,12 @@ FOLLOWED: dict[str, Callable[[], Any]] = {
     "scikit-learn": perceptron,
 }
 NOT_FOLLOWED: dict[str, Callable[[], Any]] = {
+    "torch half precision": lambda: torch_models.mlp(torch.float16),
     "torch skip": Skips,
+    "torch recurrent": Recurs,
+    "torch above a value": Compares,
+    "torch rows of the batch": Picks,
+    "onnx largest of the batch": onnx_models.mixing_batch,
     "torch mean of the batch": Centres,
     "torch named size": Reshapes,
     "torch sequence": sequence,

@@ -121,6 +121,7 @@ LIES = {
     "with the mean of the batch": lambda cut: (
         lambda output: cut.tail_by_sample(output - 0.01 * output.mean(axis=0))
     ),
+    "of a hundred samples at most": lambda cut: lambda output: cut.tail_by_sample(output)[:100],
     "a list": lambda cut: lambda output: cut.tail_by_sample(output).tolist(),
 }
 
@@ -133,6 +134,12 @@ def test_a_tail_that_scores_samples_otherwise_is_not_used(lie):
     right = flain.purify(FINAL, initial=INITIAL, data=CLEAN)
     assert given.layers[0].steps == right.layers[0].steps
     assert given.layers[0].method == "incremental"
+
+
+def test_a_probe_with_large_scores_hides_nothing():
+    network = With(lambda cut: lambda output: cut.tail_by_sample(output) + np.float32(1e-3))
+    probes = {"large": (TRIGGERED[0] * 1e6, TRIGGERED[1])}
+    assert isinstance(model(network, probes=probes)[0], ByBatch)
 
 
 @pytest.mark.parametrize(
