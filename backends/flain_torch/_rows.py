@@ -47,6 +47,11 @@ def _is_row_by_row(step: Step) -> bool:
         return _is_of_no_rows(args[0]) and isinstance(args[1], Slot) and isinstance(args[2], Tensor)
     if operation is _ATEN.mm.default:
         return isinstance(args[0], Slot) and isinstance(args[1], Tensor)
+    if operation is _ATEN.native_layer_norm.default:
+        return isinstance(args[0], Slot) and len(args[1]) == 1
+    if operation is _ATEN.native_batch_norm.default:
+        training = args[5]
+        return isinstance(args[0], Slot) and not training and all(map(_is_of_no_rows, args[1:]))
     others = (args[1:], list(step.kwargs.values()))
     alone = isinstance(args[0], Slot) and not _slots_or_tensors(others)
     if operation in _ALONG_ROWS:

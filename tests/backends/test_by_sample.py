@@ -111,6 +111,11 @@ def in_place() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(inplace=True), nn.Linear(16, 5))
 
 
+def normalized() -> nn.Module:
+    norms = (nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(), nn.LayerNorm(16))
+    return nn.Sequential(nn.Linear(6, 16), *norms, nn.Linear(16, 5), nn.LogSoftmax(dim=1))
+
+
 def sequence() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5))
 
@@ -124,6 +129,7 @@ FOLLOWED: dict[str, Callable[[], Any]] = {
     "torch perceptron": torch_models.mlp,
     "torch in place": in_place,
     "torch turned": Turned,
+    "torch normalized": normalized,
     "onnx perceptron": onnx_models.mlp,
     "onnx fixed batch": lambda: onnx_models.mlp(batch=4),
     "scikit-learn": perceptron,
