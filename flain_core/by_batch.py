@@ -64,7 +64,7 @@ class ByBatch:
                 seen = tally(self._score, each, piece.samples.y, self._window)
                 tallied[piece.probe] = tallied.get(piece.probe, Tally()) + seen
         self._end = ends[-1]
-        return [_scored(each) for each in tallies]
+        return [Scored.of(each) for each in tallies]
 
     def _scores(self, index: int, piece: Piece, ends: Sequence[int]) -> Iterator[Array]:
         if piece.cut is None:
@@ -99,8 +99,3 @@ class ByBatch:
 def _tails(cut: Cut) -> Callable[[Sequence[Any]], Iterable[Array]] | None:
     tails: Callable[[Sequence[Any]], Iterable[Array]] | None = getattr(cut, "tails", None)
     return tails
-
-
-def _scored(tallies: dict[str | None, Tally]) -> Scored:
-    clean = tallies.pop(None)
-    return Scored(clean, {str(probe): total for probe, total in tallies.items()})

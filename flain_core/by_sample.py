@@ -43,7 +43,7 @@ class BySample:
     def __init__(
         self, pieces: Sequence[Piece], flipping: FlippingOrder, tail: _Tail, window: float
     ) -> None:
-        cuts = [piece.cut for piece in pieces if piece.cut]
+        cuts = _cuts(pieces)
         self._inputs = _by_neuron(cuts, flipping.order)
         self._order = flipping.order
         self._change = flipping.change.T
@@ -122,8 +122,7 @@ class BySample:
         tallies = {
             probe: self._margins[where].tally(self._window) for probe, where in self._where.items()
         }
-        clean = tallies.pop(None)
-        return Scored(clean, {str(probe): tally for probe, tally in tallies.items()})
+        return Scored.of(tallies)
 
 
 def by_sample(pieces: Sequence[Piece], flipping: FlippingOrder, window: float) -> BySample | None:
@@ -134,7 +133,7 @@ def by_sample(pieces: Sequence[Piece], flipping: FlippingOrder, window: float) -
         flipping: Which neurons are flipped, and in which order.
         window: Relative error of a score that rounding can cause.
     """
-    cuts = [piece.cut for piece in pieces if piece.cut]
+    cuts = _cuts(pieces)
     layer = flipping.layer
     if len(cuts) < len(pieces) or layer.kind != "dense" or cuts[0].inputs.ndim != 2:
         return None
@@ -152,14 +151,13 @@ def by_sample(pieces: Sequence[Piece], flipping: FlippingOrder, window: float) -
 
 def _agrees(tail: _Tail, pieces: Sequence[Piece], flipping: FlippingOrder, allowed: float) -> bool:
     """Whether samples picked from all batches score what they score in theirs, flipped or not."""
-    cuts = [piece.cut for piece in pieces if piece.cut]
+    cuts = _cuts(pieces)
     per_call = _samples_per_call(cuts)
-    scores = [cut.tail(cut.output) for cut in cuts]
-    smallest = min(
-        float(np.abs(np.concatenate(scores)[where]).max()) for _, where in _where(pieces)
-    )
+    scores = np.concatenate([cut.tail(cut.output) for cut in cuts])
+    # The large scores of a probe must not hide what is wrong with the clean ones.
+    error = allowed * min(float(np.abs(scores[where]).max()) for _, where in _where(pieces))
     output = np.concatenate([_pre_activation(cut) for cut in cuts])
-    if not _same_in_any_company(tail, per_call, output, np.concatenate(scores), allowed * smallest):
+    if not _same_in_any_company(tail, per_call, output, scores, error):
         return False
     first, order = cuts[0], flipping.order
     for some in (order[: order.size // 2], order):
@@ -211,6 +209,10 @@ def _where(pieces: Sequence[Piece]) -> Iterator[tuple[str | None, slice]]:
         end = start + sum(len(piece.samples) for piece in group)
         yield probe, slice(start, end)
         start = end
+
+
+def _cuts(pieces: Sequence[Piece]) -> list[Cut]:
+    return [piece.cut for piece in pieces if piece.cut]
 
 
 def _tail_by_sample(cut: Cut) -> _Tail | None:

@@ -73,6 +73,12 @@ class Scored:
     clean: Tally
     probes: Mapping[str, Tally] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, tallies: Mapping[str | None, Tally]) -> Scored:
+        """From tallies by the name of the probe; None names the auxiliary samples."""
+        probes = {probe: each for probe, each in tallies.items() if probe is not None}
+        return cls(tallies[None], probes)
+
     def __add__(self, other: Scored) -> Scored:
         probes = {name: mine + other.probes[name] for name, mine in self.probes.items()}
         return Scored(self.clean + other.clean, probes)

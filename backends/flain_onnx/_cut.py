@@ -50,7 +50,8 @@ class OnnxCut:
         outputs: What came out, for each chunk.
         sides: For each chunk the values that the tail reads besides.
         tail: What comes after.
-        by_sample: Whether the tail reads nothing of a sample but the layer's output.
+        by_sample: Whether the tail treats each sample by itself, and reads nothing of it but the
+            layer's output.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class OnnxCut:
 
     @property
     def tail_by_sample(self) -> Callable[[Array], Array] | None:
-        """The scores of any samples; None where the tail reads more of a sample."""
+        """The scores of any samples; None where the tail does not treat each by itself."""
         if not self._by_sample or self._output.ndim != 3 or len(self._output) > 1:
             return None
         return self._scores_of

@@ -40,12 +40,15 @@ class _Halves:
         values: What the head computes, the layer's output first.
         known: What the tail reads, the layer's output first, with element types.
         entered: Arranges what entered the layer, ``(chunks, ...)``.
+        by_sample: Whether the tail treats each sample by itself, and reads nothing of it but the
+            layer's output.
     """
 
     head: Session
     values: tuple[str, ...]
     known: Mapping[str, int]
     entered: Callable[[Array], LayerInput]
+    by_sample: bool
 
 
 class Parts:
@@ -85,8 +88,7 @@ class Parts:
             sides.append({name: known[name] for name in (*read, *weights) if name != layer.output})
         tail = self._tail(layer, outputs[0].nbytes, {**read, **self._elements(weights)}, key)
         x = entering[0][None] if len(entering) == 1 else np.stack(entering)
-        by_sample = set(read) <= {layer.output, *weights} and self._row_by_row(layer.output)
-        return OnnxCut(chunks, halves.entered(x), outputs, sides, tail, by_sample)
+        return OnnxCut(chunks, halves.entered(x), outputs, sides, tail, halves.by_sample)
 
     def _tail(self, layer: Entry, work: int, known: Mapping[str, int], key: _Key) -> Tail:
         # Waking other threads for little work takes longer than the work.
@@ -109,7 +111,9 @@ class Parts:
             side = [name for name in side if name not in strange]
             side += [name for value in strange for name in self._made_from(value, side)]
         known = {name: self._element(name, elements) for name in (layer.output, *side)}
-        return _Halves(head, values, known, self._entered(layer, known[layer.output]))
+        by_sample = not side and self._row_by_row(layer.output)
+        entered = self._entered(layer, known[layer.output])
+        return _Halves(head, values, known, entered, by_sample)
 
     def _head(
         self, layer: Entry, side: Sequence[str], weights: Mapping[str, int]

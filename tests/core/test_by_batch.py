@@ -3,6 +3,7 @@
 import backdoored
 import numpy as np
 import pytest
+from recut import Recut
 
 import flain_core as flain
 import flain_numpy
@@ -15,52 +16,24 @@ from flain_numpy import Dense
 CLEAN = backdoored.samples(100, seed=11)
 TRIGGERED = backdoored.triggered(50, seed=12)
 INITIAL, FINAL = backdoored.networks()
+BATCHES_ALONE = Recut(FINAL, lambda cut: {"tail_by_sample": None})
 
 
-class Together:
+def together(network, calls):
     """A network whose cuts take several pre-activations at once, and count how often."""
 
-    def __init__(self, network, calls):
-        self.network, self.calls = network, calls
-        self.layers, self.predict = network.layers, network.predict
+    def change(cut):
+        def tails(outputs):
+            calls.append(len(outputs))
+            return [cut.tail(output) for output in outputs]
 
-    @property
-    def native(self):
-        return self.network
+        return {"tails": tails, "tail_by_sample": None}
 
-    def replace(self, weights):
-        return Together(self.network.replace(weights), self.calls)
-
-    def cut(self, layer, x):
-        cut, calls = self.network.cut(layer, x), self.calls
-
-        class Cut:
-            inputs, calls, output = cut.inputs, cut.calls, cut.output
-            linear, tail = staticmethod(cut.linear), staticmethod(cut.tail)
-
-            @staticmethod
-            def tails(outputs):
-                calls.append(len(outputs))
-                return [cut.tail(output) for output in outputs]
-
-        return Cut()
-
-
-class BatchesAlone:
-    """A network whose cuts know no single samples."""
-
-    def __init__(self, network):
-        self.network = network
-        self.layers, self.predict = network.layers, network.predict
-
-    def cut(self, layer, x):
-        cut = self.network.cut(layer, x)
-        cut.__class__ = type("Cut", (type(cut),), {"tail_by_sample": None})
-        return cut
+    return Recut(network, change)
 
 
 def model(examination):
-    study = examination.study(BatchesAlone(FINAL), "fc1")
+    study = examination.study(BATCHES_ALONE, "fc1")
     schedule = Schedule.of(study.statistics.mean)
     layer = FINAL.layers()["fc1"]
     flipping = FlippingOrder(FINAL, layer, INITIAL.layers()["fc1"].weight, 2.0, schedule.order)
@@ -108,9 +81,9 @@ def test_not_more_at_once_than_memory_is_meant_for(memory_limit):
     examination = Examination.on(
         backdoored.samples(batch, seed=3), memory_limit=memory_limit, batch_size=batch
     )
-    study = examination.study(Together(final, calls), "wide")
+    study = examination.study(together(final, calls), "wide")
     layer, first = final.layers()["wide"], initial.layers()["wide"].weight
-    flipping = FlippingOrder(Together(final, calls), layer, first, 2.0, np.arange(12))
+    flipping = FlippingOrder(together(final, calls), layer, first, 2.0, np.arange(12))
     study.cut_model(flipping, window=1e-6).advance(range(1, 13))
     assert sum(calls) == 12
     assert max(calls) * batch * 4000 * 8 <= 32 * 2**20
@@ -118,9 +91,9 @@ def test_not_more_at_once_than_memory_is_meant_for(memory_limit):
 
 def test_a_cut_that_takes_several_at_once_is_given_several():
     calls = []
-    together = flain.purify(Together(FINAL, calls), initial=INITIAL, data=CLEAN)
+    at_once = flain.purify(together(FINAL, calls), initial=INITIAL, data=CLEAN)
     alone = flain.purify(FINAL, initial=INITIAL, data=CLEAN)
     assert max(calls) > 5
-    assert together.layers[0].threshold == alone.layers[0].threshold
-    np.testing.assert_array_equal(together.layers[0].flipped, alone.layers[0].flipped)
-    assert together.layers[0].steps == alone.layers[0].steps
+    assert at_once.layers[0].threshold == alone.layers[0].threshold
+    np.testing.assert_array_equal(at_once.layers[0].flipped, alone.layers[0].flipped)
+    assert at_once.layers[0].steps == alone.layers[0].steps

@@ -3,6 +3,7 @@
 import backdoored
 import numpy as np
 import pytest
+from recut import Recut
 
 import flain_core as flain
 import flain_numpy
@@ -18,29 +19,9 @@ TRIGGERED = backdoored.triggered(50, seed=12)
 INITIAL, FINAL = backdoored.networks()
 
 
-class With:
-    """A network whose cuts have another tail by sample: what ``change`` makes of theirs."""
-
-    def __init__(self, change, network=FINAL):
-        self.change, self.network = change, network
-        self.layers, self.predict = network.layers, network.predict
-
-    @property
-    def native(self):
-        return self.network
-
-    def replace(self, weights):
-        return With(self.change, self.network.replace(weights))
-
-    def cut(self, layer, x):
-        cut = self.network.cut(layer, x)
-        changed = self.change(cut)
-
-        class Cut:
-            inputs, calls, output = cut.inputs, cut.calls, cut.output
-            linear, tail, tail_by_sample = map(staticmethod, (cut.linear, cut.tail, changed))
-
-        return Cut()
+def with_tail(change):
+    """The trained network with another tail by sample: what ``change`` makes of a cut."""
+    return Recut(FINAL, lambda cut: {"tail_by_sample": change(cut)})
 
 
 def model(network=FINAL, layer="fc1", **options):
@@ -81,7 +62,7 @@ def test_only_samples_that_change_are_run():
 
         return tail
 
-    candidates, _, schedule, _ = model(With(counting), probes=None)
+    candidates, _, schedule, _ = model(with_tail(counting), probes=None)
     active = np.count_nonzero(CLEAN[0][:, schedule.order[:4]], axis=0).tolist()
     assert active[0] == 0 < active[1] < 10 < active[3]
     for end, expected in enumerate(active, start=1):
@@ -99,7 +80,7 @@ def test_samples_of_several_candidates_share_a_call():
     def counting(cut):
         return lambda output: calls.append(len(output)) or cut.tail_by_sample(output)
 
-    candidates, _, _, _ = model(With(counting), probes=None)
+    candidates, _, _, _ = model(with_tail(counting), probes=None)
     calls.clear()
     candidates.advance([1, 2, 3])
     assert len(calls) == 1
@@ -128,7 +109,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 def test_a_tail_that_scores_samples_otherwise_is_not_used(lie):
-    network = With(lie)
+    network = with_tail(lie)
     assert isinstance(model(network)[0], ByBatch)
     given = flain.purify(network, initial=INITIAL, data=CLEAN)
     right = flain.purify(FINAL, initial=INITIAL, data=CLEAN)
@@ -137,7 +118,7 @@ def test_a_tail_that_scores_samples_otherwise_is_not_used(lie):
 
 
 def test_a_probe_with_large_scores_hides_nothing():
-    network = With(lambda cut: lambda output: cut.tail_by_sample(output) + np.float32(1e-3))
+    network = with_tail(lambda cut: lambda output: cut.tail_by_sample(output) + np.float32(1e-3))
     probes = {"large": (TRIGGERED[0] * 1e6, TRIGGERED[1])}
     assert isinstance(model(network, probes=probes)[0], ByBatch)
 
@@ -158,7 +139,6 @@ def test_labels_that_the_model_has_no_class_for_are_refused_as_ever():
 
 def test_large_pre_activations_are_followed_one_candidate_at_a_time():
     x = np.ones((2048, 2), np.float32)
-
     wide = np.random.default_rng(0).normal(size=(2048, 2))
     networks = [
         flain_numpy.Network(
