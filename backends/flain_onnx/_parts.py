@@ -111,7 +111,7 @@ class Parts:
             side = [name for name in side if name not in strange]
             side += [name for value in strange for name in self._made_from(value, side)]
         known = {name: self._element(name, elements) for name in (layer.output, *side)}
-        by_sample = not side and self._row_by_row(layer.output)
+        by_sample = self._row_by_row(layer.output)
         entered = self._entered(layer, known[layer.output])
         return _Halves(head, values, known, entered, by_sample)
 

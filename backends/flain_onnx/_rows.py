@@ -21,7 +21,7 @@ def row_by_row(
 ) -> bool:
     """Whether each node makes of matrices a matrix whose rows depend on the same rows alone.
 
-    Only what is known is taken.
+    Only what is known is taken: besides matrices that change, they read stored tensors alone.
 
     Args:
         nodes: The nodes.

@@ -134,8 +134,7 @@ FOLLOWED: dict[str, Callable[[], Any]] = {
     "onnx fixed batch": lambda: onnx_models.mlp(batch=4),
     "scikit-learn": perceptron,
 }
-NOT_FOLLOWED: dict[str, Callable[[], Any]] = {
-    "torch half precision": lambda: torch_models.mlp(torch.float16),
+UNKNOWN: dict[str, Callable[[], Any]] = {
     "torch skip": Skips,
     "torch recurrent": Recurs,
     "torch above a value": Compares,
@@ -146,16 +145,24 @@ NOT_FOLLOWED: dict[str, Callable[[], Any]] = {
     "torch sequence": sequence,
     "onnx rows of the batch": onnx_models.needed_batch,
     "onnx skip": onnx_models.residual,
-    "onnx scaled product": onnx_models.gemm_turned,
+    "onnx turned": onnx_models.gemm_turned,
     "onnx sequence": onnx_models.matmul_add,
+}
+OTHERWISE: dict[str, Callable[[], Any]] = {
+    "torch half precision": lambda: torch_models.mlp(torch.float16),
+    "onnx scaled product": onnx_models.gemm_scaled,
 }
 
 
-def followed(native: Any, *shape: int) -> bool:
-    """Whether single samples are followed; every candidate scores what it scores in full."""
+def ways(build: Callable[[], Any]) -> tuple[bool, bool]:
+    """Whether a cut has a tail by sample, and whether single samples are followed.
+
+    Every candidate scores what it scores in full.
+    """
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    network = registry.open_network(native)
+    network = registry.open_network(build())
+    shape = {sequence: (3,), onnx_models.matmul_add: (4,)}.get(build, ())
     layer = next(each for each in network.layers().values() if each.kind == "dense")
     x = random.random((40, *shape, 6), dtype=np.float32)
     x[random.random(x.shape) < 0.5] = 0
@@ -169,16 +176,21 @@ def followed(native: Any, *shape: int) -> bool:
     for end in range(layer.neurons + 1):
         clean, full = candidates.advance([end])[0].clean, study.in_full(flipping).exactly(end)
         assert abs(clean.total - full.total) <= clean.uncertain
-    return isinstance(candidates, BySample)
+    tail = network.cut(layer.name, x[:4]).tail_by_sample
+    return tail is not None, isinstance(candidates, BySample)
 
 
 @pytest.mark.parametrize("build", FOLLOWED.values(), ids=FOLLOWED)
 def test_samples_are_followed_where_each_goes_its_own_way(build: Callable[[], Any]) -> None:
-    assert followed(build())
+    assert ways(build) == (True, True)
 
 
-@pytest.mark.parametrize("build", NOT_FOLLOWED.values(), ids=NOT_FOLLOWED)
-def test_batches_are_followed_elsewhere(build: Callable[[], Any], capfd: Any) -> None:
-    positions = {sequence: (3,), onnx_models.matmul_add: (4,)}.get(build, ())
-    assert not followed(build(), *positions)
+@pytest.mark.parametrize("build", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_tail_that_may_mix_samples_is_not_offered(build: Callable[[], Any], capfd: Any) -> None:
+    assert ways(build) == (False, False)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("build", OTHERWISE.values(), ids=OTHERWISE)
+def test_a_tail_that_is_offered_may_be_refused(build: Callable[[], Any]) -> None:
+    assert ways(build) == (True, False)

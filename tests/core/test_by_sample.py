@@ -117,10 +117,38 @@ def test_a_tail_that_scores_samples_otherwise_is_not_used(lie):
     assert given.layers[0].method == "incremental"
 
 
+def wrong_where(found):
+    """A tail that is wrong about the samples for whose pre-activations ``found`` says so."""
+    return with_tail(
+        lambda cut: lambda output: cut.tail_by_sample(output) + np.float32(0.01) * found(output)
+    )
+
+
+def among(known):
+    """Of ``(m, out)`` pre-activations ``(m, 1)``: is it a row of ``known``?"""
+    return lambda output: np.abs(output[:, None] - known).max(axis=2).min(axis=1)[:, None] < 1e-4
+
+
+def pre_activation(network):
+    return network.cut("fc1", CLEAN[0]).output
+
+
 def test_a_probe_with_large_scores_hides_nothing():
-    network = with_tail(lambda cut: lambda output: cut.tail_by_sample(output) + np.float32(1e-3))
-    probes = {"large": (TRIGGERED[0] * 1e6, TRIGGERED[1])}
+    probes = {"large": (TRIGGERED[0] * 1e4, TRIGGERED[1])}
+    # Flipped neurons are tried on the first batch.
+    network = wrong_where(among(pre_activation(FINAL)[30:]))
+    assert isinstance(model(network)[0], ByBatch)
     assert isinstance(model(network, probes=probes)[0], ByBatch)
+
+
+@pytest.mark.parametrize("when", ["flipped", "halfway"])
+def test_a_tail_that_is_wrong_about_flipped_neurons_alone_is_not_used(when):
+    _, flipping, schedule, _ = model(probes=None)
+    known = pre_activation(FINAL)
+    if when == "halfway":
+        known = np.vstack([known, pre_activation(flipping.candidate(int(schedule.ends[-1])))])
+    network = wrong_where(lambda output: ~among(known)(output))
+    assert isinstance(model(network, probes=None)[0], ByBatch)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from in_process import InProcess, split
+from recut import Recut
 
 import flain_core as flain
 from flain_core import ActivationStatistics, FlainWarning, Grid, Settings
@@ -416,3 +417,28 @@ def test_what_a_holder_says_in_words_cannot_drive_a_terminal():
     arrays = {"faithful": np.array(0), "error": np.array(1.0)}
     arrays["why"] = np.frombuffer(b"\x1b[2Jno", dtype=np.uint8)
     assert read_answer(arrays).proof.why == "a holder of samples found: ?[2Jno"
+
+
+def test_a_holder_that_failed_half_way_answers_right_afterwards():
+    broken = []
+
+    def change(cut):
+        def tail(output):
+            if broken:
+                raise RuntimeError("out of memory")
+            return cut.tail_by_sample(output)
+
+        return {"tail_by_sample": tail}
+
+    def asked(holder, end):
+        return holder.answer(Question("candidates", setting, (end,))).scored[0].clean
+
+    setting = Setting({}, NAME, FIRST, order=ORDER[::-1], window=2e-5)
+    holder, fresh = (Holder(Recut(FINAL, change), Examination.on(CLEAN)) for _ in range(2))
+    start = asked(holder, 0)
+    broken.append(True)
+    with pytest.raises(RuntimeError):
+        asked(holder, 11)
+    broken.clear()
+    assert start != asked(fresh, 11)
+    assert asked(holder, 11) == asked(fresh, 11)
