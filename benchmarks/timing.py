@@ -18,8 +18,8 @@ from rich.table import Table
 
 import flain_core as flain
 from flain_core import Grid, Settings, registry
-from flain_core.examination import Examination
-from flain_core.flipping_order import FlippingOrder
+from flain_core.flipping import FlippingOrder
+from flain_core.local_samples import LocalSamples
 from flain_core.schedule import Schedule
 from flain_core.search import search
 from flain_core.threads import one_blas_thread, one_thread_for
@@ -85,7 +85,7 @@ def measure(
     """
     grid = contender.grid(thresholds)
     settings = _settings(grid, stops=stops)
-    examination = Examination.on((contender.x, contender.y))
+    examination = LocalSamples.of((contender.x, contender.y))
     times: dict[str, list[float]] = {}
     tried = 0
     for number in range(rounds):
@@ -146,7 +146,7 @@ def growth(
     contender: Contender, thresholds: tuple[int, int], rounds: int, *, stops: bool
 ) -> Growth:
     """Alternate a coarse and a fine grid, and take medians."""
-    examination = Examination.on((contender.x, contender.y))
+    examination = LocalSamples.of((contender.x, contender.y))
     times: dict[str, list[float]] = {}
     tried = {}
     for _ in range(rounds):
@@ -267,25 +267,25 @@ def _purified(contender: Contender, settings: Settings) -> flain.Purification:
 
 
 def _searched(
-    contender: Contender, examination: Examination, settings: Settings
+    contender: Contender, samples: LocalSamples, settings: Settings
 ) -> tuple[Schedule, int]:
     """One pass up to the layer, then the candidates; and how many of them were tried."""
     network, name = contender.opened, contender.layer
-    study = examination.study(network, name)
+    study = samples.study(network, name)
     schedule = Schedule.of(study.statistics.mean, settings.thresholds)
     layer, initial = network.layers()[name], contender.weights[0]
     flipping = FlippingOrder(network, layer, initial, settings.factor, schedule.order)
-    with study.incremental(flipping, window=2e-5) as candidates:
+    with study.candidates(flipping, window=2e-5) as candidates:
         found = search(schedule, candidates, settings, candidates.advance([0])[0].clean)
     return schedule, len(found.steps)
 
 
-def _floor(contender: Contender, examination: Examination, schedule: Schedule, tried: int) -> None:
+def _floor(contender: Contender, samples: LocalSamples, schedule: Schedule, tried: int) -> None:
     """One pass up to the layer, one product, one tail for each candidate tried."""
     network, name = contender.opened, contender.layer
-    flipped = schedule.order[: int(schedule.ends[tried - 1])]
+    flipped = schedule.order[: int(schedule.n_flipped[tried - 1])]
     weight = network.layers()[name].weight
-    cuts = [network.cut(name, batch.x) for batch in examination.clean.batches()]
+    cuts = [network.cut(name, batch.x) for batch in samples.clean.batches()]
     outputs = [cut.output - cut.linear(weight, flipped) for cut in cuts]
     with one_thread_for(max(output.nbytes for output in outputs)):
         for _ in range(tried):

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from .errors import WeightsError
+from .errors import WeightsError, listed
 from .network import Array
 
 __all__ = ["Arrays", "Form", "by_name", "fitting", "form_of", "packed"]
@@ -63,7 +63,7 @@ def by_name(which: str, given: Arrays, held: Mapping[str, Array]) -> dict[str, A
     if len(given) != len(held):
         raise WeightsError(
             f"{which}: expected {len(held)} arrays in the order of the model's own "
-            f"({_listed(held)}); got {len(given)}"
+            f"({_names(held)}); got {len(given)}"
         )
     return dict(zip(held, given, strict=True))
 
@@ -119,7 +119,7 @@ def _cut_up(which: str, vector: Array, held: Mapping[str, Array]) -> dict[str, A
     if vector.size != size:
         raise WeightsError(
             f"{which}: expected a vector of {size} numbers, the parameters of the model one after "
-            f"another ({_listed(held)}), without buffers; got {vector.size}"
+            f"another ({_names(held)}), without buffers; got {vector.size}"
         )
     named, start = {}, 0
     for name, array in held.items():
@@ -130,9 +130,9 @@ def _cut_up(which: str, vector: Array, held: Mapping[str, Array]) -> dict[str, A
 
 def _misfits(given: Mapping[str, Any], held: Mapping[str, Array]) -> Iterator[str]:
     if missing := [name for name in held if name not in given]:
-        yield f"missing: {_listed(missing)}"
+        yield f"missing: {_names(missing)}"
     if additional := [name for name in given if name not in held]:
-        yield f"not in the model: {_listed(additional)}"
+        yield f"not in the model: {_names(additional)}"
 
 
 def _unusable(given: Any, held: Array) -> str | None:
@@ -159,7 +159,5 @@ def _not_finite(given: Array, cast: Array, held: Array) -> str | None:
     return f"holds infinity, or numbers out of the range of {held.dtype}"
 
 
-def _listed(names: Collection[object]) -> str:
-    shown = ", ".join(map(repr, list(names)[:_LISTED_AT_MOST]))
-    more = len(names) - _LISTED_AT_MOST
-    return f"{shown} and {more} more" if more > 0 else shown
+def _names(names: Collection[object]) -> str:
+    return listed([repr(name) for name in names], most=_LISTED_AT_MOST)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +12,12 @@ from .array_forms import Arrays, by_name, fitting, form_of, packed
 from .errors import WeightsError
 from .network import Array
 from .outcome import Purification
-from .progress import OnProgress
 from .purify import purify
-from .score import Score, accuracy
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import PurifyOptions
 
 __all__ = ["PurifiedArrays", "purify_arrays"]
 
@@ -44,14 +45,7 @@ def purify_arrays(
     model: Any,
     *,
     data: Any,
-    layers: str | Sequence[str] = "auto",
-    settings: Settings | None = None,
-    probes: Mapping[str, Any] | None = None,
-    score: Score = accuracy,
-    progress: bool | OnProgress = False,
-    batch_size: int | None = None,
-    memory_limit: int = 2 * 2**30,
-    seed: int = 0,
+    **options: Unpack[PurifyOptions],
 ) -> PurifiedArrays:
     """Remove a backdoor from a trained model whose weights are plain arrays.
 
@@ -67,15 +61,8 @@ def purify_arrays(
             as the model's.
         model: The architecture: a model, or the path of one. Its weights do not matter, and it is
             never changed.
-        data: The clean samples, and from here on everything as in :func:`purify`.
-        layers: Which layers to purify.
-        settings: How the search decides.
-        probes: Further samples to measure, by name.
-        score: What a sample is worth.
-        progress: Whether, or to whom, to show progress.
-        batch_size: Samples per pass.
-        memory_limit: Bytes that may be spent on keeping batches at the layer.
-        seed: Of the proof of the cut.
+        data: The clean samples, as :func:`purify` takes them.
+        options: Every option of :func:`purify`, such as ``layers``, ``settings`` or ``probes``.
 
     Returns:
         The arrays in the form of ``final``, and what was done.
@@ -111,19 +98,7 @@ def purify_arrays(
     start = registry.open_network(own | fitting("initial", started, held), like=architecture)
     end = registry.open_network(own | fitting("final", ended, held), like=architecture)
     before = registry.arrays_of(end.native)
-    purification = purify(
-        end,
-        initial=start,
-        data=data,
-        layers=layers,
-        settings=settings,
-        probes=probes,
-        score=score,
-        progress=progress,
-        batch_size=batch_size,
-        memory_limit=memory_limit,
-        seed=seed,
-    )
+    purification = purify(end, initial=start, data=data, **options)
     after = registry.arrays_of(purification.model)
     arrays = [_changed(name, ended[name], before[name], after[name]) for name in ended]
     return PurifiedArrays(

@@ -1,99 +1,128 @@
-"""The cut model, updated batch by batch: right for every cut."""
+"""Steps from candidate to candidate batch by batch, which is right for every cut.
+
+The network runs once up to the layer. The pre-activation is linear in the weight, so flipping the
+neurons S changes it by ``-factor * linear(final - initial, S)``, and a candidate costs its newly
+flipped neurons and the tail.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from .flipping_order import FlippingOrder
+from .flipping import FlippingOrder
 from .network import Array, Cut
-from .piece import Piece, bytes_of
+from .samples import Samples
 from .score import Score, Scored, Tally, tally
 
-__all__ = ["ByBatch"]
+__all__ = ["ByBatch", "CutBatch", "bytes_kept"]
 
 _MOST_AT_ONCE = 32
 _BYTES_AT_ONCE = 32 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class CutBatch:
+    """A batch, with its cut where the memory limit allowed to keep it.
+
+    Attributes:
+        probe: Name of the probe it belongs to; None for the auxiliary samples.
+        samples: The batch.
+        cut: None means that the batch is cut anew whenever it is needed.
+    """
+
+    probe: str | None
+    samples: Samples
+    cut: Cut | None
 
 
 class ByBatch:
     """A candidate costs its newly flipped neurons and a tail, on every batch.
 
     Args:
-        pieces: All samples, of cuts that run the layer once.
+        batches: All samples, of cuts that run the layer once.
         flipping: Which neurons are flipped, and in which order.
         score: What a sample is worth.
         window: Relative error of a score that rounding can cause.
     """
 
     def __init__(
-        self, pieces: Sequence[Piece], flipping: FlippingOrder, score: Score, window: float
+        self, batches: Sequence[CutBatch], flipping: FlippingOrder, score: Score, window: float
     ) -> None:
-        self._pieces = pieces
+        self._batches = batches
         self._flipping = flipping
         self._score = score
         self._window = window
-        self._outputs = [piece.cut.output if piece.cut else None for piece in pieces]
-        self._end = 0
+        self._outputs = [batch.cut.output if batch.cut else None for batch in batches]
+        self.n_flipped = 0
+        """How many neurons the last candidate flipped; the next one may not flip fewer."""
         self._change = flipping.change
 
     @property
     def lookahead(self) -> int:
         """Several candidates where they share what a single one would cost alone."""
-        if not all(piece.cut and _tails(piece.cut) is None for piece in self._pieces):
+        if not all(batch.cut and _tails(batch.cut) is None for batch in self._batches):
             return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(self.work, 1)))
         return 1
 
     @property
-    def end(self) -> int:
-        """How many neurons the last candidate flipped: the next one may not flip fewer."""
-        return self._end
-
-    @property
     def work(self) -> int:
         """Bytes of the largest pre-activation, which each new candidate goes through."""
-        return max((bytes_of(output) for output in self._outputs if output is not None), default=0)
+        return max((_bytes_of(output) for output in self._outputs if output is not None), default=0)
 
-    def advance(self, ends: Sequence[int]) -> list[Scored]:
-        """The clean tally and the probes of each candidate that flips ``order[:end]``."""
-        tallies: list[dict[str | None, Tally]] = [{} for _ in ends]
-        for index, piece in enumerate(self._pieces):
-            scores = self._scores(index, piece, ends)
+    def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
+        """Score the candidates that flip the first ``n_flipped`` neurons of the order."""
+        tallies: list[dict[str | None, Tally]] = [{} for _ in n_flipped]
+        for index, batch in enumerate(self._batches):
+            scores = self._scores(index, batch, n_flipped)
             for tallied, each in zip(tallies, scores, strict=True):
-                seen = tally(self._score, each, piece.samples.y, self._window)
-                tallied[piece.probe] = tallied.get(piece.probe, Tally()) + seen
-        self._end = ends[-1]
+                seen = tally(self._score, each, batch.samples.y, self._window)
+                tallied[batch.probe] = tallied.get(batch.probe, Tally()) + seen
+        self.n_flipped = n_flipped[-1]
         return [Scored.of(each) for each in tallies]
 
-    def _scores(self, index: int, piece: Piece, ends: Sequence[int]) -> Iterator[Array]:
-        if piece.cut is None:
+    def _scores(self, index: int, batch: CutBatch, n_flipped: Sequence[int]) -> Iterator[Array]:
+        if batch.cut is None:
             flipping = self._flipping
-            cut = flipping.network.cut(flipping.layer.name, piece.samples.x)
+            cut = flipping.network.cut(flipping.layer.name, batch.samples.x)
             output, start = cut.output, 0
         else:
-            cut, output, start = piece.cut, self._outputs[index], self._end
-        outputs = self._moved(cut, output, start, ends)
-        tails = _tails(cut) if len(ends) > 1 else None
+            cut, output, start = batch.cut, self._outputs[index], self.n_flipped
+        outputs = self._moved(cut, output, start, n_flipped)
+        tails = _tails(cut) if len(n_flipped) > 1 else None
         if tails is not None:
             # A batch that is not kept tells only now how large its pre-activation is.
-            few = max(1, _BYTES_AT_ONCE // max(bytes_of(output), 1))
+            few = max(1, _BYTES_AT_ONCE // max(_bytes_of(output), 1))
             while at_once := list(islice(outputs, few)):
                 output = at_once[-1]
                 yield from tails(at_once)
         else:
             for output in outputs:
                 yield cut.tail(output)
-        if piece.cut is not None:
+        if batch.cut is not None:
             self._outputs[index] = output
 
-    def _moved(self, cut: Cut, output: Any, start: int, ends: Sequence[int]) -> Iterator[Any]:
-        for end in ends:
+    def _moved(self, cut: Cut, output: Any, start: int, n_flipped: Sequence[int]) -> Iterator[Any]:
+        for end in n_flipped:
             newly_flipped = self._flipping.order[start:end]
             if newly_flipped.size:
                 output = output - cut.linear(self._change, newly_flipped)
             start = end
             yield output
+
+
+def bytes_kept(cut: Cut) -> int:
+    """About how much memory a cut needs during a search."""
+    # The inputs and a copy of them that is sorted by neuron; the output and two that follow it.
+    return 2 * int(cut.inputs.nbytes) + 3 * _bytes_of(cut.output)
+
+
+def _bytes_of(output: Any) -> int:
+    """How much memory a pre-activation takes; 0 where its type does not tell."""
+    # Every array type that a backend would use has this attribute.
+    return int(getattr(output, "nbytes", 0))
 
 
 def _tails(cut: Cut) -> Callable[[Sequence[Any]], Iterable[Array]] | None:

@@ -1,8 +1,8 @@
-"""The cut model, updated sample by sample: a candidate costs only the samples that it changes.
+"""Steps from candidate to candidate sample by sample: each costs only the samples that it changes.
 
-Neurons that clean data hardly activates are zero on most samples, and flipping a neuron leaves a
-sample on which it is zero as it was. This needs a layer and a tail that treat each sample by
-itself.
+Neurons that clean data hardly activates are zero on most samples, and flipping a neuron does not
+change a sample on which that neuron is zero. This needs a layer and a tail that treat each sample
+by itself.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .flipping_order import FlippingOrder
+from .by_batch import CutBatch
+from .flipping import FlippingOrder
 from .network import Array, Cut
-from .piece import Piece
 from .score import Margins, Scored, margins
 
 __all__ = ["BySample", "by_sample"]
@@ -34,26 +34,27 @@ class BySample:
     """Follows all samples together, whichever batches they came in.
 
     Args:
-        pieces: All samples, with their cuts, the layer's pre-activations ``(n, out)``.
+        batches: All samples, with their cuts, the layer's pre-activations ``(n, out)``.
         flipping: Which neurons are flipped, and in which order.
         tail: Scores ``(m, classes)`` of the pre-activations ``(m, out)`` of any samples.
         window: Relative error of a score that rounding can cause.
     """
 
     def __init__(
-        self, pieces: Sequence[Piece], flipping: FlippingOrder, tail: _Tail, window: float
+        self, batches: Sequence[CutBatch], flipping: FlippingOrder, tail: _Tail, window: float
     ) -> None:
-        cuts = _cuts(pieces)
+        cuts = _cuts(batches)
         self._inputs = _by_neuron(cuts, flipping.order)
         self._order = flipping.order
         self._change = flipping.change.T
         self._output = np.concatenate([_pre_activation(cut) for cut in cuts])
-        self._y = np.concatenate([piece.samples.y for piece in pieces])
+        self._y = np.concatenate([batch.samples.y for batch in batches])
         self._per_call = _samples_per_call(cuts)
-        self._where = dict(_where(pieces))
+        self._where = dict(_where(batches))
         self._tail = tail
         self._window = window
-        self._end = 0
+        self.n_flipped = 0
+        """How many neurons the last candidate flipped; the next one may not flip fewer."""
         self._changed = np.empty(
             (self.lookahead * len(self._y), self._output.shape[1]), self._output.dtype
         )
@@ -65,28 +66,23 @@ class BySample:
         return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(self.work, 1)))
 
     @property
-    def end(self) -> int:
-        """How many neurons the last candidate flipped: the next one may not flip fewer."""
-        return self._end
-
-    @property
     def work(self) -> int:
         """Bytes of the pre-activation of all samples."""
         return int(self._output.nbytes)
 
-    def advance(self, ends: Sequence[int]) -> list[Scored]:
-        """The clean tally and the probes of each candidate that flips ``order[:end]``."""
+    def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
+        """Score the candidates that flip the first ``n_flipped`` neurons of the order."""
         scored: list[Scored] = []
-        left = iter(ends)
+        left = iter(n_flipped)
         while some := list(islice(left, self.lookahead)):
             scored += self._advance(some)
         return scored
 
-    def _advance(self, ends: Sequence[int]) -> Iterator[Scored]:
+    def _advance(self, n_flipped: Sequence[int]) -> Iterator[Scored]:
         changed: list[Array] = []
         filled = 0
-        for end in ends:
-            changed.append(self._flip_up_to(end, self._changed[filled:]))
+        for n in n_flipped:
+            changed.append(self._flip_up_to(n, self._changed[filled:]))
             filled += changed[-1].size
         if filled:
             samples = np.concatenate(changed)
@@ -98,10 +94,13 @@ class BySample:
                 start += each.size
             yield self._scored()
 
-    def _flip_up_to(self, end: int, changed: Array) -> Array:
+    def _flip_up_to(self, n_flipped: int, changed: Array) -> Array:
         """Which samples the candidate changes; ``changed`` takes their new pre-activations."""
-        inputs, neurons = self._inputs[self._end : end], self._order[self._end : end]
-        self._end = end
+        inputs, neurons = (
+            self._inputs[self.n_flipped : n_flipped],
+            self._order[self.n_flipped : n_flipped],
+        )
+        self.n_flipped = n_flipped
         active = inputs[0] if len(inputs) == 1 else inputs.any(axis=0)
         samples = np.flatnonzero(active)
         output = changed[: samples.size]
@@ -125,17 +124,19 @@ class BySample:
         return Scored.of(tallies)
 
 
-def by_sample(pieces: Sequence[Piece], flipping: FlippingOrder, window: float) -> BySample | None:
+def by_sample(
+    batches: Sequence[CutBatch], flipping: FlippingOrder, window: float
+) -> BySample | None:
     """Follow single samples, if all cuts were kept and allow it, and if that gives what they give.
 
     Args:
-        pieces: All samples, of cuts that run the layer once.
+        batches: All samples, of cuts that run the layer once.
         flipping: Which neurons are flipped, and in which order.
         window: Relative error of a score that rounding can cause.
     """
-    cuts = _cuts(pieces)
+    cuts = _cuts(batches)
     layer = flipping.layer
-    if len(cuts) < len(pieces) or layer.kind != "dense" or cuts[0].inputs.ndim != 2:
+    if len(cuts) < len(batches) or layer.kind != "dense" or cuts[0].inputs.ndim != 2:
         return None
     # A candidate that is looked ahead at must not fail a search, and half precision overflows.
     tail = _tail_by_sample(cuts[0]) if layer.epsilon <= _SINGLE_PRECISION else None
@@ -143,19 +144,21 @@ def by_sample(pieces: Sequence[Piece], flipping: FlippingOrder, window: float) -
         return None
     # A framework says in its own ways that a tail takes no batch of another size.
     try:
-        agrees = _agrees(tail, pieces, flipping, _SHARE_OF_WINDOW * window)
+        agrees = _agrees(tail, batches, flipping, _SHARE_OF_WINDOW * window)
     except Exception:
         return None
-    return BySample(pieces, flipping, tail, window) if agrees else None
+    return BySample(batches, flipping, tail, window) if agrees else None
 
 
-def _agrees(tail: _Tail, pieces: Sequence[Piece], flipping: FlippingOrder, allowed: float) -> bool:
+def _agrees(
+    tail: _Tail, batches: Sequence[CutBatch], flipping: FlippingOrder, allowed: float
+) -> bool:
     """Whether samples picked from all batches score what they score in theirs, flipped or not."""
-    cuts = _cuts(pieces)
+    cuts = _cuts(batches)
     per_call = _samples_per_call(cuts)
     scores = np.concatenate([cut.tail(cut.output) for cut in cuts])
     # The large scores of a probe must not hide what is wrong with the clean ones.
-    error = allowed * min(float(np.abs(scores[where]).max()) for _, where in _where(pieces))
+    error = allowed * min(float(np.abs(scores[where]).max()) for _, where in _where(batches))
     output = np.concatenate([_pre_activation(cut) for cut in cuts])
     if not _same_in_any_company(tail, per_call, output, scores, error):
         return False
@@ -202,17 +205,17 @@ def _samples_per_call(cuts: Sequence[Cut]) -> int:
     return max(batch, min(4 * batch, small))
 
 
-def _where(pieces: Sequence[Piece]) -> Iterator[tuple[str | None, slice]]:
+def _where(batches: Sequence[CutBatch]) -> Iterator[tuple[str | None, slice]]:
     """Which samples are the auxiliary ones, and which those of each probe."""
     start = 0
-    for probe, group in groupby(pieces, key=lambda piece: piece.probe):
-        end = start + sum(len(piece.samples) for piece in group)
+    for probe, group in groupby(batches, key=lambda batch: batch.probe):
+        end = start + sum(len(batch.samples) for batch in group)
         yield probe, slice(start, end)
         start = end
 
 
-def _cuts(pieces: Sequence[Piece]) -> list[Cut]:
-    return [piece.cut for piece in pieces if piece.cut]
+def _cuts(batches: Sequence[CutBatch]) -> list[Cut]:
+    return [batch.cut for batch in batches if batch.cut]
 
 
 def _tail_by_sample(cut: Cut) -> _Tail | None:

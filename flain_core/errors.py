@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 __all__ = [
     "DataError",
@@ -65,3 +65,14 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = get_close_matches(given, by_lower, n=1)
     close = close or [known for known in by_lower if known and given.startswith(known)]
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def listed(items: Collection[str], separator: str = ", ", *, most: int = 6) -> str:
+    """Return the first few items in one line, and how many more there are.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    shown = separator.join(list(items)[:most])
+    more = len(items) - most
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -6,12 +6,15 @@ Huang, ICMR 2025 (doi 10.1145/3731715.3733342), as their published code carries 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
 from .errors import SettingsError, WeightsError
-from .network import Array
+from .network import Array, Layer, Network
 
-__all__ = ["columns", "flip", "low_activation", "match_norm", "only"]
+__all__ = ["FlippingOrder", "columns", "flip", "low_activation", "match_norm", "only"]
 
 
 def low_activation(mean: Array, threshold: float) -> Array:
@@ -178,6 +181,50 @@ def only(weight: Array, neurons: Array, groups: int = 1) -> Array:
                [0., 4.]])
     """
     return np.where(columns(neurons, weight.shape, groups), weight, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class FlippingOrder:
+    """One layer of a network whose neurons are to be flipped, in a given order.
+
+    Attributes:
+        network: The model as it stands.
+        layer: The layer, with its final weight.
+        initial: The layer's initial weight, ``(out, in / groups, *kernel)``.
+        factor: 2 flips an update, 1 resets it.
+        order: ``(m,)`` indices of input neurons; a candidate flips the first few of them.
+    """
+
+    network: Network
+    layer: Layer
+    initial: Array
+    factor: float
+    order: Array
+
+    def weight(self, n_flipped: int) -> Array:
+        """Return the layer's weight with ``order[:n_flipped]`` flipped."""
+        return self._flip(self.order[:n_flipped])
+
+    def candidate(self, n_flipped: int) -> Network:
+        """Return a copy of the network with ``order[:n_flipped]`` flipped."""
+        return self.network.replace({self.layer.name: self.weight(n_flipped)})
+
+    @cached_property
+    def change(self) -> Array:
+        """What flipping takes from each entry of the weight, as it is stored after rounding.
+
+        Laid out neuron by neuron in memory, since a few neurons at a time are read from it.
+        """
+        final = self.layer.weight
+        wide = np.promote_types(final.dtype, np.float32)
+        flipped = self._flip(np.ones(self.layer.neurons, dtype=bool))
+        change = final.astype(wide) - flipped.astype(wide)
+        by_neuron = np.ascontiguousarray(np.moveaxis(change, 1, 0))
+        return np.moveaxis(by_neuron, 0, 1)
+
+    def _flip(self, neurons: Array) -> Array:
+        layer = self.layer
+        return flip(self.initial, layer.weight, neurons, groups=layer.groups, factor=self.factor)
 
 
 def _mask(neurons: Array, count: int) -> Array:

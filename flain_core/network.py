@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Array", "Batch", "Cut", "Layer", "Network"]
+__all__ = ["Array", "Batch", "Cut", "Layer", "Network", "refused_layers"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 """A NumPy array."""
@@ -98,7 +98,11 @@ class Cut(Protocol):
 
 @runtime_checkable
 class Network(Protocol):
-    """A model as the algorithm sees it. Evaluated only: dropout off, statistics frozen."""
+    """A model as the algorithm sees it. Evaluated only: dropout off, statistics frozen.
+
+    A further method is optional: ``refused_layers()`` gives, by name, the reason why each layer
+    that :meth:`layers` leaves out cannot be purified.
+    """
 
     @property
     def native(self) -> Any:
@@ -108,8 +112,8 @@ class Network(Protocol):
     def layers(self) -> Mapping[str, Layer]:
         """The layers that can be purified, by name, in the order of the model.
 
-        A layer that cannot be purified safely is left out; asking :meth:`cut` or :meth:`replace`
-        for it raises a :class:`~flain_core.LayerError` that says why.
+        A layer that cannot be purified safely is left out; :meth:`cut` and :meth:`replace` raise a
+        :class:`~flain_core.LayerError` for it that says why.
         """
         ...
 
@@ -128,3 +132,9 @@ class Network(Protocol):
         :class:`~flain_core.WeightsError` where a weight does not fit or overflows the layer's type.
         """
         ...
+
+
+def refused_layers(network: Network) -> Mapping[str, str]:
+    """Return why layers of a network cannot be purified, by name, as far as it says so."""
+    refused = getattr(network, "refused_layers", None)
+    return refused() if callable(refused) else {}

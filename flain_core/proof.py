@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import ModelError, WeightsError
-from .flipping import columns
-from .flipping_order import FlippingOrder
+from .flipping import FlippingOrder, columns
 from .network import Array, Batch, Network
 
 __all__ = ["Proof", "check_deterministic", "error_allowed", "prove"]

@@ -30,7 +30,7 @@ def purify(
     score: Score = accuracy,
     progress: bool | OnProgress = False,
     batch_size: int | None = None,
-    memory_limit: int = 2 * 2**30,
+    memory_limit: int | None = None,
     seed: int = 0,
 ) -> Purification:
     """Remove a backdoor from a trained model, and say what was done.
@@ -48,7 +48,7 @@ def purify(
         initial: The model that training started from, likewise; for PyTorch also its state dict.
         data: A few hundred clean samples with labels: ``(x, y)``, a loader or dataset of such
             pairs, or the path of an ``.npz`` file with ``x`` and ``y``. Or an
-            :class:`~flain_core.examiner.AuxiliaryData`, where the samples lie elsewhere.
+            :class:`~flain_core.sample_source.SampleSource`, where the samples lie elsewhere.
         layers: ``"auto"`` (the first dense layer), ``"dense"``, ``"conv"``, ``"all"``, or names.
             Several are purified in order, each on the result of the one before, and share the
             tolerance.
@@ -59,9 +59,9 @@ def purify(
         score: What a sample is worth, a function of (scores, y); top-1 accuracy unless given.
         progress: True writes a line to stderr; a function is called with each :class:`Progress`.
         batch_size: Samples per pass; None lets the size of a sample decide.
-        memory_limit: Bytes that may be spent on keeping batches at the layer; what does not fit is
-            run again for each candidate.
-        seed: Of the only random choice, which neurons the proof of the cut changes.
+        memory_limit: Bytes that may be spent on keeping batches at the layer, 2 GiB unless given;
+            what does not fit is run again for each candidate.
+        seed: Seed for choosing the neurons in the proof of the cut, the only random choice.
 
     Returns:
         The purified model, what it scored before and after, and every step of the search.
@@ -89,30 +89,29 @@ def purify(
         array([0])
     """
     # Late, so that `import flain_core` stays light.
-    from .examination import auxiliary_data
     from .files import hashes
-    from .layer_purification import Course, purify_layers
-    from .remarks import remarks_on
-    from .selection import pair_layers
+    from .layer_choice import initial_weights, left_out
+    from .local_samples import source_of
+    from .notes import notes_on
+    from .per_layer import SearchContext, purify_layers
 
     started = time.perf_counter()
     settings = settings_or_default(settings)
     seed = whole_number(seed, "seed", least=0)
-    auxiliary = auxiliary_data(
+    source = source_of(
         data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
     )
     files = hashes((model, initial, data, *(probes or {}).values()))
     network = registry.open_network(model)
     start = registry.open_network(initial, like=model)
-    pairs = pair_layers(network, start, layers)
+    weights = initial_weights(network, start, layers)
     with one_blas_thread(), listening(progress) as on_progress:
-        examiner = auxiliary.examiner(network)
-        course = Course(examiner, settings, on_progress, seed)
-        purified = purify_layers(network, pairs, course)
-    remarks = remarks_on(purified, start, examiner, settings)
-    for remark in remarks:
-        if remark.serious:
-            warnings.warn(remark.text, FlainWarning, stacklevel=2)
+        context = SearchContext(source.scorer(network), settings, on_progress, seed)
+        purified = purify_layers(network, weights, context)
+    notes = tuple(notes_on(purified, start, source.facts, context, left_out(network, layers)))
+    for note in notes:
+        if isinstance(note, FlainWarning):
+            warnings.warn(note, stacklevel=2)
     native = purified.network.native
     return Purification(
         model=native,
@@ -121,7 +120,7 @@ def purify(
         layers=purified.outcomes,
         settings=settings,
         seconds=time.perf_counter() - started,
-        notes=tuple(remark.text for remark in remarks),
+        notes=tuple(map(str, notes)),
         versions={"python": sys.version.split()[0]} | registry.versions(native),
         files=files,
     )

@@ -19,24 +19,24 @@ MOST_EVENTS = 4096
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The neurons in ascending order of activation, and where each distinct candidate ends.
+    """The neurons in ascending order of activation, and how many of them each candidate flips.
 
-    A candidate flips ``order[:end]``. Thresholds that flip nothing new are no candidates: they
-    would score what the one before scored. Only the very first threshold is one even if it flips
-    nothing, because a tolerance of 0 can be crossed there.
+    A candidate flips the first ``n_flipped`` neurons of the order. Thresholds that flip nothing new
+    are no candidates: they would score what the one before scored. Only the very first threshold is
+    one even if it flips nothing, because a tolerance of 0 can be crossed there.
 
     Attributes:
         activation: ``(in,)`` float64, the statistic of every input neuron.
         order: ``(m,)`` indices of the neurons that may be flipped (activation >= 0), ascending.
         thresholds: ``(events,)`` float64, the smallest threshold that causes each event.
-        ends: ``(events,)`` int, strictly ascending.
+        n_flipped: ``(events,)`` int, strictly ascending: how many neurons each event flips.
         grouped: How many distinct activation values one event stands for at most; 1 if not grouped.
     """
 
     activation: Array
     order: Array
     thresholds: Array
-    ends: Array
+    n_flipped: Array
     grouped: int = 1
 
     @classmethod
@@ -53,9 +53,9 @@ class Schedule:
 
         Example:
             >>> schedule = Schedule.of(np.array([0.3, 0.0, 0.2, 0.0]))
-            >>> schedule.order, schedule.thresholds, schedule.ends
+            >>> schedule.order, schedule.thresholds, schedule.n_flipped
             (array([1, 3, 2, 0]), array([0. , 0.2, 0.3]), array([2, 3, 4]))
-            >>> Schedule.of(schedule.activation, Grid(start=0.1, step=0.2, stop=0.9)).ends
+            >>> Schedule.of(schedule.activation, Grid(start=0.1, step=0.2, stop=0.9)).n_flipped
             array([2, 4])
         """
         activation = np.asarray(activation, dtype=np.float64)
@@ -78,21 +78,21 @@ class Schedule:
         else:
             grouped = -(-distinct.size // MOST_EVENTS)
             thresholds = distinct[_last_of_each(distinct.size, grouped)]
-        ends = np.searchsorted(ascending, thresholds, side="right")
-        causes = np.flatnonzero(np.diff(ends, prepend=-1))
-        return cls(activation, order, thresholds[causes], ends[causes], grouped)
+        n_flipped = np.searchsorted(ascending, thresholds, side="right")
+        causes = np.flatnonzero(np.diff(n_flipped, prepend=-1))
+        return cls(activation, order, thresholds[causes], n_flipped[causes], grouped)
 
     def __len__(self) -> int:
-        return int(self.ends.size)
+        return int(self.n_flipped.size)
 
     def __iter__(self) -> Iterator[tuple[float, int]]:
-        """Each event as (threshold, end)."""
-        return zip(self.thresholds.tolist(), self.ends.tolist(), strict=True)
+        """Each event as (threshold, n_flipped)."""
+        return zip(self.thresholds.tolist(), self.n_flipped.tolist(), strict=True)
 
-    def flipped(self, end: int) -> Array:
-        """``(in,)`` boolean: the neurons of the candidate that ends at ``end``."""
+    def flipped(self, n_flipped: int) -> Array:
+        """``(in,)`` boolean: the first ``n_flipped`` neurons of the order."""
         mask = np.zeros(self.activation.size, dtype=bool)
-        mask[self.order[:end]] = True
+        mask[self.order[:n_flipped]] = True
         return mask
 
     def __repr__(self) -> str:

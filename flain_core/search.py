@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from .examiner import Candidates
 from .outcome import Step, StopReason
+from .sample_source import Candidates
 from .schedule import Schedule
 from .score import Scored, Tally
 from .settings import Settings
@@ -54,17 +54,17 @@ def search(
         on_step: Called after each step.
     """
     steps: list[Step] = []
-    for threshold, end, scored in _scored(schedule, candidates):
+    for threshold, n_flipped, scored in _scored(schedule, candidates):
         clean = scored.clean
-        exact = _is_close(clean, before, settings)
-        if exact:
-            clean = candidates.exactly(end)
+        close = _is_close(clean, before, settings)
+        if close:
+            clean = candidates.score_in_full(n_flipped)
         step = Step(
             threshold=threshold,
-            neurons_flipped=end,
+            neurons_flipped=n_flipped,
             clean=clean.mean,
             probes=scored.probe_means(),
-            recomputed=exact,
+            recomputed=close,
             rounding=clean.uncertain / clean.count,
         )
         steps.append(step)
@@ -81,9 +81,9 @@ def _scored(schedule: Schedule, candidates: Candidates) -> Iterator[tuple[float,
     """Each event with what it scores, as many at a time as it pays to ask about."""
     events = iter(schedule)
     while block := list(islice(events, candidates.lookahead)):
-        scores = candidates.advance([end for _, end in block])
-        for (threshold, end), scored in zip(block, scores, strict=True):
-            yield threshold, end, scored
+        scores = candidates.advance([n_flipped for _, n_flipped in block])
+        for (threshold, n_flipped), scored in zip(block, scores, strict=True):
+            yield threshold, n_flipped, scored
 
 
 def _is_close(clean: Tally, before: Tally, settings: Settings) -> bool:

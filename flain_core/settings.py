@@ -22,7 +22,7 @@ __all__ = [
     "Grid",
     "Settings",
     "Statistic",
-    "exactly",
+    "as_fraction",
     "one_of",
     "settings_or_default",
     "whole_number",
@@ -36,10 +36,10 @@ DataSet = Literal["mnist", "emnist", "fmnist", "cifar10"]
 
 
 @lru_cache(maxsize=64)
-def exactly(number: float) -> Fraction:
+def as_fraction(number: float) -> Fraction:
     """The decimal that a float is written as: 0.1 is one tenth, not the nearest binary fraction.
 
-    >>> exactly(0.001) * 1000 == 1
+    >>> as_fraction(0.001) * 1000 == 1
     True
     """
     from fractions import Fraction
@@ -85,7 +85,7 @@ class Grid:
 
     @property
     def _count(self) -> int:
-        start, step, stop = map(exactly, self._values)
+        start, step, stop = map(as_fraction, self._values)
         return int((stop - start) // step) + 1
 
     def __len__(self) -> int:
@@ -188,7 +188,7 @@ class Settings:
 
 @lru_cache(maxsize=64)
 def _share(tolerance: float, count: int) -> Fraction:
-    return exactly(tolerance) * count
+    return as_fraction(tolerance) * count
 
 
 _PUBLISHED = {

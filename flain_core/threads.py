@@ -1,4 +1,4 @@
-"""Keeps threads from fighting each other over small pieces of work.
+"""Keeps threads from fighting each other over small batches of work.
 
 The products of a search are small: waking other threads for each gains little on an idle machine,
 and where something else keeps the cores busy, waiting for them has made a search fifty times
@@ -24,10 +24,10 @@ def one_blas_thread() -> Iterator[None]:
 
 @contextmanager
 def one_thread_for(work: int) -> Iterator[None]:
-    """Run everything on one thread inside the block, if its pieces of work are small.
+    """Run everything on one thread inside the block, if its batches of work are small.
 
     Args:
-        work: Bytes that each piece of work goes through.
+        work: Bytes that each batch of work goes through.
     """
     with _limited(None) if work < _WORTH_SHARING else nullcontext():
         yield

@@ -3,10 +3,10 @@
 import numpy as np
 
 from flain_core import FlainError
-from flain_core.auxiliary import Samples
-from flain_core.examination import Examination
-from flain_core.holder import Holder
-from flain_core.wire import read_answer, read_question, write_answer, write_question
+from flain_core.federated.holder import Holder
+from flain_core.federated.wire import read_answer, read_question, write_answer, write_question
+from flain_core.local_samples import LocalSamples
+from flain_core.samples import Samples
 
 
 class InProcess:
@@ -29,7 +29,7 @@ class InProcess:
 
     def fresh(self):
         return {
-            f"part {index:03}": Holder(self.network, Examination.on(part, batch_size=len(part[1])))
+            f"part {index:03}": Holder(self.network, LocalSamples.of(part, batch_size=len(part[1])))
             for index, part in enumerate(self.parts)
         }
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import flain_core as flain
-from flain_core.auxiliary import Samples
-from flain_core.examination import Examination
 from flain_core.files import check_writable, written_whole
+from flain_core.local_samples import LocalSamples
 from flain_core.progress import OnProgress
 from flain_core.registry import open_network
+from flain_core.samples import Samples
 
 __all__ = ["Files", "Format", "Measured", "copy_to", "files", "purify"]
 
@@ -116,8 +116,8 @@ def purify(
     result = flain.purify(
         final, initial=initial, data=auxiliary, probes={"ASR": triggered}, progress=progress
     )
-    held_out = Examination(Samples.of(clean), {"ASR": Samples.of(triggered)})
-    before, after = held_out.of(open_network(final)), held_out.of(open_network(result.model))
+    held_out = LocalSamples(Samples.of(clean), {"ASR": Samples.of(triggered)})
+    before, after = map(held_out.score_of, (open_network(final), open_network(result.model)))
     return result, {
         "ACC, clean accuracy": (before.clean.mean, after.clean.mean),
         "ASR, attack success rate": (before.probes["ASR"].mean, after.probes["ASR"].mean),

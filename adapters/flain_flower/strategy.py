@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 import flain_core as flain
-from flain_core.examination import Examination, auxiliary_data
+from flain_core.local_samples import source_of
 from flain_core.progress import OnProgress
 from flain_core.score import Score
 from flain_core.settings import settings_or_default
@@ -90,7 +90,7 @@ class Purify(Strategy):
         on_error: OnError = "raise",
         progress: bool | OnProgress = False,
         batch_size: int | None = None,
-        memory_limit: int = 2 * 2**30,
+        memory_limit: int | None = None,
         seed: int = 0,
     ) -> None:
         _check_strategy(strategy)
@@ -102,7 +102,7 @@ class Purify(Strategy):
         self.on_error = on_error
         self._settings = settings_or_default(settings)
         # Read now: a file may be gone after training, and a generator gives its samples once.
-        self._data = auxiliary_data(
+        self._data = source_of(
             data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
         )
         self._purify = partial(
@@ -139,7 +139,7 @@ class Purify(Strategy):
             PurificationError: After training, with ``on_error="raise"``.
         """
         self._forget()
-        if isinstance(self._data, Examination):
+        if self._data.facts.local:
             # Trusted nodes may only come while training runs, and are asked nothing before.
             rehearse(self._purify, initial_arrays, self._settings)
         initial = copied(initial_arrays)

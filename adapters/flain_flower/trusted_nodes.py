@@ -12,15 +12,15 @@ from flwr.app import ArrayRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 import flain_core as flain
-from flain_core.correspondence import Inquiry, answered
-from flain_core.examiner import Examiner
-from flain_core.merging import Merging, Way
+from flain_core.federated.coordinator import CoordinatedSamples
+from flain_core.federated.holder import answered
+from flain_core.federated.merging import Merging, Rule
+from flain_core.federated.messages import Answer, Question
+from flain_core.federated.wire import read_answer, write_question, write_trained
 from flain_core.network import Array, Network
-from flain_core.question import Answer, Question
+from flain_core.sample_source import SampleFacts, Scorer
 from flain_core.score import Score
 from flain_core.settings import whole_number
-from flain_core.spread import SpreadSamples
-from flain_core.wire import read_answer
 
 from .records import to_arrays
 
@@ -62,7 +62,7 @@ class TrustedNodes:
 
     grid: Grid
     node_ids: Sequence[int] | Literal["all"]
-    merging: Way = "sum"
+    merging: Rule = "sum"
     trim: float = 0.2
     least: int | None = None
     timeout: float = 300.0
@@ -85,7 +85,12 @@ class TrustedNodes:
         if self.node_ids != "all":
             _check_ids(self.node_ids)
 
-    def examiner(self, network: Network) -> Examiner:
+    @property
+    def facts(self) -> SampleFacts:
+        """What is known of the samples."""
+        return SampleFacts(classify=self.classify)
+
+    def scorer(self, network: Network) -> Scorer:
         """Who asks the nodes about this trained model.
 
         Raises:
@@ -99,14 +104,14 @@ class TrustedNodes:
             )
         holders = _Nodes(self, node_ids)
         merging = Merging(self.merging, self.trim)
-        samples = SpreadSamples(
-            holders, merging, classify=self.classify, may_leave=True, least=least
+        samples = CoordinatedSamples(
+            holders, merging, facts=self.facts, may_leave=True, least=least
         )
-        return samples.examiner(network)
+        return samples.scorer(network)
 
 
 class _Nodes:
-    """Implements :class:`~flain_core.spread.Holders`."""
+    """Implements :class:`~flain_core.federated.coordinator.Holders`."""
 
     def __init__(self, trusted: TrustedNodes, node_ids: Iterable[int]) -> None:
         self.lookahead = trusted.lookahead
@@ -115,11 +120,11 @@ class _Nodes:
 
     def open(self, network: Network) -> None:
         """Be ready for questions about this trained model."""
-        self._inquiry = Inquiry(network)
+        self._trained = write_trained(network)
 
     def ask(self, question: Question) -> Mapping[str, Answer | flain.FlainError]:
         """Everyone's answer; who gives none is asked no more, so as to wait for it only once."""
-        replies = self._replies(self._inquiry.write(question))
+        replies = self._replies(write_question(question) | self._trained)
         answers = {node: self._answer(replies.get(node)) for node in sorted(self._node_ids)}
         self._node_ids = {node for node, each in answers.items() if isinstance(each, Answer)}
         return {f"node {node}": each for node, each in answers.items()}

@@ -13,7 +13,7 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from flain_core import SettingsError
-from flain_core.correspondence import answered
+from flain_core.federated.holder import answered
 
 from .architecture import architecture
 from .trusted_clients import REASON, TASK

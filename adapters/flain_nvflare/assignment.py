@@ -9,11 +9,11 @@ from typing import Any
 
 from flain_core import PurifiedArrays, Settings, purify_arrays
 from flain_core.array_forms import by_name, fitting
-from flain_core.examination import Examination, auxiliary_data
-from flain_core.examiner import AuxiliaryData
+from flain_core.layer_choice import chosen_layers
+from flain_core.local_samples import source_of
 from flain_core.progress import OnProgress
 from flain_core.registry import architecture, arrays_of, open_network
-from flain_core.selection import chosen_layers
+from flain_core.sample_source import SampleSource
 
 from .parameters import Parameters
 
@@ -33,7 +33,7 @@ class Assignment:
     """
 
     model: Any
-    data: Path | AuxiliaryData
+    data: Path | SampleSource
     probes: Mapping[str, Path]
     layers: str | Sequence[str]
     settings: Settings
@@ -44,11 +44,11 @@ class Assignment:
         Raises:
             FlainError: Whatever would make the purification fail after training.
         """
-        auxiliary = auxiliary_data(self.data, probes=self.probes or None)
+        source = source_of(self.data, probes=self.probes or None)
         network = open_network(self.model)
-        chosen_layers(network, network.layers(), self.layers)
-        if isinstance(auxiliary, Examination):
-            auxiliary.of(network)
+        chosen_layers(network, self.layers)
+        if source.facts.local:
+            source.scorer(network).score_of(network)
 
     def check_initial(self, initial: Mapping[str, Any]) -> None:
         """Make sure that the initial parameters, and so the trained ones, fit the architecture.

@@ -16,14 +16,13 @@ from nvflare.apis.shareable import Shareable
 from nvflare.app_common.workflows.model_controller import ModelController
 
 from flain_core import DataError, FlainError, SettingsError
-from flain_core.correspondence import Inquiry
-from flain_core.examiner import Examiner
-from flain_core.merging import Merging, Way
+from flain_core.federated.coordinator import CoordinatedSamples
+from flain_core.federated.merging import Merging, Rule
+from flain_core.federated.messages import Answer, Question
+from flain_core.federated.wire import read_answer, write_question, write_trained
 from flain_core.network import Network
-from flain_core.question import Answer, Question
+from flain_core.sample_source import SampleFacts, Scorer
 from flain_core.settings import whole_number
-from flain_core.spread import SpreadSamples
-from flain_core.wire import read_answer
 
 __all__ = ["REASON", "TASK", "TrustedClients"]
 
@@ -69,7 +68,7 @@ class TrustedClients:
     def __init__(
         self,
         clients: list[str] | Literal["all"],
-        merging: Way = "sum",
+        merging: Rule = "sum",
         trim: float = 0.2,
         least: int | None = None,
         timeout: float = 300.0,
@@ -96,7 +95,7 @@ class TrustedClients:
 
 @dataclass(frozen=True)
 class AskedBy:
-    """Implements :class:`~flain_core.examiner.AuxiliaryData`.
+    """Implements :class:`~flain_core.sample_source.SampleSource`.
 
     Attributes:
         trusted: Whom to ask.
@@ -106,7 +105,12 @@ class AskedBy:
     trusted: TrustedClients
     controller: ModelController
 
-    def examiner(self, network: Network) -> Examiner:
+    @property
+    def facts(self) -> SampleFacts:
+        """What is known of the samples."""
+        return SampleFacts()
+
+    def scorer(self, network: Network) -> Scorer:
         """Who asks the clients about this trained model.
 
         Raises:
@@ -121,7 +125,7 @@ class AskedBy:
             )
         merging = Merging(trusted.merging, trusted.trim)
         clients = _Clients(self, names)
-        return SpreadSamples(clients, merging, may_leave=True, least=least).examiner(network)
+        return CoordinatedSamples(clients, merging, may_leave=True, least=least).scorer(network)
 
     def connected(self) -> list[str]:
         """The names of all clients."""
@@ -130,7 +134,7 @@ class AskedBy:
 
 
 class _Clients:
-    """Implements :class:`~flain_core.spread.Holders`."""
+    """Implements :class:`~flain_core.federated.coordinator.Holders`."""
 
     def __init__(self, asked: AskedBy, names: Iterable[str]) -> None:
         self.lookahead = asked.trusted.lookahead
@@ -139,7 +143,7 @@ class _Clients:
 
     def open(self, network: Network) -> None:
         """Be ready for questions about this trained model."""
-        self._inquiry = Inquiry(network)
+        self._trained = write_trained(network)
 
     def ask(self, question: Question) -> Mapping[str, Answer | FlainError]:
         """Everyone's answer; who gives none is asked no more, so as to wait for it only once."""
@@ -158,7 +162,7 @@ class _Clients:
             results[client_task.client.name] = client_task.result
 
         controller = self._asked.controller
-        dxo = DXO(DataKind.APP_DEFINED, data=self._inquiry.write(question))
+        dxo = DXO(DataKind.APP_DEFINED, data=write_question(question) | self._trained)
         task = Task(
             name=TASK,
             data=dxo.to_shareable(),

@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 
 import ray
 
-from flain_core.auxiliary import Samples
 from flain_core.errors import FlainError, ModelError
-from flain_core.examination import Examination
-from flain_core.holder import Holder
+from flain_core.federated.holder import Holder
+from flain_core.federated.messages import Answer, ModelState, Question
+from flain_core.local_samples import LocalSamples
 from flain_core.network import Array, Batch, Network
-from flain_core.question import Answer, Question, Setting
+from flain_core.samples import Samples
 from flain_core.score import Score
 
 __all__ = ["Actor", "Needed", "Part", "Shard"]
@@ -63,12 +63,12 @@ class Actor:
             return error
 
     def answer(
-        self, needed: Needed, setting: Setting, question: Question
+        self, needed: Needed, state: ModelState, question: Question
     ) -> Mapping[str, Answer] | FlainError:
-        """Answers by name of batch. The question comes without its setting, which lies apart."""
+        """Answers by name of batch. The question comes without its state, which lies apart."""
         try:
             _, holder, names = self._open(needed)
-            answers = holder.answers(replace(question, setting=setting))
+            answers = holder.answers(replace(question, state=state))
         except FlainError as error:
             return error
         return dict(zip(names, answers, strict=True))
@@ -79,7 +79,7 @@ class Actor:
             parts = {name: part for shard in ray.get(needed.shards) for name, part in shard.items()}
             each = needed.memory_limit // len(parts)
             examinations = (
-                Examination(part.clean, part.probes, score, part.batch_size, each)
+                LocalSamples(part.clean, part.probes, score, part.batch_size, each)
                 for part in parts.values()
             )
             self._opened = network, Holder(network, *examinations), tuple(parts)

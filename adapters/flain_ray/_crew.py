@@ -12,8 +12,8 @@ import ray
 from ray import cloudpickle
 
 from flain_core.errors import DataError, FlainError, ModelError
+from flain_core.federated.messages import Answer, ModelState, Question
 from flain_core.network import Array, Batch, Network
-from flain_core.question import Answer, Question, Setting
 from flain_core.score import Score
 
 from ._actor import Needed
@@ -48,7 +48,7 @@ class Crew:
     timeout: float | None
     lookahead: int
     actors: list[tuple[Any, Needed]] = field(default_factory=list, init=False)
-    _setting: tuple[Setting, Any] | None = field(default=None, init=False)
+    _state: tuple[ModelState, Any] | None = field(default=None, init=False)
 
     def open(self, network: Network) -> None:
         """Start the actors with this model.
@@ -67,27 +67,27 @@ class Crew:
 
     def ask(self, question: Question) -> Mapping[str, Answer | FlainError]:
         """Everyone's answers, by name of batch; the first error that an actor meets is raised."""
-        setting = self._sent(question.setting)
-        rest = replace(question, setting=Setting())
-        asked = [actor.answer.remote(needed, setting, rest) for actor, needed in self.actors]
+        state = self._sent(question.state)
+        rest = replace(question, state=ModelState())
+        asked = [actor.answer.remote(needed, state, rest) for actor, needed in self.actors]
         return {name: answer for each in self._all(asked) for name, answer in each.items()}
 
     def close(self) -> None:
         """Stop the actors, whatever they are doing."""
-        self._setting = None
+        self._state = None
         while self.actors:
             actor, _ = self.actors.pop()
             # Where Ray was shut down, killing an actor would start it again.
             if ray.is_initialized():
                 ray.kill(actor)
 
-    def _sent(self, setting: Setting) -> Any:
-        """Where the setting lies: a search asks many questions with one."""
-        if self._setting is None or self._setting[0] is not setting:
+    def _sent(self, state: ModelState) -> Any:
+        """Where the state lies: a search asks many questions with one."""
+        if self._state is None or self._state[0] is not state:
             # The digests travel along, so that no actor has to find them for every question.
-            _ = setting.digest
-            self._setting = setting, ray.put(setting)
-        return self._setting[1]
+            _ = state.digest
+            self._state = state, ray.put(state)
+        return self._state[1]
 
     def _all(self, asked: Sequence[Any]) -> list[Any]:
         deadline = None if self.timeout is None else time.monotonic() + self.timeout

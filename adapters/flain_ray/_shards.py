@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray
 
-from flain_core.auxiliary import Samples
 from flain_core.errors import SettingsError
-from flain_core.examination import MEMORY_LIMIT, Examination
-from flain_core.examiner import Examiner
+from flain_core.federated.coordinator import CoordinatedSamples
+from flain_core.local_samples import MEMORY_LIMIT, LocalSamples
 from flain_core.network import Network
+from flain_core.sample_source import SampleFacts, Scorer
+from flain_core.samples import Samples
 from flain_core.score import Score, accuracy
 from flain_core.settings import whole_number
-from flain_core.spread import SpreadSamples
 
 from ._actor import Actor, Part, Shard
 from ._crew import Crew
@@ -79,7 +80,7 @@ class Shards:
         timeout: float | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._examination = Examination.on(
+        self._examination = LocalSamples.of(
             data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
         )
         self._actors = whole_number(actors, "actors", least=1)
@@ -107,7 +108,12 @@ class Shards:
         usual = min(clean.usual_batch, max(len(clean) // self._shards, 1))
         return self._examination.batch_size or usual
 
-    def examiner(self, network: Network) -> Examiner:
+    @property
+    def facts(self) -> SampleFacts:
+        """What is known of the samples; a model is sent to the actors to be scored."""
+        return replace(self._examination.facts, local=False)
+
+    def scorer(self, network: Network) -> Scorer:
         """Who asks the actors about this trained model; it is sent to them.
 
         Raises:
@@ -120,13 +126,12 @@ class Shards:
                 "with flain_ray.Shards(...) as shards: flain_core.purify(..., data=shards)"
             )
         examination = self._examination
-        samples = SpreadSamples(
+        samples = CoordinatedSamples(
             self._crew,
             probes=tuple(examination.probes),
-            classify=examination.known.classify,
-            known=examination.known,
+            facts=self.facts,
         )
-        return samples.examiner(network)
+        return samples.scorer(network)
 
     def __enter__(self) -> Shards:
         if self._crew is not None:
@@ -170,7 +175,7 @@ class Shards:
             )
 
 
-def _cut(examination: Examination, shards: int, batch_size: int) -> Iterator[Shard]:
+def _cut(examination: LocalSamples, shards: int, batch_size: int) -> Iterator[Shard]:
     """The batches, as named in their order, in shards of about as many."""
     batches = list(examination.clean.batches(batch_size))
     probes = {
@@ -198,7 +203,7 @@ def _spread(samples: Samples, parts: int, batch_size: int) -> list[Samples]:
     return [samples[end - size : end] for end, size in zip(ends, each, strict=True)]
 
 
-def _check_enough(examination: Examination, shards: int, batch_size: int) -> None:
+def _check_enough(examination: LocalSamples, shards: int, batch_size: int) -> None:
     samples = len(examination.clean)
     batches = -(-samples // batch_size)
     if batches < shards:

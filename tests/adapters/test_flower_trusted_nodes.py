@@ -12,7 +12,7 @@ from in_process import split, upside_down
 
 import flain_core as flain
 from flain_core import FlainWarning
-from flain_core.examination import Examination
+from flain_core.local_samples import LocalSamples
 
 pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
 pytest.importorskip("torch")
@@ -415,7 +415,7 @@ def test_the_simulation_finds_what_a_serial_search_finds(tmp_path):
     expected, _ = example.purify(files)
     np.testing.assert_array_equal(np.load(tmp_path / "sum.npy"), expected.layers[0].flipped)
     _, _, _, clean, triggered = files.paths
-    held_out = Examination.on(clean, probes={"ASR": triggered})
+    held_out = LocalSamples.of(clean, probes={"ASR": triggered})
     before = held_out.of(flain_numpy.load(files.paths[1]))
     assert before.probes["ASR"].mean > 0.95
     # Merged by median with one in five who lies, and summed without the liar.

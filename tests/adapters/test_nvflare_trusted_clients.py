@@ -14,7 +14,7 @@ import flain_core as flain
 import flain_numpy
 from flain_core import FlainWarning
 from flain_core.array_forms import by_name
-from flain_core.examination import Examination
+from flain_core.local_samples import LocalSamples
 
 pytest.importorskip("torch")
 pytest.importorskip("nvflare")
@@ -207,7 +207,7 @@ def test_a_median_outvotes_one_who_lies(run, merging, survives):
 
     server = run(tamper=tamper, trusted={"merging": merging})
     purified = in_network(server.saved(), UNTRAINED)
-    asr = Examination.on(backdoored.triggered(200, seed=12)).of(purified).clean.mean
+    asr = LocalSamples.of(backdoored.triggered(200, seed=12)).of(purified).clean.mean
     assert (asr > 0.95) == survives
     assert survives or asr < 0.1
 
@@ -264,7 +264,7 @@ def test_a_recipe_is_purified_with_what_its_clients_say(tmp_path):
     simulated("trusted_recipe.py", tmp_path)
     server = tmp_path / "numpy" / "server" / "simulate_job"
     (trained,) = np.load(server / "unpurified_model.npz").values()
-    triggered = Examination.on(backdoored.triggered(200, seed=12))
+    triggered = LocalSamples.of(backdoored.triggered(200, seed=12))
     asr = [
         triggered.of(in_network(vector, UNTRAINED)).clean.mean
         for vector in (trained.ravel(), np.load(server / "models" / "server.npy"))
@@ -291,7 +291,7 @@ def test_the_simulator_finds_what_a_serial_search_finds(tmp_path):
     np.testing.assert_array_equal(purified != trained.ravel(), expected.arrays != trained.ravel())
     np.testing.assert_allclose(purified, expected.arrays, rtol=1e-6)
 
-    held_out = Examination.on(clean, probes={"ASR": triggered})
+    held_out = LocalSamples.of(clean, probes={"ASR": triggered})
     before = held_out.of(flain_numpy.load(final))
     after = held_out.of(in_network(purified, flain_numpy.load(initial)))
     assert before.probes["ASR"].mean > 0.95

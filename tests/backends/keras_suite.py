@@ -24,8 +24,8 @@ import flain_core as flain
 import flain_keras
 import flain_numpy
 from flain_cli import example
-from flain_core.auxiliary import Samples
 from flain_core.network import Cut, Network
+from flain_core.samples import Samples
 from flain_keras import open_network
 
 # What Keras and its engines warn of is no affair of ours.

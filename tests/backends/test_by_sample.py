@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from flain_core import registry
 from flain_core.by_sample import BySample
-from flain_core.examination import Examination
-from flain_core.flipping_order import FlippingOrder
+from flain_core.flipping import FlippingOrder
+from flain_core.local_samples import LocalSamples
 
 
 class Skips(nn.Module):
@@ -168,7 +168,7 @@ def ways(build: Callable[[], Any]) -> tuple[bool, bool]:
     x[random.random(x.shape) < 0.5] = 0
     x = x.astype(np.float16 if layer.epsilon > 1e-4 else np.float32)
     y = np.concatenate([network.predict(batch) for batch in np.split(x, 10)]).argmax(axis=1)
-    examination = Examination.on((x, y), batch_size=4)
+    examination = LocalSamples.of((x, y), batch_size=4)
     study = examination.study(network, layer.name)
     initial = random.permuted(layer.weight, axis=1)
     flipping = FlippingOrder(network, layer, initial, 2.0, random.permutation(layer.neurons))

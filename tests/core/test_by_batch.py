@@ -8,8 +8,8 @@ from recut import Recut
 import flain_core as flain
 import flain_numpy
 from flain_core.by_batch import ByBatch
-from flain_core.examination import Examination
-from flain_core.flipping_order import FlippingOrder
+from flain_core.flipping import FlippingOrder
+from flain_core.local_samples import LocalSamples
 from flain_core.schedule import Schedule
 from flain_numpy import Dense
 
@@ -45,11 +45,11 @@ def model(examination):
 @pytest.mark.parametrize("memory_limit", [0, 4000, 2**30])
 @pytest.mark.parametrize("at_once", [1, 2, 5, 12])
 def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once):
-    examination = Examination.on(
+    examination = LocalSamples.of(
         CLEAN, probes={"ASR": TRIGGERED}, batch_size=30, memory_limit=memory_limit
     )
     candidates, flipping, schedule = model(examination)
-    ends = schedule.ends.tolist()
+    ends = schedule.n_flipped.tolist()
     for start in range(0, len(ends), at_once):
         some = ends[start : start + at_once]
         for scored, end in zip(candidates.advance(some), some, strict=True):
@@ -60,11 +60,11 @@ def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once):
 
 
 def test_one_candidate_at_a_time_where_nothing_is_shared():
-    assert model(Examination.on(CLEAN))[0].lookahead == 1
+    assert model(LocalSamples.of(CLEAN))[0].lookahead == 1
 
 
 def test_several_at_a_time_where_each_would_cut_anew():
-    assert model(Examination.on(CLEAN, memory_limit=0))[0].lookahead > 1
+    assert model(LocalSamples.of(CLEAN, memory_limit=0))[0].lookahead > 1
 
 
 @pytest.mark.parametrize("memory_limit", [0, 2**30])
@@ -78,7 +78,7 @@ def test_not_more_at_once_than_memory_is_meant_for(memory_limit):
     )
     initial, final = networks
     batch = 256
-    examination = Examination.on(
+    examination = LocalSamples.of(
         backdoored.samples(batch, seed=3), memory_limit=memory_limit, batch_size=batch
     )
     study = examination.study(together(final, calls), "wide")

@@ -10,8 +10,8 @@ import flain_numpy
 from flain_core.by_batch import ByBatch
 from flain_core.by_sample import BySample
 from flain_core.errors import DataError
-from flain_core.examination import Examination
-from flain_core.flipping_order import FlippingOrder
+from flain_core.flipping import FlippingOrder
+from flain_core.local_samples import LocalSamples
 from flain_core.schedule import Schedule
 
 CLEAN = backdoored.samples(100, seed=11)
@@ -25,7 +25,7 @@ def with_tail(change):
 
 
 def model(network=FINAL, layer="fc1", **options):
-    examination = Examination.on(
+    examination = LocalSamples.of(
         CLEAN, **{"probes": {"ASR": TRIGGERED}, "batch_size": 30} | options
     )
     study = examination.study(network, layer)
@@ -42,7 +42,7 @@ def model(network=FINAL, layer="fc1", **options):
 def test_candidates_score_what_the_whole_network_scores(layer, batch_size, at_once):
     candidates, flipping, schedule, examination = model(layer=layer, batch_size=batch_size)
     assert isinstance(candidates, BySample)
-    ends = [0, 0, *schedule.ends.tolist(), int(schedule.ends[-1])]
+    ends = [0, 0, *schedule.n_flipped.tolist(), int(schedule.n_flipped[-1])]
     for start in range(0, len(ends), at_once):
         some = ends[start : start + at_once]
         for scored, end in zip(candidates.advance(some), some, strict=True):
@@ -146,7 +146,7 @@ def test_a_tail_that_is_wrong_about_flipped_neurons_alone_is_not_used(when):
     _, flipping, schedule, _ = model(probes=None)
     known = pre_activation(FINAL)
     if when == "halfway":
-        known = np.vstack([known, pre_activation(flipping.candidate(int(schedule.ends[-1])))])
+        known = np.vstack([known, pre_activation(flipping.candidate(int(schedule.n_flipped[-1])))])
     network = wrong_where(lambda output: ~among(known)(output))
     assert isinstance(model(network, probes=None)[0], ByBatch)
 
@@ -174,7 +174,7 @@ def test_large_pre_activations_are_followed_one_candidate_at_a_time():
         )
         for weight in (wide, wide + 0.1)
     ]
-    examination = Examination.on((x, np.zeros(2048, int)))
+    examination = LocalSamples.of((x, np.zeros(2048, int)))
     study = examination.study(networks[1], "wide")
     layer, initial = networks[1].layers()["wide"], networks[0].layers()["wide"].weight
     flipping = FlippingOrder(networks[1], layer, initial, 2.0, np.arange(2))

@@ -10,7 +10,7 @@ import test_conformance_numpy as right
 
 import flain_numpy as fn
 from flain_core.conformance import Conv, Dense, Reference
-from flain_core.reference_cases import CASES
+from flain_core.conformance.cases import CASES
 
 
 class Wrapped:

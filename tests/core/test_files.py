@@ -5,8 +5,8 @@ import os
 import pytest
 
 import flain_core as flain
-from flain_core.auxiliary import Samples
 from flain_core.files import check_writable, hashes, written_whole
+from flain_core.samples import Samples
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):

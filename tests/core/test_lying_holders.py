@@ -10,16 +10,16 @@ from in_process import InProcess, split
 
 import flain_core as flain
 from flain_core import ActivationStatistics, FlainWarning, Settings
-from flain_core.examination import Examination
-from flain_core.holder import Holder
-from flain_core.merging import Merging
+from flain_core.conformance.never_cut import NeverCut
+from flain_core.federated.checks import check_answer
+from flain_core.federated.coordinator import CoordinatedSamples
+from flain_core.federated.holder import Holder
+from flain_core.federated.merging import Merging
+from flain_core.federated.messages import Answer, ModelState, Question
+from flain_core.federated.wire import read_answer, write_answer
+from flain_core.local_samples import LocalSamples
 from flain_core.network import Layer
-from flain_core.plausibility import check_answer
-from flain_core.question import Answer, Question, Setting
 from flain_core.score import Tally
-from flain_core.spread import SpreadSamples
-from flain_core.uncut import RunWhole
-from flain_core.wire import read_answer, write_answer
 
 CLEAN = backdoored.samples(300, seed=11)
 INITIAL, FINAL = backdoored.networks()
@@ -35,7 +35,7 @@ def purify(tamper, *, final=FINAL, settings=None, **options):
         return tamper(question, dict(arrays)) if name == "part 001" else arrays
 
     holders = InProcess(PARTS, lookahead=50, tamper=second)
-    data = SpreadSamples(holders, may_leave=True, least=3, **options)
+    data = CoordinatedSamples(holders, may_leave=True, least=3, **options)
     return flain.purify(final, initial=INITIAL, data=data, settings=settings), holders
 
 
@@ -63,7 +63,7 @@ def seen(**changes):
 
 
 def check_statistics(statistics):
-    question = Question("statistics", Setting(layer="fc1"))
+    question = Question("statistics", ModelState(layer="fc1"))
     answer = read_answer(write_answer(Answer(statistics=statistics)))
     check_answer(answer, question, layer=LAYER, probes=(), classify=True)
 
@@ -174,11 +174,11 @@ def test_nor_one_that_calls_everything_uncertain_and_so_has_it_run_in_full():
 
 def test_nor_one_that_changes_its_mind_where_all_is_run_in_full():
     def lie(question, arrays):
-        if question.task == "in full" and not question.ends:
+        if question.task == "in full" and not question.n_flipped:
             arrays["clean"] = arrays["clean"] * np.array([0, 1, 1])
         return arrays
 
-    whole = RunWhole(FINAL)
+    whole = NeverCut(FINAL)
     with pytest.warns(FlainWarning, match="part 001, .* and then 0"):
         result, _ = purify(lie, final=whole)
     assert result.layers[0].method == "whole network"
@@ -201,24 +201,24 @@ def test_where_all_contradict_themselves_the_cut_is_to_blame():
     """Then the search is done again with the whole network, and nobody is left out."""
 
     def tamper(name, question, arrays):
-        if question.task == "candidates" and question.ends != (0,):
+        if question.task == "candidates" and question.n_flipped != (0,):
             return arrays | {"clean": np.asarray(arrays["clean"])[:, [1, 1, 2]]}
         return arrays
 
-    data = SpreadSamples(InProcess(PARTS, lookahead=50, tamper=tamper), may_leave=True)
+    data = CoordinatedSamples(InProcess(PARTS, lookahead=50, tamper=tamper), may_leave=True)
     result = flain.purify(FINAL, initial=INITIAL, data=data)
     assert result.layers[0].method == "whole network"
     assert_same_flips(result, flain.purify(FINAL, initial=INITIAL, data=CLEAN, batch_size=SIZE))
 
 
 def test_candidates_that_are_run_in_full_are_those_that_were_asked_about():
-    holder = Holder(FINAL, Examination.on(CLEAN))
+    holder = Holder(FINAL, LocalSamples.of(CLEAN))
     initial, final = (each.layers()["fc1"].weight for each in (INITIAL, FINAL))
-    setting = Setting(layer="fc1", initial=initial, order=np.arange(12))
-    answer = holder.answer(Question("in full", setting, ends=(0, 3, 12)))
+    setting = ModelState(layer="fc1", initial=initial, order=np.arange(12))
+    answer = holder.answer(Question("in full", setting, n_flipped=(0, 3, 12)))
     for end, scored in zip((0, 3, 12), answer.scored, strict=True):
         weight = flain.flip(initial, final, np.arange(end))
-        assert scored == Examination.on(CLEAN).of(FINAL.replace({"fc1": weight}))
+        assert scored == LocalSamples.of(CLEAN).of(FINAL.replace({"fc1": weight}))
 
 
 # --- What a possible lie can do ------------------------------------------------------------------

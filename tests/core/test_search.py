@@ -72,7 +72,7 @@ def test_very_many_values_are_grouped_and_say_so(monkeypatch):
     monkeypatch.setattr(schedule, "MOST_EVENTS", 4)
     found = Schedule.of(np.linspace(0, 1, 11))
     assert found.grouped == 3
-    assert found.ends.tolist() == [3, 6, 9, 11]
+    assert found.n_flipped.tolist() == [3, 6, 9, 11]
     assert found.thresholds[-1] == 1
 
 

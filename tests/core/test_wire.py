@@ -7,15 +7,14 @@ from in_process import InProcess, split
 
 import flain_core as flain
 import flain_numpy
-from flain_core.correspondence import Inquiry, answered
-from flain_core.question import Question, Setting
-from flain_core.spread import SpreadSamples
-from flain_core.uncut import RunWhole
-from flain_core.wire import read_answer, write_question
+from flain_core.conformance.never_cut import NeverCut
+from flain_core.federated.coordinator import CoordinatedSamples
+from flain_core.federated.messages import ModelState, Question
+from flain_core.federated.wire import Inquiry, answered, read_answer, write_question
 
 CLEAN = backdoored.samples(300, seed=11)
 UNTRAINED, FINAL = backdoored.networks()
-QUESTION = Question("statistics", Setting(layer="fc1"))
+QUESTION = Question("statistics", ModelState(layer="fc1"))
 
 
 class ByLetter(InProcess):
@@ -39,7 +38,10 @@ def test_the_answer_is_that_of_one_place(layers):
     parts, size = split(CLEAN, 3)
     before = flain_numpy.arrays_of(UNTRAINED)
     result = flain.purify(
-        FINAL, initial=UNTRAINED, data=SpreadSamples(ByLetter(parts, lookahead=50)), layers=layers
+        FINAL,
+        initial=UNTRAINED,
+        data=CoordinatedSamples(ByLetter(parts, lookahead=50)),
+        layers=layers,
     )
     expected = flain.purify(FINAL, initial=UNTRAINED, data=CLEAN, batch_size=size, layers=layers)
     for ours, theirs in zip(result.layers, expected.layers, strict=True):
@@ -71,13 +73,13 @@ def test_a_question_without_a_model_is_refused():
 
 
 def test_an_unknown_layer_is_refused():
-    letter = Inquiry(FINAL).write(Question("statistics", Setting(layer="fc9")))
+    letter = Inquiry(FINAL).write(Question("statistics", ModelState(layer="fc9")))
     with pytest.raises(flain.LayerError, match="fc9"):
         answered(letter, UNTRAINED, CLEAN)
 
 
 def test_a_model_that_cannot_be_had_as_arrays_is_refused_before_anything_is_asked():
-    class Foreign(RunWhole):
+    class Foreign(NeverCut):
         native = object()
 
     with pytest.raises(flain.ModelError, match="arrays_of"):

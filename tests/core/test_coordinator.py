@@ -10,15 +10,15 @@ from recut import Recut
 
 import flain_core as flain
 from flain_core import ActivationStatistics, FlainWarning, Grid, Settings
-from flain_core.examination import Examination
-from flain_core.examiner import Known
-from flain_core.holder import Holder
-from flain_core.merging import Merging
-from flain_core.question import Answer, Question, Setting
+from flain_core.conformance.never_cut import NeverCut
+from flain_core.federated.coordinator import CoordinatedSamples
+from flain_core.federated.holder import Holder
+from flain_core.federated.merging import Merging
+from flain_core.federated.messages import Answer, ModelState, Question
+from flain_core.federated.wire import read_answer, read_question, write_answer, write_question
+from flain_core.local_samples import LocalSamples
+from flain_core.sample_source import SampleFacts
 from flain_core.score import Scored, Tally
-from flain_core.spread import SpreadSamples
-from flain_core.uncut import RunWhole
-from flain_core.wire import read_answer, read_question, write_answer, write_question
 
 CLEAN = backdoored.samples(300, seed=11)
 INITIAL, FINAL = backdoored.networks()
@@ -58,20 +58,20 @@ SETTINGS = {
 def test_the_answer_is_that_of_one_place(options, parts, lookahead):
     spread, size = split(CLEAN, parts)
     holders = InProcess(spread, lookahead=lookahead)
-    result = purify(SpreadSamples(holders), **options)
+    result = purify(CoordinatedSamples(holders), **options)
     assert_same(result, purify(CLEAN, batch_size=size, **options))
     assert result.layers[0].method == "incremental"
 
 
 def test_a_holder_that_forgets_answers_alike():
     spread, size = split(CLEAN, 3)
-    result = purify(SpreadSamples(InProcess(spread, forgetful=True, lookahead=4)))
+    result = purify(CoordinatedSamples(InProcess(spread, forgetful=True, lookahead=4)))
     assert_same(result, purify(CLEAN, batch_size=size))
 
 
 def test_a_network_that_cannot_be_cut_is_run_in_full_everywhere():
     spread, size = split(CLEAN, 2)
-    result = purify(SpreadSamples(InProcess(spread)), final=RunWhole(FINAL))
+    result = purify(CoordinatedSamples(InProcess(spread)), final=NeverCut(FINAL))
     assert result.layers[0].method == "whole network"
     assert "several times" in result.layers[0].why_method
     expected = purify(CLEAN, batch_size=size)
@@ -81,14 +81,14 @@ def test_a_network_that_cannot_be_cut_is_run_in_full_everywhere():
 def test_looking_ahead_saves_questions():
     spread, _ = split(CLEAN, 2)
     one, many = InProcess(spread), InProcess(spread, lookahead=50)
-    purify(SpreadSamples(one))
-    purify(SpreadSamples(many))
+    purify(CoordinatedSamples(one))
+    purify(CoordinatedSamples(many))
     assert len(many.asked) < len(one.asked) / 2
 
 
 def test_probes_and_scores_belong_to_the_holders():
-    samples = SpreadSamples(InProcess(split(CLEAN, 2)[0]))
-    with pytest.raises(flain.SettingsError, match="SpreadSamples, which holds the samples"):
+    samples = CoordinatedSamples(InProcess(split(CLEAN, 2)[0]))
+    with pytest.raises(flain.SettingsError, match="CoordinatedSamples, which holds the samples"):
         purify(samples, probes={"ASR": CLEAN})
 
 
@@ -112,32 +112,32 @@ def test_a_holder_may_have_no_samples_of_a_probe():
     parts, size = split(CLEAN, 3)
     probe = backdoored.triggered(60, seed=5)
     first, *others = parts
-    holders = Holds(Examination.on(first, probes={"ASR": probe}), *map(Examination.on, others))
-    result = purify(SpreadSamples(holders, probes=("ASR",)))
+    holders = Holds(LocalSamples.of(first, probes={"ASR": probe}), *map(LocalSamples.of, others))
+    result = purify(CoordinatedSamples(holders, probes=("ASR",)))
     assert_same(result, purify(CLEAN, probes={"ASR": probe}, batch_size=size))
     assert result.before.probes["ASR"] > result.after.probes["ASR"]
 
 
 def test_a_probe_that_nobody_has_samples_of_is_an_error():
-    holders = Holds(*(Examination.on(part) for part in split(CLEAN, 2)[0]))
+    holders = Holds(*(LocalSamples.of(part) for part in split(CLEAN, 2)[0]))
     with pytest.raises(flain.DataError, match=r"no holder .* measured the probes \['ASR'\]"):
-        purify(SpreadSamples(holders, probes=("ASR",)))
+        purify(CoordinatedSamples(holders, probes=("ASR",)))
 
 
 def test_a_probe_that_nobody_asked_for_is_an_error():
     probe = backdoored.triggered(60, seed=5)
-    holders = Holds(Examination.on(CLEAN, probes={"ASR": probe}))
+    holders = Holds(LocalSamples.of(CLEAN, probes={"ASR": probe}))
     with pytest.raises(flain.DataError, match=r"expected no probes but \[\]; got \['ASR'\]"):
-        purify(SpreadSamples(holders))
+        purify(CoordinatedSamples(holders))
 
 
 def test_what_is_known_of_the_samples_is_remarked_on():
     rng = np.random.default_rng(0)
     data = CLEAN[0], rng.integers(0, 3, len(CLEAN[1]))
-    known = Known(classes=3, one_hot=True)
-    holders = Holds(Examination.on(data))
+    known = SampleFacts(classes=3, one_hot=True)
+    holders = Holds(LocalSamples.of(data))
     with pytest.warns(FlainWarning, match="no better than chance"):
-        result = purify(SpreadSamples(holders, known=known))
+        result = purify(CoordinatedSamples(holders, known=known))
     assert any("one-hot" in note for note in result.notes)
 
 
@@ -240,7 +240,7 @@ def test_a_holder_that_answers_what_cannot_be_true_is_left_out(lie):
     parts, size = split(CLEAN, 3)
     holders = InProcess(parts, lookahead=3, tamper=lying(lie))
     with pytest.warns(FlainWarning, match="part 001, which holds .* is left out from now on"):
-        result = purify(SpreadSamples(holders, may_leave=True))
+        result = purify(CoordinatedSamples(holders, may_leave=True))
     others = tuple(np.concatenate([parts[0][i], parts[2][i]]) for i in (0, 1))
     assert_same(result, purify(others, batch_size=size))
 
@@ -249,7 +249,7 @@ def test_a_holder_that_answers_what_cannot_be_true_is_left_out(lie):
 def test_or_the_purification_fails_where_none_may_leave(lie):
     holders = InProcess(split(CLEAN, 3)[0], tamper=lying(lie))
     with pytest.raises(flain.DataError, match="part 001"):
-        purify(SpreadSamples(holders))
+        purify(CoordinatedSamples(holders))
 
 
 def test_a_holder_may_fall_silent_in_the_middle_of_a_search():
@@ -264,14 +264,14 @@ def test_a_holder_may_fall_silent_in_the_middle_of_a_search():
 
     holders.ask = answers
     with pytest.warns(FlainWarning, match="part 000, .*: no answer came"):
-        result = purify(SpreadSamples(holders, may_leave=True))
+        result = purify(CoordinatedSamples(holders, may_leave=True))
     rest = tuple(np.concatenate([parts[1][i], parts[2][i]]) for i in (0, 1))
     assert_same(result, purify(rest, batch_size=size))
 
 
 def test_too_few_holders_are_an_error():
     holders = InProcess(split(CLEAN, 3)[0], tamper=lying(without("count")))
-    samples = SpreadSamples(holders, may_leave=True, least=3)
+    samples = CoordinatedSamples(holders, may_leave=True, least=3)
     with (
         pytest.warns(FlainWarning, match="left out"),
         pytest.raises(flain.DataError, match=r"expected at least 3 holders .*; 2 did"),
@@ -305,7 +305,7 @@ def test_a_robust_mean_bounds_what_a_possible_lie_can_do(way):
 
     def flipped(merging):
         holders = InProcess(parts, tamper=lying(lie))
-        data = SpreadSamples(holders, merging=merging)
+        data = CoordinatedSamples(holders, merging=merging)
         return purify(data, settings=Settings(tolerance=0.02)).layers[0].flipped
 
     assert not flipped(Merging()).any() or not flipped(Merging())[triggered].any()
@@ -318,17 +318,17 @@ def test_an_answer_of_another_type_is_none():
             return {"part 0": "hello"}
 
     with pytest.raises(flain.DataError, match=r"part 0, .*: no answer came"):
-        purify(SpreadSamples(Talks(Examination.on(CLEAN))))
+        purify(CoordinatedSamples(Talks(LocalSamples.of(CLEAN))))
 
 
 def test_scores_may_be_asked_for_before_statistics():
-    examiner = SpreadSamples(Holds(Examination.on(CLEAN))).examiner(FINAL)
-    assert examiner.of(FINAL) == Examination.on(CLEAN).of(FINAL)
+    scorer = CoordinatedSamples(Holds(LocalSamples.of(CLEAN))).scorer(FINAL)
+    assert scorer.score(FINAL) == LocalSamples.of(CLEAN).of(FINAL)
 
 
 def test_options_out_of_range_are_refused():
     with pytest.raises(flain.SettingsError, match="least, in holders,"):
-        SpreadSamples(Holds(), least=0)
+        CoordinatedSamples(Holds(), least=0)
     with pytest.raises(flain.SettingsError, match="a trim from 0 to less"):
         Merging("trimmed_mean", trim="0.2")
 
@@ -337,18 +337,18 @@ NAME = next(iter(FINAL.layers()))
 FIRST = INITIAL.layers()[NAME].weight
 ORDER = np.arange(FIRST.shape[1])
 NONSENSE = {
-    "an unknown layer": (Setting({}, "fc9", FIRST, order=ORDER), (1,), flain.LayerError),
-    "no initial weight": (Setting({}, NAME, None, order=ORDER), (1,), flain.WeightsError),
-    "one of another shape": (Setting({}, NAME, FIRST.T, order=ORDER), (1,), flain.WeightsError),
+    "an unknown layer": (ModelState({}, "fc9", FIRST, order=ORDER), (1,), flain.LayerError),
+    "no initial weight": (ModelState({}, NAME, None, order=ORDER), (1,), flain.WeightsError),
+    "one of another shape": (ModelState({}, NAME, FIRST.T, order=ORDER), (1,), flain.WeightsError),
     "neurons that are not there": (
-        Setting({}, NAME, FIRST, order=ORDER + 1),
+        ModelState({}, NAME, FIRST, order=ORDER + 1),
         (1,),
         flain.DataError,
     ),
-    "neurons from the end": (Setting({}, NAME, FIRST, order=ORDER - 1), (1,), flain.DataError),
-    "more than the order has": (Setting({}, NAME, FIRST, order=ORDER), (99,), flain.DataError),
-    "fewer than none": (Setting({}, NAME, FIRST, order=ORDER), (-1,), flain.DataError),
-    "fewer and fewer": (Setting({}, NAME, FIRST, order=ORDER), (3, 1), flain.DataError),
+    "neurons from the end": (ModelState({}, NAME, FIRST, order=ORDER - 1), (1,), flain.DataError),
+    "more than the order has": (ModelState({}, NAME, FIRST, order=ORDER), (99,), flain.DataError),
+    "fewer than none": (ModelState({}, NAME, FIRST, order=ORDER), (-1,), flain.DataError),
+    "fewer and fewer": (ModelState({}, NAME, FIRST, order=ORDER), (3, 1), flain.DataError),
 }
 
 
@@ -356,13 +356,13 @@ NONSENSE = {
 @pytest.mark.parametrize(("setting", "ends", "error"), NONSENSE.values(), ids=NONSENSE)
 def test_a_holder_refuses_questions_that_make_no_sense(task, setting, ends, error):
     with pytest.raises(error):
-        Holder(FINAL, Examination.on(CLEAN)).answer(Question(task, setting, ends))
+        Holder(FINAL, LocalSamples.of(CLEAN)).answer(Question(task, setting, ends))
 
 
 def test_a_holder_refuses_to_score_no_candidates():
-    setting = Setting({}, NAME, FIRST, order=ORDER)
+    setting = ModelState({}, NAME, FIRST, order=ORDER)
     with pytest.raises(flain.DataError, match=r"candidates in ascending order.*; got \(\)"):
-        Holder(FINAL, Examination.on(CLEAN)).answer(Question("candidates", setting))
+        Holder(FINAL, LocalSamples.of(CLEAN)).answer(Question("candidates", setting))
 
 
 def test_trimming_everybody_is_refused():
@@ -379,12 +379,12 @@ def test_trimming_everybody_is_refused():
 
 def test_a_question_arrives_as_it_was_asked():
     weights = {"fc1": np.ones((2, 3), np.float32), "wörter": np.zeros((1, 2))}
-    setting = Setting(weights, "fc1", np.eye(2, 3), 1.5, np.array([2, 0]), 1e-4)
-    question = Question("candidates", setting, ends=(0, 1, 2), probes=False, seed=7)
+    setting = ModelState(weights, "fc1", np.eye(2, 3), 1.5, np.array([2, 0]), 1e-4)
+    question = Question("candidates", setting, n_flipped=(0, 1, 2), probes=False, seed=7)
     arrived = read_question(write_question(question))
-    assert (arrived.task, arrived.ends, arrived.probes, arrived.seed) == (
+    assert (arrived.task, arrived.n_flipped, arrived.probes, arrived.seed) == (
         question.task,
-        question.ends,
+        question.n_flipped,
         question.probes,
         question.seed,
     )
@@ -394,20 +394,20 @@ def test_a_question_arrives_as_it_was_asked():
 
 
 def test_no_array_on_the_wire_holds_objects():
-    question = write_question(Question("proof", Setting(layer="fc1", initial=np.eye(2))))
+    question = write_question(Question("proof", ModelState(layer="fc1", initial=np.eye(2))))
     answer = write_answer(Answer(scored=(Scored(Tally(1, 2)),)))
     assert all(array.dtype.kind in "fiu" for array in (question | answer).values())
 
 
 @pytest.mark.parametrize("name", ["task", "layer", "factor", "order", "ends", "seed"])
 def test_a_question_with_a_part_missing_is_refused(name):
-    arrays = write_question(Question("proof", Setting(layer="fc1", initial=np.eye(2))))
+    arrays = write_question(Question("proof", ModelState(layer="fc1", initial=np.eye(2))))
     with pytest.raises(flain.DataError, match=name):
         read_question({key: array for key, array in arrays.items() if key != name})
 
 
 def test_an_unknown_task_is_refused():
-    arrays = write_question(Question("proof", Setting()))
+    arrays = write_question(Question("proof", ModelState()))
     arrays["task"] = np.frombuffer(b"os.system", dtype=np.uint8)
     with pytest.raises(flain.DataError, match=r"expected a task among .*got 'os.system'"):
         read_question(arrays)
@@ -433,8 +433,8 @@ def test_a_holder_that_failed_half_way_answers_right_afterwards():
     def asked(holder, end):
         return holder.answer(Question("candidates", setting, (end,))).scored[0].clean
 
-    setting = Setting({}, NAME, FIRST, order=ORDER[::-1], window=2e-5)
-    holder, fresh = (Holder(Recut(FINAL, change), Examination.on(CLEAN)) for _ in range(2))
+    setting = ModelState({}, NAME, FIRST, order=ORDER[::-1], window=2e-5)
+    holder, fresh = (Holder(Recut(FINAL, change), LocalSamples.of(CLEAN)) for _ in range(2))
     start = asked(holder, 0)
     broken.append(True)
     with pytest.raises(RuntimeError):

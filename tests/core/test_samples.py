@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import flain_core as flain
-from flain_core.auxiliary import Samples
+from flain_core.samples import Samples
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
 Y = np.array([0, 1, 2, 0, 1, 2])

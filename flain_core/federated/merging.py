@@ -10,15 +10,15 @@ from typing import Literal
 
 import numpy as np
 
-from .activation import ActivationStatistics
-from .errors import SettingsError
-from .network import Array
-from .score import Scored, Tally
-from .settings import one_of
+from flain_core.activation import ActivationStatistics
+from flain_core.errors import SettingsError
+from flain_core.network import Array
+from flain_core.score import Scored, Tally
+from flain_core.settings import one_of
 
-__all__ = ["Merging", "Way"]
+__all__ = ["Merging", "Rule"]
 
-Way = Literal["sum", "median", "trimmed_mean"]
+Rule = Literal["sum", "median", "trimmed_mean"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Merging:
     """How the findings of several holders are merged.
 
     Attributes:
-        way: ``"sum"`` counts every sample once, as if all were in one place. ``"median"`` and
+        rule: ``"sum"`` counts every sample once, as if all were in one place. ``"median"`` and
             ``"trimmed_mean"`` count every holder once, coordinate by coordinate, which bounds what
             holders that lie can do, as long as they are fewer than half, or than the trimmed share.
         trim: Share of the holders that ``"trimmed_mean"`` leaves out at either end, from 0 to less
@@ -43,17 +43,17 @@ class Merging:
         0.8
     """
 
-    way: Way = "sum"
+    rule: Rule = "sum"
     trim: float = 0.2
 
     def __post_init__(self) -> None:
-        one_of(self.way, ("sum", "median", "trimmed_mean"), "way")
+        one_of(self.rule, ("sum", "median", "trimmed_mean"), "rule")
         if not isinstance(self.trim, (int, float)) or not 0 <= self.trim < 0.5:
             raise SettingsError(f"expected a trim from 0 to less than 0.5; got {self.trim!r}")
 
     def statistics(self, each: Sequence[ActivationStatistics]) -> ActivationStatistics:
         """Merge what the holders' samples do to a layer."""
-        if self.way == "sum":
+        if self.rule == "sum":
             return reduce(ActivationStatistics.merge, each)
         count = sum(one.count for one in each)
 
@@ -70,7 +70,7 @@ class Merging:
 
     def tally(self, each: Sequence[Tally]) -> Tally:
         """Merge what a model scored on the holders' samples."""
-        if self.way == "sum":
+        if self.rule == "sum":
             return reduce(add, each)
         count = sum(one.count for one in each)
         mean = float(self._robust([np.asarray(one.mean) for one in each]))
@@ -90,7 +90,7 @@ class Merging:
         )
 
     def _robust(self, values: Sequence[Array]) -> Array:
-        if self.way == "median":
+        if self.rule == "median":
             middle: Array = np.median(values, axis=0)
             return middle
         ascending = np.sort(values, axis=0)

@@ -1,21 +1,23 @@
-"""Whether what a holder answered can be true."""
+"""Whether what a holder answered can be true, and whether it stands by it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .activation import ActivationStatistics
-from .errors import DataError
-from .network import Layer
-from .proof import Proof, error_allowed
-from .question import Answer, Question
-from .score import Scored, Tally
+from flain_core.activation import ActivationStatistics
+from flain_core.errors import DataError
+from flain_core.network import Layer
+from flain_core.proof import Proof, error_allowed
+from flain_core.score import Scored, Tally
 
-__all__ = ["check_answer"]
+from .messages import Answer, Question
+
+__all__ = ["Record", "check_answer"]
 
 _ROUNDING = 1e-6
+_ROUNDING_OF_TOTALS = 1e-9
 # So that sums over all holders neither overflow nor become infinite.
 _MOST_SAMPLES = 2**48
 _LARGEST = 1e300
@@ -46,7 +48,7 @@ def check_answer(
     elif question.task == "proof":
         _check_proof(answer.proof, error_allowed(layer.epsilon) if layer else 0.0)
     else:
-        expected = max(len(question.ends), 1)
+        expected = max(len(question.n_flipped), 1)
         if len(answer.scored) != expected:
             raise DataError(f"expected {expected} scores; got {len(answer.scored)}")
         for scored in answer.scored:
@@ -134,3 +136,55 @@ def _check_tally(tally: Tally, classify: bool) -> None:
 def _counts(scored: Scored) -> tuple[int, frozenset[tuple[str, int]]]:
     probes = ((name, tally.count) for name, tally in scored.probes.items())
     return scored.clean.count, frozenset(probes)
+
+
+class Record:
+    """What holders said about the candidates of a search, by how many neurons these flip.
+
+    Who says one thing while the search runs and another when the candidate is run in full is
+    faulty or lies, and could otherwise keep any purified model from being confirmed.
+
+    Example:
+        >>> from flain_core.score import Scored
+        >>> def says(right):
+        ...     return Answer(scored=(Scored(Tally(right, 10)),))
+        >>> record = Record()
+        >>> record.keep([3], {"one": says(9), "other": says(9)}, exact=True)
+        >>> record.contradictions(3, {"one": says(9), "other": says(1)})
+        {'other': DataError('it said that a candidate scores 9, and then 1')}
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[int, dict[str, Tally]] = {}
+
+    def keep(self, n_flipped: Sequence[int], answers: Mapping[str, Answer], *, exact: bool) -> None:
+        """Keep what was said.
+
+        Args:
+            n_flipped: The candidates.
+            answers: By name of the holder, a score of each candidate.
+            exact: Whether the candidates were run in full; then rounding is no excuse.
+        """
+        for name, answer in answers.items():
+            for end, scored in zip(n_flipped, answer.scored, strict=True):
+                clean = scored.clean
+                kept = Tally(clean.total, clean.count, 0 if exact else clean.uncertain)
+                self._said.setdefault(end, {})[name] = kept
+
+    def contradictions(self, end: int, answers: Mapping[str, Answer]) -> dict[str, DataError]:
+        """Who now says something else of a candidate that was run in full, by name.
+
+        Args:
+            end: The candidate.
+            answers: By name of the holder, what it scores.
+        """
+        found: dict[str, DataError] = {}
+        for name, said in self._said.get(end, {}).items():
+            total = answers[name].scored[0].clean.total
+            if abs(total - said.total) > said.uncertain + _ROUNDING_OF_TOTALS * max(
+                abs(said.total), 1
+            ):
+                found[name] = DataError(
+                    f"it said that a candidate scores {said.total}, and then {total}"
+                )
+        return found

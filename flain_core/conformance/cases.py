@@ -13,8 +13,9 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from .network import Array
-from .reference import Conv, Dense, Mean, Part, Reference, ReLU, Residual
+from flain_core.network import Array
+
+from .networks import Conv, Dense, Mean, Part, Reference, ReLU, Residual
 
 __all__ = ["CASES", "Case"]
 

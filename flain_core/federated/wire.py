@@ -7,51 +7,62 @@ anything else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
 from typing import get_args
 
 import numpy as np
 
-from .activation import ActivationStatistics
-from .errors import DataError
-from .network import Array
-from .proof import Proof
-from .question import Answer, Question, Setting, Task
-from .score import Scored, Tally
+from flain_core import registry
+from flain_core.activation import ActivationStatistics
+from flain_core.errors import DataError
+from flain_core.network import Array, Network
+from flain_core.proof import Proof
+from flain_core.score import Scored, Tally
 
-__all__ = ["read_answer", "read_question", "write_answer", "write_question"]
+from .messages import Answer, ModelState, Question, Task
+
+__all__ = [
+    "read_answer",
+    "read_question",
+    "read_trained",
+    "write_answer",
+    "write_question",
+    "write_trained",
+]
 
 _WEIGHT = "weight of "
+_TRAINED = "trained "
 _STATISTICS = ("total", "total_abs", "total_square", "active")
 _LONGEST_TEXT = 500
 
 
 def write_question(question: Question) -> dict[str, Array]:
-    """A question as arrays by name.
+    """Write a question as arrays by name.
 
     Example:
-        >>> question = Question("in full", Setting({"fc1": np.ones((2, 3))}), ends=(4, 7))
-        >>> read_question(write_question(question)).ends
+        >>> question = Question("in full", ModelState({"fc1": np.ones((2, 3))}), n_flipped=(4, 7))
+        >>> read_question(write_question(question)).n_flipped
         (4, 7)
     """
-    setting = question.setting
+    state = question.state
     arrays = {
         "task": _text(question.task),
-        "layer": _text(setting.layer),
-        "factor": np.float64(setting.factor),
-        "order": setting.order.astype(np.int64),
-        "window": np.float64(setting.window),
-        "ends": np.array(question.ends, dtype=np.int64),
+        "layer": _text(state.layer),
+        "factor": np.float64(state.factor),
+        "order": state.order.astype(np.int64),
+        "window": np.float64(state.window),
+        "n_flipped": np.array(question.n_flipped, dtype=np.int64),
         "probes": np.int64(question.probes),
         "seed": np.int64(question.seed),
     }
-    if setting.initial is not None:
-        arrays["initial"] = setting.initial
-    weights = {_WEIGHT + name: weight for name, weight in setting.weights.items()}
+    if state.initial is not None:
+        arrays["initial"] = state.initial
+    weights = {_WEIGHT + name: weight for name, weight in state.weights.items()}
     return {name: np.asarray(array) for name, array in (arrays | weights).items()}
 
 
 def read_question(arrays: Mapping[str, Array]) -> Question:
-    """The question that was written as arrays.
+    """Read a question that was written as arrays.
 
     Raises:
         DataError: Something is missing or of the wrong type.
@@ -60,7 +71,7 @@ def read_question(arrays: Mapping[str, Array]) -> Question:
     tasks = {known: known for known in get_args(Task)}
     if task not in tasks:
         raise DataError(f"expected a task among {', '.join(tasks)}; got {task!r}")
-    setting = Setting(
+    state = ModelState(
         weights={
             name.removeprefix(_WEIGHT): _floats(arrays, name)
             for name in arrays
@@ -74,15 +85,39 @@ def read_question(arrays: Mapping[str, Array]) -> Question:
     )
     return Question(
         task=tasks[task],
-        setting=setting,
-        ends=tuple(_integers(arrays, "ends").tolist()),
+        state=state,
+        n_flipped=tuple(_integers(arrays, "n_flipped").tolist()),
         probes=bool(_number(arrays, "probes")),
         seed=int(_number(arrays, "seed")),
     )
 
 
+def write_trained(network: Network) -> dict[str, Array]:
+    """Write the arrays of the trained model, which go along with each question.
+
+    Raises:
+        ModelError: Its backend does not hand out arrays.
+    """
+    # In order, as Keras puts a number of the process's own into the names of weights.
+    arrays = enumerate(registry.arrays_of(network.native).values())
+    return {f"{_TRAINED}{index}": array for index, array in arrays}
+
+
+def read_trained(arrays: Mapping[str, Array]) -> list[Array]:
+    """Read the arrays of the trained model, in its framework's order.
+
+    Raises:
+        DataError: There are none.
+    """
+    numbers = takewhile(lambda index: f"{_TRAINED}{index}" in arrays, count())
+    trained = [arrays[f"{_TRAINED}{index}"] for index in numbers]
+    if not trained:
+        raise DataError("expected the arrays of the trained model with the question; got none")
+    return trained
+
+
 def write_answer(answer: Answer) -> dict[str, Array]:
-    """An answer as arrays by name. Of each candidate one row of (total, count, uncertain)."""
+    """Write an answer as arrays by name; a candidate is a row (total, count, uncertain)."""
     arrays: dict[str, Array] = {}
     if answer.statistics is not None:
         arrays["count"] = np.asarray(answer.statistics.count, dtype=np.int64)
@@ -97,7 +132,7 @@ def write_answer(answer: Answer) -> dict[str, Array]:
 
 
 def read_answer(arrays: Mapping[str, Array]) -> Answer:
-    """The answer that was written as arrays; whether it can be true is checked elsewhere.
+    """Read an answer that was written as arrays; ``checks`` tells whether it can be true.
 
     Raises:
         DataError: Something is missing, of the wrong type or shape.

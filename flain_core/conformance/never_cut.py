@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from .network import Array, Batch, Cut, Network
+from flain_core.network import Array, Batch, Cut, Network
 
-__all__ = ["RunWhole"]
+__all__ = ["NeverCut"]
 
 
-class RunWhole:
+class NeverCut:
     """A network that says of every layer that it runs twice, so that it is never cut."""
 
     def __init__(self, network: Network) -> None:
@@ -27,9 +27,9 @@ class RunWhole:
         """The network's cut, with nothing but its inputs to be used."""
         return cast("Cut", _Twice(self._network.cut(layer, x)))
 
-    def replace(self, weights: Mapping[str, Array]) -> RunWhole:
+    def replace(self, weights: Mapping[str, Array]) -> NeverCut:
         """A copy that is not cut either."""
-        return RunWhole(self._network.replace(weights))
+        return NeverCut(self._network.replace(weights))
 
 
 class _Twice:

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .errors import FlainError
-from .network import Array
+from flain_core.errors import FlainError
+from flain_core.network import Array
 
-__all__ = ["require", "require_error", "require_same"]
+__all__ = ["expect", "expect_error", "expect_same"]
 
 
-def require(holds: bool, expected: str, given: object) -> None:
+def expect(holds: bool, expected: str, given: object) -> None:
     """Raise :class:`AssertionError` unless something holds; python -O does not switch it off.
 
-    >>> require(1 + 1 == 3, "1 + 1 to be 3", 1 + 1)
+    >>> expect(1 + 1 == 3, "1 + 1 to be 3", 1 + 1)
     Traceback (most recent call last):
         ...
     AssertionError: expected 1 + 1 to be 3; got 2
@@ -24,18 +24,18 @@ def require(holds: bool, expected: str, given: object) -> None:
         raise AssertionError(f"expected {expected}; got {given}")
 
 
-def require_same(given: Array, expected: Array, what: str) -> None:
+def expect_same(given: Array, expected: Array, what: str) -> None:
     """Require equal shapes and equal numbers; the types may differ."""
-    require(np.array_equal(given, expected), f"{what}, exactly", _differing(given, expected))
+    expect(np.array_equal(given, expected), f"{what}, exactly", _differing(given, expected))
 
 
-def require_error(error: type[FlainError], call: Callable[[], object]) -> None:
+def expect_error(error: type[FlainError], call: Callable[[], object]) -> None:
     """Require that a call raises an error of that type."""
     try:
         call()
     except error:
         return
-    require(False, f"{error.__name__} to be raised", "no error")
+    expect(False, f"{error.__name__} to be raised", "no error")
 
 
 def _differing(given: Array, expected: Array) -> str:

@@ -1,47 +1,4 @@
-"""The suite that every backend passes: subclass it, say how to build a network, run pytest.
-
-:class:`Conformance` describes small networks without a framework (:mod:`flain_core.reference`); a
-subclass builds them in its own. Then every promise of :class:`~flain_core.Network` and
-:class:`~flain_core.Cut` is checked on each of them against what plain NumPy computes, down to whole
-purifications. pytest collects a subclass whose name starts with ``Test``; :meth:`Conformance.run`
-does without pytest.
-
-Example:
-    A backend without transposed convolution, in the file ``test_conformance.py``.
-
-    >>> import flain_numpy as fn
-    >>> from flain_core.conformance import *
-    >>> class TestNumPy(Conformance):
-    ...     checks = 84
-    ...     exceptions = {"transposed": "flain_numpy has no transposed convolution"}
-    ...     formats = (".npz",)
-    ...     open_network = staticmethod(fn.open_network)
-    ...     save = staticmethod(fn.save)
-    ...
-    ...     def build(self, reference):
-    ...         made = {}  # a name that comes twice is one layer, used twice
-    ...         return fn.Network([self.operation(part, made) for part in reference.parts])
-    ...
-    ...     def operation(self, part, made):
-    ...         match part:
-    ...             case Dense(name, weight, bias):
-    ...                 return made.setdefault(name, fn.Dense(name, weight, bias))
-    ...             case Conv(name, weight, bias, stride, padding, groups, transposed=False):
-    ...                 options = {"stride": stride, "padding": padding, "groups": groups}
-    ...                 return fn.Conv2d(name, weight, bias, **options)
-    ...             case ReLU():
-    ...                 return fn.ReLU()
-    ...             case Mean():
-    ...                 return fn.GlobalAvgPool2d()
-    ...             case Residual(branch):
-    ...                 return fn.Residual([self.operation(each, made) for each in branch])
-    ...         raise NotImplementedError(part)
-    ...
-    ...     def load(self, path, reference):
-    ...         return fn.load(path)
-    >>> TestNumPy.run()
-    84
-"""
+"""The checks, and how they are run on each case."""
 
 from __future__ import annotations
 
@@ -55,16 +12,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .errors import FlainError, FlainWarning, LayerError, OutputError, WeightsError
-from .flipping import columns, flip
-from .network import Array, Batch, Cut, Layer, Network
-from .outcome import LayerOutcome, Purification
-from .purify import purify
-from .reference import Conv, Dense, Mean, Part, Reference, ReLU, Residual
-from .reference_cases import CASES, Case
-from .requirements import require, require_error, require_same
-from .settings import Settings
-from .uncut import RunWhole
+from flain_core.errors import FlainError, FlainWarning, LayerError, OutputError, WeightsError
+from flain_core.flipping import columns, flip
+from flain_core.network import Array, Batch, Cut, Layer, Network
+from flain_core.outcome import LayerOutcome, Purification
+from flain_core.purify import purify
+from flain_core.settings import Settings
+
+from .cases import CASES, Case
+from .expect import expect, expect_error, expect_same
+from .networks import Conv, Dense, Mean, Part, Reference, ReLU, Residual
+from .never_cut import NeverCut
 
 __all__ = ["Case", "Conformance", "Conv", "Dense", "Mean", "Part", "ReLU", "Reference", "Residual"]
 
@@ -153,9 +111,9 @@ class Conformance:
         """Layers come in the order of the model, with canonical weights that are read only."""
         for reference in (case.initial, case.final):
             network = self.open_network(self.build(reference))
-            require(isinstance(network, Network), "the methods of flain_core.Network", network)
+            expect(isinstance(network, Network), "the methods of flain_core.Network", network)
             found = network.layers()
-            require(len(found) == len(reference.layers()), repr(case), found)
+            expect(len(found) == len(reference.layers()), repr(case), found)
             for (name, layer), truth in zip(
                 found.items(), reference.layers().values(), strict=True
             ):
@@ -163,19 +121,19 @@ class Conformance:
                 kind = "conv" if isinstance(truth, Conv) else "dense"
                 wanted = name, kind, groups, truth.weight.shape[1] * groups
                 given = layer.name, layer.kind, layer.groups, layer.neurons
-                require(given == wanted, f"name, kind, groups, neurons {wanted}", given)
-                require_same(layer.weight, truth.weight, f"the canonical weight of {truth.name!r}")
-                require(layer.weight.dtype.kind == "f", "a float weight", layer.weight.dtype)
-                require(not layer.weight.flags.writeable, "a read-only weight", "a writable one")
-                require(0 < layer.epsilon < 0.01, "a machine epsilon", layer.epsilon)
+                expect(given == wanted, f"name, kind, groups, neurons {wanted}", given)
+                expect_same(layer.weight, truth.weight, f"the canonical weight of {truth.name!r}")
+                expect(layer.weight.dtype.kind == "f", "a float weight", layer.weight.dtype)
+                expect(not layer.weight.flags.writeable, "a read-only weight", "a writable one")
+                expect(0 < layer.epsilon < 0.01, "a machine epsilon", layer.epsilon)
 
     @_check
     def test_scores_are_those_of_the_model(self, case: Case) -> None:
         """Scores are ``(n, classes)`` floats, as the model computes them."""
         for reference in (case.initial, case.final):
             scores = self.open_network(self.build(reference)).predict(self.batch(case.x))
-            require(isinstance(scores, np.ndarray), "scores in a NumPy array", type(scores))
-            require(scores.dtype.kind == "f", "floating-point scores", scores.dtype)
+            expect(isinstance(scores, np.ndarray), "scores in a NumPy array", type(scores))
+            expect(scores.dtype.kind == "f", "floating-point scores", scores.dtype)
             self._close(scores, reference.run(case.x)[0], "the scores")
 
     @_check
@@ -193,9 +151,9 @@ class Conformance:
             _, entering = case.final.run(x)
             for cut, _, truth in self._cuts(case, x):
                 expected = entering[truth.name]
-                require(cut.calls == len(expected), f"{len(expected)} calls", cut.calls)
+                expect(cut.calls == len(expected), f"{len(expected)} calls", cut.calls)
                 if cut.calls == 1:
-                    require(isinstance(cut, Cut), "the methods of flain_core.Cut", cut)
+                    expect(isinstance(cut, Cut), "the methods of flain_core.Cut", cut)
                     self._close(cut.inputs, expected[0], f"what enters {truth.name!r}")
                 else:
                     # Which call comes first is the backend's affair.
@@ -213,14 +171,14 @@ class Conformance:
             rest = self.array(rest - cut.linear(_wide(layer.weight), others))
             scale = float(np.abs(self.array(cut.output)).max())
             bias = np.sort(np.resize(truth.bias, rest.size))
-            require(
+            expect(
                 rest.size % truth.bias.size == 0
                 and bool(np.abs(np.sort(rest.ravel()) - bias).max() <= self.tolerance * scale),
                 f"pre-activation minus contributions to be the bias of {truth.name!r}",
                 f"{rest.ravel()[: truth.bias.size]} and so on",
             )
             none = self.array(cut.linear(_wide(layer.weight), shuffled[:0]))
-            require(not none.any(), "no contribution of no neurons", none)
+            expect(not none.any(), "no contribution of no neurons", none)
 
     @_check
     def test_tail_goes_on_where_the_cut_was(self, case: Case) -> None:
@@ -232,14 +190,14 @@ class Conformance:
                 answers = [cut.tail(cut.output) for _ in range(3)]
                 self._close(answers[0], truth, f"the tail behind {layer.name!r}")
                 for answer in answers[1:]:
-                    require_same(
+                    expect_same(
                         answer, answers[0], f"the same answer of the tail of {layer.name!r}"
                     )
                 answers[0].fill(np.nan)
-                require_same(
+                expect_same(
                     self.array(cut.output), before, f"the output of {layer.name!r} unchanged"
                 )
-                require_same(
+                expect_same(
                     cut.tail(cut.output), answers[1], "a tail that hands out arrays of its own"
                 )
 
@@ -260,7 +218,7 @@ class Conformance:
                 scores = tail(picked)
                 expected = cut.tail(cut.output)[list(samples)]
                 self._close(scores, expected, f"samples {[*samples]} behind {layer.name!r}")
-                require_same(picked, before, "the pre-activation unchanged")
+                expect_same(picked, before, "the pre-activation unchanged")
 
     @_check
     def test_tail_follows_a_changed_weight(self, case: Case) -> None:
@@ -286,7 +244,7 @@ class Conformance:
             self._close(scores, expected, f"the scores with the weight of {name!r} replaced")
         copy = network.replace(weights)
         for name, weight in weights.items():
-            require_same(copy.layers()[name].weight, weight, f"the replaced weight of {name!r}")
+            expect_same(copy.layers()[name].weight, weight, f"the replaced weight of {name!r}")
         back = copy.replace({name: layer.weight for name, layer in network.layers().items()})
         x = self.batch(case.x)
         self._same(back.predict(x), network.predict(x), "the former scores")
@@ -305,10 +263,10 @@ class Conformance:
             if cut.calls == 1:
                 cut.tail(cut.output)
         for which in (network, self.open_network(network.native), self.open_network(model)):
-            require_same(which.predict(self.batch(x)), before[1], "the scores of the original")
+            expect_same(which.predict(self.batch(x)), before[1], "the scores of the original")
             for name, weight in _snapshot(which).items():
-                require_same(weight, before[0][name], f"the original weight of {name!r}")
-        require_same(x, case.x, "the samples unchanged")
+                expect_same(weight, before[0][name], f"the original weight of {name!r}")
+        expect_same(x, case.x, "the samples unchanged")
 
     @_check
     def test_replace_refuses_what_does_not_fit(self, case: Case) -> None:
@@ -328,10 +286,10 @@ class Conformance:
             if np.finfo(layer.weight.dtype).bits < 64:
                 unfit.append(weight * 1e300)
             for each in unfit:
-                require_error(WeightsError, partial(network.replace, {name: each}))
+                expect_error(WeightsError, partial(network.replace, {name: each}))
         nothing, x = np.zeros((3, 2), np.float32), self.batch(case.x)
-        require_error(LayerError, partial(network.replace, {"no such layer": nothing}))
-        require_error(LayerError, partial(network.cut, "no such layer", x))
+        expect_error(LayerError, partial(network.replace, {"no such layer": nothing}))
+        expect_error(LayerError, partial(network.cut, "no such layer", x))
 
     @_check
     def test_native_is_a_model_of_the_callers_type(self, case: Case) -> None:
@@ -341,10 +299,10 @@ class Conformance:
         weights = {layer.name: _changed(layer)[0] for layer in network.layers().values()}
         changed = network.replace(weights)
         for each in (network, changed):
-            require(type(each.native) is type(model), f"a native {type(model)}", type(each.native))
+            expect(type(each.native) is type(model), f"a native {type(model)}", type(each.native))
             again = self.open_network(each.native)
             for name, weight in _snapshot(each).items():
-                require_same(
+                expect_same(
                     _snapshot(again)[name], weight, f"the weight of {name!r} in the native model"
                 )
             x = self.batch(case.x)
@@ -362,16 +320,16 @@ class Conformance:
             result = self._purified(final, initial, name, case)
             (outcome,) = result.layers
             method = "incremental" if once else "whole network"
-            require(outcome.method == method, f"{name!r} searched by {method!r}", outcome)
+            expect(outcome.method == method, f"{name!r} searched by {method!r}", outcome)
             before, layer = initial.layers()[name].weight, final.layers()[name]
             flipped = flip(before, layer.weight, outcome.flipped, groups=layer.groups)
-            require_same(
+            expect_same(
                 _snapshot(self.open_network(result.model))[name], flipped, "the flipped weight"
             )
 
-            (slow,) = self._purified(RunWhole(final), initial, name, case).layers
-            require(slow.method == "whole network", "a search by the whole network", slow)
-            require(
+            (slow,) = self._purified(NeverCut(final), initial, name, case).layers
+            expect(slow.method == "whole network", "a search by the whole network", slow)
+            expect(
                 _decisions(outcome) == _decisions(slow),
                 f"the decisions of a search by the whole network, {_decisions(slow)}",
                 _decisions(outcome),
@@ -389,14 +347,12 @@ class Conformance:
                 written = path.read_bytes()
                 loaded = self.open_network(self.load(path, case.initial))
                 for name, weight in _snapshot(network).items():
-                    require_same(
+                    expect_same(
                         _snapshot(loaded)[name], weight, f"the weight of {name!r} in {suffix}"
                     )
-                require_same(
-                    loaded.predict(x), network.predict(x), f"the scores of a {suffix} file"
-                )
-                require_error(OutputError, partial(self.save, self.build(case.initial), path))
-                require(path.read_bytes() == written, "the file as it was", "another one")
+                expect_same(loaded.predict(x), network.predict(x), f"the scores of a {suffix} file")
+                expect_error(OutputError, partial(self.save, self.build(case.initial), path))
+                expect(path.read_bytes() == written, "the file as it was", "another one")
                 self.save(self.build(case.initial), path, overwrite=True)
                 again = self.open_network(self.load(path, case.final))
                 self._close(again.predict(x), case.initial.run(case.x)[0], "the overwritten file")
@@ -405,8 +361,8 @@ class Conformance:
         """Every exception names a case, gives a reason, and is still needed."""
         known = {case.name: case for case in CASES}
         for name, reason in self.exceptions.items():
-            require(name in known, f"an exception among {', '.join(known)}", name)
-            require(bool(reason.strip()), f"a reason for the exception {name!r}", repr(reason))
+            expect(name in known, f"an exception among {', '.join(known)}", name)
+            expect(bool(reason.strip()), f"a reason for the exception {name!r}", repr(reason))
             try:
                 for check in self._checks():
                     getattr(self, check)(known[name])
@@ -420,7 +376,7 @@ class Conformance:
         for check, name in planned.keys() - self._passed:
             getattr(self, check)(planned[check, name])
         passed = len(planned.keys() & self._passed)
-        require(passed == self.checks, f"checks = {self.checks} to pass", passed)
+        expect(passed == self.checks, f"checks = {self.checks} to pass", passed)
 
     @classmethod
     def run(cls) -> int:
@@ -475,16 +431,16 @@ class Conformance:
 
     def _same(self, given: Array, expected: Array, what: str) -> None:
         if self.to_the_bit:
-            require_same(given, expected, what)
+            expect_same(given, expected, what)
         else:
             self._close(given, expected, what)
 
     def _close(self, given: Array, expected: Array, what: str) -> None:
-        require(given.shape == expected.shape, f"{what} of shape {expected.shape}", given.shape)
+        expect(given.shape == expected.shape, f"{what} of shape {expected.shape}", given.shape)
         scale = float(np.abs(expected).max())
         error = float(np.abs(given.astype(np.float64) - expected).max())
         allowed = f"{what} within a relative error of {self.tolerance:.0e}"
-        require(error <= self.tolerance * scale, allowed, f"an error of {error:.1e} at {scale:.1e}")
+        expect(error <= self.tolerance * scale, allowed, f"an error of {error:.1e} at {scale:.1e}")
 
 
 def _selections(layer: Layer) -> Iterator[Array]:

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import LayerError, WeightsError, nearest
-from .network import Array, Layer, Network
+from .errors import LayerError, WeightsError, listed, nearest
+from .network import Array, Layer, Network, refused_layers
 
-__all__ = ["Pair", "chosen_layers", "pair_layers"]
+__all__ = ["chosen_layers", "initial_weights", "left_out"]
 
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """A layer of the final model, and its weight in the initial one.
-
-    Attributes:
-        layer: With the final weight.
-        initial: ``(out, in / groups, *kernel)``.
-    """
-
-    layer: Layer
-    initial: Array
-
-    @property
-    def trained(self) -> bool:
-        """Whether training changed the weight."""
-        return not np.array_equal(self.layer.weight, self.initial)
+_GROUPS = ("dense", "conv", "all")
 
 
-def pair_layers(final: Network, initial: Network, layers: str | Sequence[str]) -> list[Pair]:
+def initial_weights(
+    final: Network, initial: Network, layers: str | Sequence[str]
+) -> dict[str, Array]:
     """Choose layers of the final network and pair them with those of the initial one.
 
     Args:
@@ -40,30 +25,31 @@ def pair_layers(final: Network, initial: Network, layers: str | Sequence[str]) -
         layers: ``"auto"`` (the first dense layer), ``"dense"``, ``"conv"``, ``"all"``, a layer's
             name, or names in the order in which they are to be purified.
 
+    Returns:
+        The initial weights ``(out, in / groups, *kernel)`` by name of layer, in that order.
+
     Raises:
         LayerError: There is no such layer, or it cannot be purified.
         WeightsError: The two networks do not belong together, hold NaN or infinity, or are equal.
     """
     ours, theirs = final.layers(), initial.layers()
-    names = chosen_layers(final, ours, layers)
+    names = chosen_layers(final, layers)
     _check_same_architecture(ours, theirs)
-    pairs = [Pair(ours[name], np.asarray(theirs[name].weight)) for name in names]
-    for pair in pairs:
-        _check_weights(pair)
-    if not any(pair.trained for pair in pairs):
+    weights = {name: np.asarray(theirs[name].weight) for name in names}
+    for name, weight in weights.items():
+        _check_finite("final", name, ours[name].weight)
+        _check_finite("initial", name, weight)
+    if all(np.array_equal(ours[name].weight, weight) for name, weight in weights.items()):
         raise WeightsError(_equal(final, initial, names))
-    return pairs
+    return weights
 
 
-def chosen_layers(
-    network: Network, found: Mapping[str, Layer], layers: str | Sequence[str]
-) -> list[str]:
-    """The names of the layers to purify, in order.
+def chosen_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
+    """Return the names of the layers to purify, in order.
 
     Args:
-        network: Asked why it left a layer out.
-        found: The layers of the network.
-        layers: As in :func:`pair_layers`.
+        network: The trained network, or one of the same architecture.
+        layers: As in :func:`initial_weights`.
 
     Raises:
         LayerError: There is no such layer, or it cannot be purified.
@@ -73,12 +59,13 @@ def chosen_layers(
             'expected layers to be "auto", "dense", "conv", "all", or names of layers; got '
             f"{layers!r}"
         )
+    found = network.layers()
     if not found:
-        raise LayerError("the model has no fully connected or convolutional layer to purify")
+        raise LayerError(_none(refused_layers(network)))
     if isinstance(layers, str):
         if layers in found:
             return [layers]
-        if layers in ("auto", "dense", "conv", "all"):
+        if layers in ("auto", *_GROUPS):
             return _of_kind(found, layers)
         layers = [layers]
     names = list(layers)
@@ -90,6 +77,19 @@ def chosen_layers(
         if name not in found:
             _refuse(network, name, found)
     return names
+
+
+def left_out(network: Network, layers: str | Sequence[str]) -> Mapping[str, str]:
+    """Return why layers are left out where a whole group was asked for, by name."""
+    by_group = isinstance(layers, str) and layers in _GROUPS and layers not in network.layers()
+    return refused_layers(network) if by_group else {}
+
+
+def _none(refused: Mapping[str, str]) -> str:
+    if not refused:
+        return "the model has no fully connected or convolutional layer to purify"
+    reasons = listed([f"{name!r}: {reason}" for name, reason in refused.items()], "; ")
+    return f"no layer of the model can be purified: {reasons}"
 
 
 def _of_kind(found: Mapping[str, Layer], layers: str) -> list[str]:
@@ -136,13 +136,12 @@ def _check_same_architecture(ours: Mapping[str, Layer], theirs: Mapping[str, Lay
             )
 
 
-def _check_weights(pair: Pair) -> None:
-    for which, weight in (("final", pair.layer.weight), ("initial", pair.initial)):
-        if not np.isfinite(weight).all():
-            raise WeightsError(
-                f"the {which} weight of layer {pair.layer.name!r} holds NaN or infinity; "
-                "training diverged or the file is damaged"
-            )
+def _check_finite(which: str, name: str, weight: Array) -> None:
+    if not np.isfinite(weight).all():
+        raise WeightsError(
+            f"the {which} weight of layer {name!r} holds NaN or infinity; training diverged or the "
+            "file is damaged"
+        )
 
 
 def _equal(final: Network, initial: Network, names: list[str]) -> str:

@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from .activation import ActivationStatistics
-from .network import Array
-from .proof import Proof
-from .score import Scored
+from flain_core.activation import ActivationStatistics
+from flain_core.network import Array
+from flain_core.proof import Proof
+from flain_core.score import Scored
 
-__all__ = ["Answer", "Question", "Setting", "Task"]
+__all__ = ["Answer", "ModelState", "Question", "Task"]
 
 Task = Literal["statistics", "proof", "candidates", "in full"]
 """How the samples activate a layer; whether it may be cut there; what candidates score from the
@@ -23,7 +23,7 @@ layer on; what one candidate scores when the whole network runs."""
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class ModelState:
     """The model as it stands, and how one layer of it is being flipped.
 
     Attributes:
@@ -51,7 +51,7 @@ class Setting:
 
     @cached_property
     def digest(self) -> str:
-        """Tells settings apart, so that a holder can go on where it was."""
+        """Tells states apart, so that a holder can go on where it was."""
         return _digest(
             self.model_digest, str(self.factor), str(self.window), self.initial, self.order
         )
@@ -63,16 +63,16 @@ class Question:
 
     Attributes:
         task: What to do.
-        setting: With which model.
-        ends: The candidates, by how many neurons of the order they flip, ascending. Empty for the
-            model as it stands.
+        state: With which model.
+        n_flipped: The candidates, by how many neurons of the order they flip, ascending. Empty for
+            the model as it stands.
         probes: Whether the probes are wanted as well.
         seed: Chooses the neurons that a proof changes.
     """
 
     task: Task
-    setting: Setting
-    ends: tuple[int, ...] = ()
+    state: ModelState
+    n_flipped: tuple[int, ...] = ()
     probes: bool = True
     seed: int = 0
 

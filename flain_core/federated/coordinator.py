@@ -1,4 +1,4 @@
-"""Auxiliary samples of which several holders have a part each, examined as if in one place.
+"""Auxiliary samples of which several holders have a part each, scored as if in one place.
 
 Only sums travel: activations per input neuron, and whole numbers of samples that were classified
 right. A holder may be a process, a machine, or a client of the federation; how questions reach it
@@ -15,20 +15,20 @@ from typing import Protocol
 
 import numpy as np
 
-from .activation import ActivationStatistics
-from .consistency import Record
-from .errors import DataError, FlainError, FlainWarning
-from .examiner import HolderLostError, Known
-from .flipping_order import FlippingOrder
-from .merging import Merging
-from .network import Network
-from .plausibility import check_answer
-from .proof import Proof
-from .question import Answer, Question, Setting, Task
-from .score import Scored, Tally
-from .settings import whole_number
+from flain_core.activation import ActivationStatistics
+from flain_core.errors import DataError, FlainError, FlainWarning
+from flain_core.flipping import FlippingOrder
+from flain_core.network import Network
+from flain_core.proof import Proof
+from flain_core.sample_source import HolderLostError, SampleFacts
+from flain_core.score import Scored, Tally
+from flain_core.settings import whole_number
 
-__all__ = ["Holders", "SpreadSamples"]
+from .checks import Record, check_answer
+from .merging import Merging
+from .messages import Answer, ModelState, Question, Task
+
+__all__ = ["CoordinatedSamples", "Holders"]
 
 _LOOKAHEAD_IN_FULL = 16
 
@@ -54,20 +54,19 @@ class Holders(Protocol):
 
 
 @dataclass(frozen=True)
-class SpreadSamples:
-    """Implements :class:`~flain_core.examiner.AuxiliaryData` over several holders.
+class CoordinatedSamples:
+    """Implements :class:`~flain_core.sample_source.SampleSource` over several holders.
 
     Attributes:
         holders: Everyone who has a part of the samples.
         merging: How their findings are merged.
         probes: Names of the probes that holders measure as well, those who have samples of them.
-        classify: Whether holders score by accuracy, so that totals are whole numbers of samples.
+        facts: What is known of all the samples.
         may_leave: Whether a holder that does not answer, answers what cannot be true, or
             contradicts itself, is left out with a warning, and the search starts again with the
             others. Otherwise a missing or impossible answer is an error, so that a result never
             rests on a part of the samples unnoticed.
         least: How many holders have to answer.
-        known: What is known of all the samples, where whoever spread them has seen them.
 
     Raises:
         SettingsError: Not even one holder would have to answer.
@@ -76,61 +75,54 @@ class SpreadSamples:
     holders: Holders
     merging: Merging = field(default_factory=Merging)
     probes: Sequence[str] = ()
-    classify: bool = True
+    facts: SampleFacts = field(default_factory=SampleFacts)
     may_leave: bool = False
     least: int = 1
-    known: Known | None = None
 
     def __post_init__(self) -> None:
         whole_number(self.least, "least, in holders,", least=1)
 
-    def examiner(self, network: Network) -> _SpreadExaminer:
-        """Who asks the holders about this trained model."""
+    def scorer(self, network: Network) -> _Coordinator:
+        """Open the holders for questions about this trained model."""
         self.holders.open(network)
-        return _SpreadExaminer(self, network)
+        return _Coordinator(self, network)
 
 
-class _SpreadExaminer:
-    """Implements :class:`~flain_core.examiner.Examiner`."""
+class _Coordinator:
+    """Implements :class:`~flain_core.sample_source.Scorer`."""
 
-    def __init__(self, samples: SpreadSamples, trained: Network) -> None:
+    def __init__(self, samples: CoordinatedSamples, trained: Network) -> None:
         self._samples = samples
         self._trained = trained.layers()
         self._members: set[str] | None = None
         self._left: set[str] = set()
         self._counts: dict[str, int] = {}
         self._values: dict[str, int] = {}
-        self.known = samples.known or Known(classify=samples.classify)
 
-    def of(self, network: Network) -> Scored:
-        """What a network scores, run in full by every holder."""
-        (scored,) = self.merged(self.in_full(network))
+    def score_of(self, network: Network, *, probes: bool = True) -> Scored:
+        """Have every holder run a network in full."""
+        (scored,) = self.merged(self.in_full(network, probes=probes), probes=probes)
         return scored
 
-    def clean_tally(self, network: Network) -> Tally:
-        """The same without the probes."""
-        (scored,) = self.merged(self.in_full(network, probes=False), probes=False)
-        return scored.clean
-
     def in_full(self, network: Network, *, probes: bool = True) -> Mapping[str, Answer]:
-        """What everyone says that a network scores."""
-        return self.answers(Question("in full", self.setting(network), probes=probes))
+        """Ask everyone what a network scores."""
+        return self.answers(Question("in full", self.state(network), probes=probes))
 
-    def study(self, network: Network, layer: str) -> _SpreadStudy:
+    def study(self, network: Network, layer: str) -> _CoordinatedLayer:
         """Have everyone run their samples once up to a layer."""
-        setting = self.setting(network, layer)
-        answers = self.answers(Question("statistics", setting)).values()
+        state = self.state(network, layer)
+        answers = self.answers(Question("statistics", state)).values()
         each = [one.statistics for one in answers if one.statistics]
-        return _SpreadStudy(self, setting, self._samples.merging.statistics(each))
+        return _CoordinatedLayer(self, state, self._samples.merging.statistics(each))
 
-    def setting(self, network: Network, layer: str = "") -> Setting:
+    def state(self, network: Network, layer: str = "") -> ModelState:
         """What tells holders of the trained model which one is meant."""
         changed = {
             name: each.weight
             for name, each in network.layers().items()
             if not np.array_equal(each.weight, self._trained[name].weight)
         }
-        return Setting(changed, layer)
+        return ModelState(changed, layer)
 
     @property
     def lookahead(self) -> int:
@@ -197,14 +189,14 @@ class _SpreadExaminer:
         """The answer, or what is wrong with it."""
         if not isinstance(answer, Answer):
             return answer if isinstance(answer, FlainError) else DataError("no answer came")
-        layer = question.setting.layer
+        layer = question.state.layer
         try:
             check_answer(
                 answer,
                 question,
                 layer=self._trained[layer] if layer else None,
                 probes=self._samples.probes,
-                classify=self._samples.classify,
+                classify=self._samples.facts.classify,
             )
         except DataError as error:
             return error
@@ -231,37 +223,34 @@ class _SpreadExaminer:
 
 
 @dataclass(frozen=True, eq=False)
-class _SpreadStudy:
-    """Implements :class:`~flain_core.examiner.Study`."""
+class _CoordinatedLayer:
+    """Implements :class:`~flain_core.sample_source.LayerScorer`."""
 
-    examiner: _SpreadExaminer
-    setting: Setting
+    scorer: _Coordinator
+    state: ModelState
     statistics: ActivationStatistics
 
     def prove(self, flipping: FlippingOrder, *, seed: int) -> Proof:
         """Faithful where every holder finds it so."""
         question = Question("proof", self._flipping(flipping), seed=seed)
-        proofs = [one.proof for one in self.examiner.answers(question).values() if one.proof]
+        proofs = [one.proof for one in self.scorer.answers(question).values() if one.proof]
         for proof in proofs:
             if not proof.faithful:
                 return proof
         return max(proofs, key=lambda proof: proof.error)
 
-    def incremental(
-        self, flipping: FlippingOrder, *, window: float
-    ) -> AbstractContextManager[_SpreadCandidates]:
-        """Candidates that every holder scores from the layer on."""
-        setting = replace(self._flipping(flipping), window=window)
-        return nullcontext(_SpreadCandidates(self.examiner, setting, flipping, "candidates"))
+    def candidates(
+        self, flipping: FlippingOrder, *, window: float | None
+    ) -> AbstractContextManager[_CoordinatedCandidates]:
+        """Score candidates from the layer on, or by having every holder run the whole network."""
+        state = self._flipping(flipping)
+        task: Task = "in full" if window is None else "candidates"
+        state = replace(state, window=window or 0.0)
+        return nullcontext(_CoordinatedCandidates(self.scorer, state, flipping, task))
 
-    def in_full(self, flipping: FlippingOrder) -> _SpreadCandidates:
-        """Candidates that every holder runs in full."""
-        setting = self._flipping(flipping)
-        return _SpreadCandidates(self.examiner, setting, flipping, "in full")
-
-    def _flipping(self, flipping: FlippingOrder) -> Setting:
+    def _flipping(self, flipping: FlippingOrder) -> ModelState:
         return replace(
-            self.setting,
+            self.state,
             initial=flipping.initial,
             factor=flipping.factor,
             order=flipping.order,
@@ -269,11 +258,11 @@ class _SpreadStudy:
 
 
 @dataclass(frozen=True, eq=False)
-class _SpreadCandidates:
-    """Implements :class:`~flain_core.examiner.Candidates`."""
+class _CoordinatedCandidates:
+    """Implements :class:`~flain_core.sample_source.Candidates`."""
 
-    examiner: _SpreadExaminer
-    setting: Setting
+    scorer: _Coordinator
+    state: ModelState
     flipping: FlippingOrder
     task: Task
     record: Record = field(default_factory=Record)
@@ -281,26 +270,28 @@ class _SpreadCandidates:
     @property
     def lookahead(self) -> int:
         """That of the holders, as far as candidates are cheap."""
-        lookahead = self.examiner.lookahead
+        lookahead = self.scorer.lookahead
         return min(lookahead, _LOOKAHEAD_IN_FULL) if self.task == "in full" else lookahead
 
-    def advance(self, ends: Sequence[int]) -> list[Scored]:
-        """What each candidate scores, merged."""
-        answers = self.examiner.answers(Question(self.task, self.setting, tuple(ends)))
-        self.record.keep(ends, answers, exact=self.task == "in full")
-        return self.examiner.merged(answers)
+    def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
+        """Ask what each candidate scores, and merge the answers."""
+        answers = self.scorer.answers(Question(self.task, self.state, tuple(n_flipped)))
+        self.record.keep(n_flipped, answers, exact=self.task == "in full")
+        return self.scorer.merged(answers)
 
-    def exactly(self, end: int) -> Tally:
-        """The clean tally of the whole network with really flipped weights."""
-        answers = self._confronted(self.flipping.candidate(end), end, probes=False)
-        self.record.keep([end], answers, exact=True)
-        return self.examiner.merged(answers, probes=False)[0].clean
+    def score_in_full(self, n_flipped: int) -> Tally:
+        """Return the clean tally of the whole network with really flipped weights."""
+        answers = self._confronted(self.flipping.candidate(n_flipped), n_flipped, probes=False)
+        self.record.keep([n_flipped], answers, exact=True)
+        return self.scorer.merged(answers, probes=False)[0].clean
 
-    def confirm(self, network: Network, end: int) -> Scored:
-        """What the candidate scores as it was written into ``network``, run in full."""
-        return self.examiner.merged(self._confronted(network, end, probes=True))[0]
+    def confirm(self, network: Network, n_flipped: int) -> Scored:
+        """Score the candidate as it was written into ``network``, run in full."""
+        return self.scorer.merged(self._confronted(network, n_flipped, probes=True))[0]
 
-    def _confronted(self, network: Network, end: int, *, probes: bool) -> Mapping[str, Answer]:
-        answers = self.examiner.in_full(network, probes=probes)
-        self.examiner.confront(self.record.contradictions(end, answers))
+    def _confronted(
+        self, network: Network, n_flipped: int, *, probes: bool
+    ) -> Mapping[str, Answer]:
+        answers = self.scorer.in_full(network, probes=probes)
+        self.scorer.confront(self.record.contradictions(n_flipped, answers))
         return answers

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .network import Array
+from flain_core.network import Array
 
 __all__ = ["Conv", "Dense", "Mean", "Part", "ReLU", "Reference", "Residual"]
 

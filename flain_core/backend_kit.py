@@ -1,0 +1,243 @@
+"""What backends do alike: find a layer, fit a weight, multiply a dense layer neuron by neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .errors import LayerError, ModelError, WeightsError, nearest
+from .network import Array
+
+__all__ = [
+    "DenseInput",
+    "chosen_output",
+    "exchange_channels",
+    "find_layer",
+    "fitting_weight",
+    "read_only",
+    "refusals",
+    "split_samples",
+    "stacked_calls",
+    "usable",
+]
+
+Entry = TypeVar("Entry")
+"""What a backend keeps of a layer; a string in its place is the reason why it is refused."""
+
+
+def usable(entries: Mapping[str, Entry | str]) -> dict[str, Entry]:
+    """Return the layers that can be purified, by name.
+
+    >>> usable({"fc1": 1, "fc2": "it is quantized"})
+    {'fc1': 1}
+    """
+    return {name: entry for name, entry in entries.items() if not isinstance(entry, str)}
+
+
+def refusals(entries: Mapping[str, Entry | str]) -> dict[str, str]:
+    """Return why the other layers are refused, by name.
+
+    >>> refusals({"fc1": 1, "fc2": "it is quantized"})
+    {'fc2': 'it is quantized'}
+    """
+    return {name: entry for name, entry in entries.items() if isinstance(entry, str)}
+
+
+def find_layer(entries: Mapping[str, Entry | str], name: str) -> Entry:
+    """Return the entry of a layer.
+
+    Args:
+        entries: For each layer of the model its entry, or the reason why it is refused.
+        name: The layer.
+
+    Raises:
+        LayerError: It is refused, or there is none of that name.
+
+    >>> find_layer({"fc1": 1, "fc2": "it is quantized"}, "fc2")
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.LayerError: layer 'fc2' cannot be purified: it is quantized
+    """
+    entry = entries.get(name)
+    if isinstance(entry, str):
+        raise LayerError(f"layer {name!r} cannot be purified: {entry}")
+    if entry is None:
+        found = ", ".join(map(repr, usable(entries))) or "no layer with a weight"
+        raise LayerError(
+            f"no dense or convolutional layer is called {name!r}; the model has {found}."
+            f"{nearest(name, entries)}"
+        )
+    return entry
+
+
+def fitting_weight(name: str, weight: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return a weight in a layer's type, rounded once.
+
+    Args:
+        name: What the layer, or the array, is called in messages.
+        weight: ``shape``, real numbers.
+        shape: The canonical shape that is expected.
+        dtype: The floating-point type that the layer stores.
+
+    Returns:
+        A new array, contiguous in memory.
+
+    Raises:
+        WeightsError: The shape differs, or the numbers are not finite in that type.
+
+    >>> fitting_weight("fc1", np.ones((2, 3)), (2, 3), np.float16).dtype
+    dtype('float16')
+    """
+    given = np.asarray(weight)
+    if given.shape != shape or given.dtype.kind not in "fiub":
+        raise WeightsError(
+            f"weight of {name!r}: expected real numbers of shape {shape}; got {given.dtype} of "
+            f"shape {given.shape}"
+        )
+    with np.errstate(over="ignore"):
+        rounded = np.array(given, dtype=dtype, order="C")
+    if not np.isfinite(rounded).all():
+        raise WeightsError(
+            f"weight of {name!r}: expected numbers that are finite in {rounded.dtype}; got NaN, "
+            "infinity or numbers out of its range; convert the model to a wider type first"
+        )
+    return rounded
+
+
+def exchange_channels(weight: Any, groups: int) -> Any:
+    """Exchange the two channel axes within each group, ``(g·a, b, *kernel) -> (g·b, a, *kernel)``.
+
+    That leads from the layout of a transposed convolution, ``(in, out / groups, *kernel)``, to the
+    canonical one and back.
+
+    Args:
+        weight: A NumPy array or a PyTorch tensor.
+        groups: Groups of the convolution.
+
+    >>> exchange_channels(np.zeros((6, 2, 5)), groups=3).shape
+    (6, 2, 5)
+    >>> exchange_channels(np.zeros((4, 7, 5)), groups=2).shape
+    (14, 2, 5)
+    """
+    first, second, *kernel = weight.shape
+    grouped = weight.reshape(groups, first // groups, second, *kernel)
+    return grouped.swapaxes(1, 2).reshape(groups * second, first // groups, *kernel)
+
+
+def split_samples(x: Any, samples: int) -> Any:
+    """Bring what enters a layer into the form ``(samples, ...)``.
+
+    Args:
+        x: ``(rows, ...)``, with equally many consecutive rows for each sample; a NumPy array or a
+            PyTorch tensor.
+        samples: How many samples the batch has.
+
+    Returns:
+        ``x`` itself, or ``(samples, rows / samples, ...)``.
+
+    Raises:
+        LayerError: The layer does not see every sample equally often.
+
+    >>> split_samples(np.zeros((6, 4)), 3).shape
+    (3, 2, 4)
+    """
+    if len(x) == samples:
+        return x
+    if len(x) % samples:
+        raise LayerError(
+            f"expected the layer to see every one of the {samples} samples equally often; its "
+            f"input has shape {tuple(x.shape)}; choose another layer"
+        )
+    return x.reshape(samples, -1, *x.shape[1:])
+
+
+def stacked_calls(inputs: list[Array]) -> Array:
+    """Return the inputs of several calls of a layer as positions.
+
+    Args:
+        inputs: For each call ``(n, in, *positions)``.
+
+    Returns:
+        ``(n, in, *positions)`` of a single call, read only; ``(n, in, p)`` of several.
+    """
+    if len(inputs) == 1:
+        return read_only(inputs[0])
+    return read_only(np.concatenate([x.reshape(*x.shape[:2], -1) for x in inputs], axis=2))
+
+
+def chosen_output(names: Collection[str], chosen: str | int, how: str) -> str:
+    """Return the name of the output that holds the scores.
+
+    Args:
+        names: The model's outputs.
+        chosen: The name or the position of one.
+        how: How to choose another, for the message.
+
+    Raises:
+        ModelError: There is no such output.
+
+    >>> chosen_output(["features", "logits"], 1, "open_network(model, scores=name)")
+    'logits'
+    """
+    if isinstance(chosen, int) and not isinstance(chosen, bool) and 0 <= chosen < len(names):
+        return list(names)[chosen]
+    if isinstance(chosen, str) and chosen in names:
+        return chosen
+    hint = nearest(chosen, names) if isinstance(chosen, str) else ""
+    raise ModelError(
+        f"the model has no output {chosen!r}; it has {', '.join(map(repr, names)) or 'none'}."
+        f"{hint} Choose one with {how}"
+    )
+
+
+def read_only(array: Array) -> Array:
+    """Return a view that nobody can write through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+class DenseInput:
+    """What entered a dense layer, stored neuron by neuron: a few neurons are a few contiguous rows.
+
+    It is NumPy's business also in other frameworks: for products as small as a search's, calling an
+    engine costs more than multiplying.
+
+    Args:
+        x: ``(*rows, in)``; kept in float32 or float64.
+
+    Example:
+        >>> entered = DenseInput(np.array([[1.0, 2.0], [3.0, 4.0]]))
+        >>> entered.linear(np.array([[10.0, 1.0]]), np.array([1]))
+        array([[2.],
+               [4.]])
+    """
+
+    def __init__(self, x: Array) -> None:
+        self._rows = x.shape[:-1]
+        wide = np.promote_types(x.dtype, np.float32)
+        self._by_neuron = np.array(x.reshape(-1, x.shape[-1]).T, dtype=wide, order="C")
+
+    @property
+    def x(self) -> Array:
+        """``(*rows, in)``, a view."""
+        return self._by_neuron.T.reshape(*self._rows, -1)
+
+    def linear(self, weight: Array, neurons: Array) -> Array:
+        """Return what some input neurons contribute to the pre-activation.
+
+        Gathering is fastest if ``weight`` lies in memory column by column.
+
+        Args:
+            weight: ``(out, in)``.
+            neurons: ``(k,)`` distinct indices.
+
+        Returns:
+            ``(*rows, out)``.
+        """
+        columns = weight.T[neurons].astype(self._by_neuron.dtype, copy=False)
+        # matmul takes twice as long as dot for a single neuron, the commonest case.
+        product: Array = np.dot(self._by_neuron[neurons].T, columns)
+        return product.reshape(*self._rows, -1)

@@ -1,0 +1,130 @@
+"""What the reader of an outcome should know, in words: notes, and warnings among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from .errors import FlainWarning
+from .network import Network
+from .outcome import LayerOutcome
+from .per_layer import Purified, SearchContext
+from .sample_source import SampleFacts
+from .score import Tally
+from .settings import Settings, as_fraction
+
+__all__ = ["Note", "notes_on"]
+
+_TOO_FEW_SAMPLES = 20
+_DOUBTFUL_ACCURACY = 0.5
+_NOTABLE_LOSS = 0.01
+
+Note: TypeAlias = "str | FlainWarning"
+"""A sentence; a serious one is a warning."""
+
+
+def notes_on(
+    purified: Purified,
+    initial: Network,
+    facts: SampleFacts,
+    context: SearchContext,
+    left_out: Mapping[str, str],
+) -> Iterator[Note]:
+    """Yield everything there is to say.
+
+    Args:
+        purified: What was done.
+        initial: The model that training started from, run only if the trained one does badly.
+        facts: What is known of the samples.
+        context: What the searches shared.
+        left_out: Layers that were asked for as a group and cannot be purified, with the reasons.
+    """
+    before, settings = purified.before.clean, context.settings
+    yield from _on_samples(facts, settings, before)
+    if facts.local and facts.classify and before.mean <= _DOUBTFUL_ACCURACY:
+        yield from _on_initial(context.scorer.score_of(initial, probes=False).clean, before)
+    for name, reason in left_out.items():
+        yield f"{name!r} was left out, as it cannot be purified: {reason}"
+    for outcome in purified.outcomes:
+        yield from _on_layer(outcome)
+    yield from _on_result(purified, settings)
+
+
+def _on_samples(facts: SampleFacts, settings: Settings, before: Tally) -> Iterator[Note]:
+    if facts.one_hot:
+        yield "the labels were one-hot and were read as class indices"
+    if not facts.classify:
+        return
+    allowed = as_fraction(settings.tolerance) * before.count
+    yield (
+        f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; the "
+        f"tolerance is worth {float(allowed):.3g} of them"
+    )
+    if before.count < _TOO_FEW_SAMPLES:
+        yield FlainWarning(
+            f"{before.count} clean samples are too few to steer the search; take a few hundred"
+        )
+        return
+    if facts.classes is None:
+        return
+    chance = 1 / facts.classes
+    if before.total <= before.count * chance + (before.count * chance * (1 - chance)) ** 0.5:
+        yield FlainWarning(
+            f"the model classifies {before.total} of the {before.count} clean samples right, no "
+            "better than chance; the labels probably do not match the model's classes, or the "
+            "inputs are scaled otherwise than in training"
+        )
+
+
+def _on_initial(start: Tally, before: Tally) -> Iterator[Note]:
+    if start.mean > before.mean:
+        yield FlainWarning(
+            f"the initial model classifies {start.mean:.1%} of the clean samples right, the "
+            f"trained one {before.mean:.1%}; were the two swapped?"
+        )
+
+
+def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
+    if not any(outcome.flipped.any() for outcome in purified.outcomes):
+        yield FlainWarning(
+            "no neuron was flipped in any layer: the model is as it was, with a backdoor if it had "
+            "one; try another layer, more samples, or a larger tolerance"
+        )
+    lost = purified.before.clean.mean - purified.after.clean.mean
+    if lost > settings.tolerance + _NOTABLE_LOSS:
+        yield FlainWarning(
+            f"the purified model lost {lost:.2%} of the clean score, far beyond the tolerance of "
+            f"{settings.tolerance:.2%}: crossing={settings.crossing!r} and "
+            f"match_norm={settings.match_norm} are not held to it. Consider crossing='revert' and "
+            "match_norm=False, or leave out the layer that lost it"
+        )
+    first = next((outcome for outcome in purified.outcomes if outcome.steps), None)
+    if first and settings.crossing == "keep" and len(first.steps) == 1:
+        yield FlainWarning(
+            f"the search of {first.name!r} ended at its very first candidate, as crossing='keep' "
+            f"takes the first one that loses {settings.tolerance:.2%} or more; a backdoor may well "
+            "be left"
+        )
+
+
+def _on_layer(outcome: LayerOutcome) -> Iterator[Note]:
+    name, width = outcome.name, outcome.flipped.size
+    negative = int((outcome.activation < 0).sum())
+    if negative:
+        yield FlainWarning(
+            f"{negative} of the {width} input neurons of {name!r} have a negative mean activation "
+            "and were no candidates, as in the published code; the layer does not follow a ReLU: "
+            'consider Settings(statistic="mean_abs")'
+        )
+    if outcome.stop_reason == "exhausted":
+        yield FlainWarning(
+            f"no candidate of {name!r} crossed the tolerance, so the last one was taken, with "
+            f"{int(outcome.flipped.sum())} of {width} neurons flipped; the samples may be too few "
+            "or too easy to steer the search, or the thresholds may end too early"
+        )
+    if outcome.method == "whole network":
+        yield f"{name!r}: every candidate was run in full, as {outcome.why_method}"
+    if outcome.grouped > 1:
+        yield f"{name!r}: a candidate stands for up to {outcome.grouped} distinct activations"
+    if not outcome.flipped.any():
+        yield f"{name!r}: nothing was flipped; the layer is as it was"

@@ -1,0 +1,31 @@
+"""The options of a purification, by name: what callers of :func:`flain_core.purify` may pass on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from .progress import OnProgress
+    from .score import Score
+    from .settings import Settings
+
+__all__ = ["PurifyOptions", "SampleOptions"]
+
+
+class SampleOptions(TypedDict, total=False):
+    """How the auxiliary samples are measured; :func:`flain_core.purify` explains each."""
+
+    probes: Mapping[str, Any] | None
+    score: Score
+    batch_size: int | None
+    memory_limit: int | None
+
+
+class PurifyOptions(SampleOptions, total=False):
+    """Every option of :func:`flain_core.purify`."""
+
+    layers: str | Sequence[str]
+    settings: Settings | None
+    progress: bool | OnProgress
+    seed: int

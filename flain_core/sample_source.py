@@ -1,0 +1,121 @@
+"""What a purification asks of the auxiliary samples, wherever they lie.
+
+:class:`~flain_core.local_samples.LocalSamples` has them in memory;
+:class:`~flain_core.federated.coordinator.CoordinatedSamples` asks holders that have a part each. A
+*candidate* is the model with the first few neurons of an order flipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from .activation import ActivationStatistics
+from .flipping import FlippingOrder
+from .network import Network
+from .proof import Proof
+from .score import Scored, Tally
+
+__all__ = ["Candidates", "HolderLostError", "LayerScorer", "SampleFacts", "SampleSource", "Scorer"]
+
+
+class HolderLostError(Exception):
+    """A holder of samples left, so counts before and after cannot be compared.
+
+    The purification starts again with the holders that are left.
+    """
+
+
+@dataclass(frozen=True)
+class SampleFacts:
+    """What is known of the auxiliary samples.
+
+    Attributes:
+        classify: Whether the score is accuracy, so that totals are whole numbers of samples.
+        classes: How many distinct labels the samples have; None if that is not known.
+        one_hot: Whether the labels came one-hot.
+        local: Whether any model can be scored on the samples at once. Samples elsewhere may be
+            reachable only later, and know only what becomes of the trained model.
+    """
+
+    classify: bool = True
+    classes: int | None = None
+    one_hot: bool = False
+    local: bool = False
+
+
+class Candidates(Protocol):
+    """Scores candidates, which flip the first ``n_flipped`` neurons of an order."""
+
+    @property
+    def lookahead(self) -> int:
+        """How many candidates it pays to ask about at once, at least 1."""
+        ...
+
+    def advance(self, n_flipped: Sequence[int]) -> Sequence[Scored]:
+        """Score several candidates; ``n_flipped`` never decreases, from call to call either."""
+        ...
+
+    def score_in_full(self, n_flipped: int) -> Tally:
+        """Return the clean tally of the whole network with really flipped weights."""
+        ...
+
+    def confirm(self, network: Network, n_flipped: int) -> Scored:
+        """Score the candidate as it was written into ``network``, run in full."""
+        ...
+
+
+class LayerScorer(Protocol):
+    """A network that was run on the auxiliary samples up to one layer."""
+
+    @property
+    def statistics(self) -> ActivationStatistics:
+        """How the auxiliary samples activate the input neurons of the layer."""
+        ...
+
+    def prove(self, flipping: FlippingOrder, *, seed: int) -> Proof:
+        """Find out whether candidates may be scored from the layer on.
+
+        Raises :class:`~flain_core.ModelError` if the network scores differently each time.
+        """
+        ...
+
+    def candidates(
+        self, flipping: FlippingOrder, *, window: float | None
+    ) -> AbstractContextManager[Candidates]:
+        """Score candidates from the layer on, or by running the whole network for each.
+
+        Args:
+            flipping: Which neurons are flipped, and in which order.
+            window: Relative error of a score that rounding can cause, where :meth:`prove` found
+                the cut faithful; None runs the whole network.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """Scores one trained model, and what ``replace`` makes of it, on the auxiliary samples."""
+
+    def score_of(self, network: Network, *, probes: bool = True) -> Scored:
+        """Run a network in full on the clean samples and, unless told otherwise, the probes."""
+        ...
+
+    def study(self, network: Network, layer: str) -> LayerScorer:
+        """Run the samples once up to a layer."""
+        ...
+
+
+@runtime_checkable
+class SampleSource(Protocol):
+    """The auxiliary samples, wherever they lie; ``purify(data=...)`` takes one besides arrays."""
+
+    @property
+    def facts(self) -> SampleFacts:
+        """What is known of the samples."""
+        ...
+
+    def scorer(self, network: Network) -> Scorer:
+        """Return what scores this trained model."""
+        ...
