@@ -21,6 +21,8 @@ from .registry import Backend
 from .score import accuracy
 from .settings import Grid, Settings
 
+__version__ = "0.1.0"
+
 __all__ = [
     "ActivationStatistics",
     "Backend",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import OutputError, WeightsError
@@ -40,9 +40,13 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     try:
         # The file itself: writing to a link means writing to what it leads to.
         target = Path(os.path.realpath(path))
-        os.lstat(target)
-    except FileNotFoundError:
-        pass
+        with suppress(FileNotFoundError):
+            os.lstat(target)
+    except FileNotFoundError as error:
+        raise OutputError(
+            f"cannot write {os.fspath(path)!r}: the current folder does not exist any more; give "
+            "an absolute path"
+        ) from error
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot write {os.fspath(path)!r}: {error}") from error
     if target.is_dir():

@@ -17,6 +17,7 @@ from .by_sample import BySample, by_sample
 from .errors import SettingsError
 from .flipping import FlippingOrder
 from .network import Batch, Network
+from .options import MEMORY_LIMIT, SampleOptions
 from .proof import Proof, check_deterministic, prove
 from .sample_source import SampleFacts, SampleSource
 from .samples import Samples
@@ -27,13 +28,14 @@ from .threads import one_thread_for
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .options import SampleOptions
+__all__ = ["LocalLayerScorer", "LocalSamples", "Stepper", "source_of"]
 
-__all__ = ["MEMORY_LIMIT", "LocalLayerScorer", "LocalSamples", "Stepper", "source_of"]
-
-MEMORY_LIMIT = 2 * 2**30
-"""Bytes that may be spent on keeping cut batches, unless told otherwise."""
-
+_DEFAULTS: Mapping[str, object] = {
+    "probes": None,
+    "score": accuracy,
+    "batch_size": None,
+    "memory_limit": MEMORY_LIMIT,
+}
 _SAMPLES_FOR_PROOF = 32
 _RUNS_SEVERAL_TIMES = Proof(False, "the layer runs several times in one pass")
 
@@ -70,11 +72,10 @@ class LocalSamples:
             DataError: Samples cannot be used.
             SettingsError: An option is out of range or of the wrong type.
         """
-        batch_size, memory_limit = options.get("batch_size"), options.get("memory_limit")
+        batch_size = options.get("batch_size")
         if batch_size is not None:
             batch_size = whole_number(batch_size, "batch_size, in samples,", least=1)
-        if memory_limit is None:
-            memory_limit = MEMORY_LIMIT
+        memory_limit = options.get("memory_limit", MEMORY_LIMIT)
         score = options.get("score", accuracy)
         if not callable(score):
             raise SettingsError(
@@ -154,7 +155,7 @@ def source_of(data: Any, **options: Unpack[SampleOptions]) -> SampleSource:
     """
     if not isinstance(data, SampleSource):
         return LocalSamples.of(data, **options)
-    given = [name for name, value in options.items() if value is not None and value is not accuracy]
+    given = [name for name, value in options.items() if value != _DEFAULTS[name]]
     if given:
         raise SettingsError(
             f"give {', '.join(given)} to the {type(data).__name__}, which holds the samples, and "

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from .score import Score
     from .settings import Settings
 
-__all__ = ["PurifyOptions", "SampleOptions"]
+__all__ = ["MEMORY_LIMIT", "PurifyOptions", "SampleOptions"]
+
+MEMORY_LIMIT = 2 * 2**30
+"""Bytes that may be spent on keeping batches at the layer, unless told otherwise."""
 
 
 class SampleOptions(TypedDict, total=False):
@@ -19,7 +22,7 @@ class SampleOptions(TypedDict, total=False):
     probes: Mapping[str, Any] | None
     score: Score
     batch_size: int | None
-    memory_limit: int | None
+    memory_limit: int
 
 
 class PurifyOptions(SampleOptions, total=False):

@@ -10,6 +10,7 @@ from typing import Any
 
 from . import registry
 from .errors import FlainWarning
+from .options import MEMORY_LIMIT
 from .outcome import Measurement, Purification
 from .progress import OnProgress, listening
 from .score import Score, accuracy
@@ -30,7 +31,7 @@ def purify(
     score: Score = accuracy,
     progress: bool | OnProgress = False,
     batch_size: int | None = None,
-    memory_limit: int | None = None,
+    memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
 ) -> Purification:
     """Remove a backdoor from a trained model, and say what was done.
@@ -59,8 +60,8 @@ def purify(
         score: What a sample is worth, a function of (scores, y); top-1 accuracy unless given.
         progress: True writes a line to stderr; a function is called with each :class:`Progress`.
         batch_size: Samples per pass; None lets the size of a sample decide.
-        memory_limit: Bytes that may be spent on keeping batches at the layer, 2 GiB unless given;
-            what does not fit is run again for each candidate.
+        memory_limit: Bytes that may be spent on keeping batches at the layer; what does not fit is
+            run again for each candidate.
         seed: Seed for choosing the neurons in the proof of the cut, the only random choice.
 
     Returns:

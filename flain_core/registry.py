@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .errors import ModelError, OutputError
+from .errors import FlainWarning, ModelError, OutputError
 from .network import Array, Network
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["Backend", "architecture", "arrays_of", "built_in", "open_network", "save", "versions"]
 
@@ -262,15 +267,36 @@ def _backend_of(model: Any) -> Backend | None:
 
 
 def _backends() -> Iterator[Backend]:
-    """The built-in backends, then those that others offer under ``flain.backends``.
+    """Yield the built-in backends, then those that others offer."""
+    yield from _BUILT_IN
+    yield from _third_party()
 
-    An entry point names a :class:`Backend` object.
-    """
+
+@cache
+def _third_party() -> tuple[Backend, ...]:
+    """Load what entry points under ``flain.backends`` name: objects of type :class:`Backend`."""
     from importlib.metadata import entry_points
 
-    yield from _BUILT_IN
-    for entry_point in entry_points(group="flain.backends"):
-        yield entry_point.load()
+    found = map(_loaded, entry_points(group="flain.backends"))
+    return tuple(backend for backend in found if backend is not None)
+
+
+def _loaded(entry_point: EntryPoint) -> Backend | None:
+    """Load a backend; warn of one that is broken, which shall stop nobody from using the others."""
+    try:
+        backend = entry_point.load()
+        if not isinstance(backend, Backend):
+            raise TypeError(f"it is a {type(backend).__name__}, not a flain_core.Backend")
+    # Somebody else's package may raise anything when it is imported.
+    except Exception as error:
+        warnings.warn(
+            f"the backend {entry_point.name!r} ({entry_point.value}) cannot be loaded and is left "
+            f"out: {type(error).__name__}: {error}",
+            FlainWarning,
+            stacklevel=2,
+        )
+        return None
+    return backend
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:

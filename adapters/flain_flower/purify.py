@@ -29,7 +29,7 @@ def purify(
     score: Score = flain.accuracy,
     progress: bool | OnProgress = False,
     batch_size: int | None = None,
-    memory_limit: int | None = None,
+    memory_limit: int = 2 * 2**30,
     seed: int = 0,
 ) -> flain.PurifiedArrays:
     """Remove a backdoor from the arrays that a Flower strategy returned.

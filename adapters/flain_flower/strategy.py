@@ -90,7 +90,7 @@ class Purify(Strategy):
         on_error: OnError = "raise",
         progress: bool | OnProgress = False,
         batch_size: int | None = None,
-        memory_limit: int | None = None,
+        memory_limit: int = 2 * 2**30,
         seed: int = 0,
     ) -> None:
         _check_strategy(strategy)

@@ -12,8 +12,9 @@ import ray
 
 from flain_core.errors import SettingsError
 from flain_core.federated.coordinator import CoordinatedSamples
-from flain_core.local_samples import MEMORY_LIMIT, LocalSamples
+from flain_core.local_samples import LocalSamples
 from flain_core.network import Network
+from flain_core.options import MEMORY_LIMIT
 from flain_core.sample_source import SampleFacts, Scorer
 from flain_core.samples import Samples
 from flain_core.score import Score, accuracy

@@ -168,13 +168,14 @@ def ways(build: Callable[[], Any]) -> tuple[bool, bool]:
     x[random.random(x.shape) < 0.5] = 0
     x = x.astype(np.float16 if layer.epsilon > 1e-4 else np.float32)
     y = np.concatenate([network.predict(batch) for batch in np.split(x, 10)]).argmax(axis=1)
-    examination = LocalSamples.of((x, y), batch_size=4)
-    study = examination.study(network, layer.name)
+    samples = LocalSamples.of((x, y), batch_size=4)
+    layer_scorer = samples.study(network, layer.name)
     initial = random.permuted(layer.weight, axis=1)
     flipping = FlippingOrder(network, layer, initial, 2.0, random.permutation(layer.neurons))
-    candidates = study.cut_model(flipping, window=5e-3 if layer.epsilon > 1e-4 else 2e-5)
+    candidates = layer_scorer.stepper(flipping, 5e-3 if layer.epsilon > 1e-4 else 2e-5)
     for end in range(layer.neurons + 1):
-        clean, full = candidates.advance([end])[0].clean, study.in_full(flipping).exactly(end)
+        clean = candidates.advance([end])[0].clean
+        full = samples.score_of(flipping.candidate(end)).clean
         assert abs(clean.total - full.total) <= clean.uncertain
     tail = network.cut(layer.name, x[:4]).tail_by_sample
     return tail is not None, isinstance(candidates, BySample)

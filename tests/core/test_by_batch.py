@@ -32,12 +32,12 @@ def together(network, calls):
     return Recut(network, change)
 
 
-def model(examination):
-    study = examination.study(BATCHES_ALONE, "fc1")
-    schedule = Schedule.of(study.statistics.mean)
+def model(samples):
+    layer_scorer = samples.study(BATCHES_ALONE, "fc1")
+    schedule = Schedule.of(layer_scorer.statistics.mean)
     layer = FINAL.layers()["fc1"]
     flipping = FlippingOrder(FINAL, layer, INITIAL.layers()["fc1"].weight, 2.0, schedule.order)
-    candidates = study.cut_model(flipping, window=1e-6)
+    candidates = layer_scorer.stepper(flipping, 1e-6)
     assert isinstance(candidates, ByBatch)
     return candidates, flipping, schedule
 
@@ -45,18 +45,18 @@ def model(examination):
 @pytest.mark.parametrize("memory_limit", [0, 4000, 2**30])
 @pytest.mark.parametrize("at_once", [1, 2, 5, 12])
 def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once):
-    examination = LocalSamples.of(
+    samples = LocalSamples.of(
         CLEAN, probes={"ASR": TRIGGERED}, batch_size=30, memory_limit=memory_limit
     )
-    candidates, flipping, schedule = model(examination)
+    candidates, flipping, schedule = model(samples)
     ends = schedule.n_flipped.tolist()
     for start in range(0, len(ends), at_once):
         some = ends[start : start + at_once]
         for scored, end in zip(candidates.advance(some), some, strict=True):
-            full = examination.of(flipping.candidate(end))
+            full = samples.score_of(flipping.candidate(end))
             assert scored.clean.total == full.clean.total
             assert scored.probes["ASR"].total == full.probes["ASR"].total
-        assert candidates.end == some[-1]
+        assert candidates.n_flipped == some[-1]
 
 
 def test_one_candidate_at_a_time_where_nothing_is_shared():
@@ -78,13 +78,13 @@ def test_not_more_at_once_than_memory_is_meant_for(memory_limit):
     )
     initial, final = networks
     batch = 256
-    examination = LocalSamples.of(
+    samples = LocalSamples.of(
         backdoored.samples(batch, seed=3), memory_limit=memory_limit, batch_size=batch
     )
-    study = examination.study(together(final, calls), "wide")
+    layer_scorer = samples.study(together(final, calls), "wide")
     layer, first = final.layers()["wide"], initial.layers()["wide"].weight
     flipping = FlippingOrder(together(final, calls), layer, first, 2.0, np.arange(12))
-    study.cut_model(flipping, window=1e-6).advance(range(1, 13))
+    layer_scorer.stepper(flipping, 1e-6).advance(range(1, 13))
     assert sum(calls) == 12
     assert max(calls) * batch * 4000 * 8 <= 32 * 2**20
 

@@ -25,31 +25,29 @@ def with_tail(change):
 
 
 def model(network=FINAL, layer="fc1", **options):
-    examination = LocalSamples.of(
-        CLEAN, **{"probes": {"ASR": TRIGGERED}, "batch_size": 30} | options
-    )
-    study = examination.study(network, layer)
-    schedule = Schedule.of(study.statistics.mean)
+    samples = LocalSamples.of(CLEAN, **{"probes": {"ASR": TRIGGERED}, "batch_size": 30} | options)
+    layer_scorer = samples.study(network, layer)
+    schedule = Schedule.of(layer_scorer.statistics.mean)
     flipping = FlippingOrder(
         network, FINAL.layers()[layer], INITIAL.layers()[layer].weight, 2.0, schedule.order
     )
-    return study.cut_model(flipping, window=2e-5), flipping, schedule, examination
+    return layer_scorer.stepper(flipping, 2e-5), flipping, schedule, samples
 
 
 @pytest.mark.parametrize("layer", ["fc1", "fc2", "fc3"])
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 100])
 @pytest.mark.parametrize("at_once", [1, 3, 40])
 def test_candidates_score_what_the_whole_network_scores(layer, batch_size, at_once):
-    candidates, flipping, schedule, examination = model(layer=layer, batch_size=batch_size)
+    candidates, flipping, schedule, samples = model(layer=layer, batch_size=batch_size)
     assert isinstance(candidates, BySample)
     ends = [0, 0, *schedule.n_flipped.tolist(), int(schedule.n_flipped[-1])]
     for start in range(0, len(ends), at_once):
         some = ends[start : start + at_once]
         for scored, end in zip(candidates.advance(some), some, strict=True):
-            full = examination.of(flipping.candidate(end))
+            full = samples.score_of(flipping.candidate(end))
             assert scored.clean.total == full.clean.total
             assert scored.probes["ASR"] == full.probes["ASR"]
-        assert candidates.end == some[-1]
+        assert candidates.n_flipped == some[-1]
 
 
 def test_only_samples_that_change_are_run():
@@ -174,11 +172,11 @@ def test_large_pre_activations_are_followed_one_candidate_at_a_time():
         )
         for weight in (wide, wide + 0.1)
     ]
-    examination = LocalSamples.of((x, np.zeros(2048, int)))
-    study = examination.study(networks[1], "wide")
+    samples = LocalSamples.of((x, np.zeros(2048, int)))
+    layer_scorer = samples.study(networks[1], "wide")
     layer, initial = networks[1].layers()["wide"], networks[0].layers()["wide"].weight
     flipping = FlippingOrder(networks[1], layer, initial, 2.0, np.arange(2))
-    candidates = study.cut_model(flipping, window=2e-5)
+    candidates = layer_scorer.stepper(flipping, 2e-5)
     assert isinstance(candidates, BySample)
     assert candidates.work == 2048 * 2048 * 8
     assert candidates.lookahead == 1

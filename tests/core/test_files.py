@@ -66,6 +66,16 @@ def test_places_that_cannot_be_written(tmp_path):
         check_writable(tmp_path / "no" / "a.npz")
 
 
+def test_a_current_folder_that_was_removed_is_one_clear_error(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(flain.OutputError, match="current folder does not exist any more"):
+        check_writable("a.npz")
+    assert check_writable(tmp_path / "a.npz") == tmp_path / "a.npz"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import flain_core as flain
+from flain_core.local_samples import source_of
+from flain_core.sample_source import SampleFacts
 from flain_core.samples import Samples
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
@@ -187,3 +189,25 @@ def test_masked_arrays_are_refused(which):
     data[which] = np.ma.array(data[which], mask=data[which] == 1)
     with pytest.raises(flain.DataError, match="got a masked array"):
         Samples.of(tuple(data))
+
+
+class Elsewhere:
+    """Samples that lie elsewhere."""
+
+    facts = SampleFacts()
+
+    def scorer(self, network):
+        raise AssertionError("nobody is asked")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"probes": {}}, {"score": len}, {"batch_size": 4}, {"memory_limit": 2**20}],
+    ids=lambda options: next(iter(options)),
+)
+def test_options_of_samples_belong_to_the_source_that_holds_them(options):
+    elsewhere = Elsewhere()
+    assert source_of(elsewhere) is elsewhere
+    (name,) = options
+    with pytest.raises(flain.SettingsError, match=f"give {name} to the Elsewhere"):
+        source_of(elsewhere, **options)

@@ -25,17 +25,17 @@ class Scripted:
         self.right, self.uncertain, self.exact = right, uncertain or {}, exact or {}
         self.asked, self.recomputed = [], []
 
-    def advance(self, ends):
-        self.asked.extend(ends)
-        return [self.score(end) for end in ends]
+    def advance(self, n_flipped):
+        self.asked.extend(n_flipped)
+        return [self.score(n) for n in n_flipped]
 
     def score(self, end):
         clean = Tally(self.right[end], 100, self.uncertain.get(end, 0))
         return Scored(clean, {"probe": Tally(end, 10)})
 
-    def exactly(self, end):
-        self.recomputed.append(end)
-        return Tally(self.exact[end], 100)
+    def score_in_full(self, n_flipped):
+        self.recomputed.append(n_flipped)
+        return Tally(self.exact[n_flipped], 100)
 
 
 FOUR = Schedule.of(np.array([0.1, 0.2, 0.3, 0.4]))
