@@ -1,4 +1,4 @@
-"""How strongly clean data activates each input neuron: statistics that stream and merge."""
+"""Statistics of how strongly clean data activates each input neuron; they stream and merge."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _LISTED_AT_MOST = 6
 
 
 def form_of(which: str, given: object) -> Form:
-    """In which form the initial or the final arrays were given.
+    """Return the form in which the initial or the final arrays were given.
 
     >>> form_of("final", [np.ones((2, 3)), np.ones(2)]), form_of("final", np.ones(8))
     ('arrays in order', 'a flat vector')
@@ -44,7 +44,7 @@ def form_of(which: str, given: object) -> Form:
 
 
 def by_name(which: str, given: Arrays, held: Mapping[str, Array]) -> dict[str, Array]:
-    """The given arrays, in the order given, by the names that the model has for them.
+    """Return the given arrays, in the order given, by the names that the model has for them.
 
     Args:
         which: What to call them in an error.
@@ -69,10 +69,10 @@ def by_name(which: str, given: Arrays, held: Mapping[str, Array]) -> dict[str, A
 
 
 def fitting(which: str, given: Mapping[str, Any], held: Mapping[str, Array]) -> dict[str, Array]:
-    """The given arrays in the model's types.
+    """Return the given arrays in the model's types.
 
     Raises:
-        WeightsError: They do not fit the model; says what is wrong, of the first few arrays.
+        WeightsError: They do not fit the model; the message names the first few misfits.
     """
     problems = [*_misfits(given, held)]
     cast: dict[str, Array] = {}
@@ -96,7 +96,7 @@ def fitting(which: str, given: Mapping[str, Any], held: Mapping[str, Array]) -> 
 
 
 def packed(arrays: Iterable[Array], like: Arrays) -> Any:
-    """Arrays in the form of others that they correspond to one by one."""
+    """Return arrays in the form of others that they correspond to one by one."""
     if isinstance(like, Mapping):
         return dict(zip(like, arrays, strict=True))
     if isinstance(like, np.ndarray):
@@ -105,7 +105,7 @@ def packed(arrays: Iterable[Array], like: Arrays) -> Any:
 
 
 def _wrapping(given: Mapping[str, Array], held: Mapping[str, Array]) -> str:
-    """What stands before every name, as ``torch.compile`` puts ``_orig_mod.`` there."""
+    """Return the prefix of every name, such as the ``_orig_mod.`` of ``torch.compile``."""
     first = next(iter(held), "")
     ending = (name for name in given if isinstance(name, str) and name.endswith(first))
     for prefix in (name.removesuffix(first) for name in ending):

@@ -1,4 +1,4 @@
-"""Arrays in, arrays out: for stacks that hand over weights and keep the model to themselves."""
+"""Purifies plain arrays, for stacks that hand over weights and keep the model to themselves."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["PurifiedArrays", "purify_arrays"]
 
 @dataclass(frozen=True, eq=False)
 class PurifiedArrays:
-    """Purified arrays and how they came about.
+    """Purified arrays, and what was done to them.
 
     Attributes:
-        arrays: A dict, a list or a flat vector, as the final arrays were; with their names, order,
-            shapes and types. What was not purified has the values that were given.
+        arrays: A dict, a list or a flat vector, like the final arrays, with their names, order,
+            shapes and types. Arrays that were not purified have the values that were given.
         purification: What was done; its ``model`` is the architecture with the purified weights.
     """
 
@@ -108,7 +108,7 @@ def purify_arrays(
 
 
 def _changed(name: str, given: Array, before: Array, after: Array) -> Array:
-    """The given array with the numbers that purification changed, in the given type."""
+    """Return the given array with the numbers that purification changed, in the given type."""
     given = np.asarray(given)
     try:
         with np.errstate(over="raise"):

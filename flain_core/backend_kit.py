@@ -1,4 +1,4 @@
-"""What backends do alike: find a layer, fit a weight, multiply a dense layer neuron by neuron."""
+"""Shared by all backends: finding a layer, fitting a weight, multiplying neuron by neuron."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 Entry = TypeVar("Entry")
-"""What a backend keeps of a layer; a string in its place is the reason why it is refused."""
+"""A layer as a backend keeps it; a string in its place is the reason why it is refused."""
 
 
 def usable(entries: Mapping[str, Entry | str]) -> dict[str, Entry]:
@@ -200,10 +200,10 @@ def read_only(array: Array) -> Array:
 
 
 class DenseInput:
-    """What entered a dense layer, stored neuron by neuron: a few neurons are a few contiguous rows.
+    """The input of a dense layer, stored neuron by neuron: a few neurons are a few contiguous rows.
 
-    It is NumPy's business also in other frameworks: for products as small as a search's, calling an
-    engine costs more than multiplying.
+    Other frameworks use it too: a search multiplies so little at a time that calling an engine
+    would cost more than the product.
 
     Args:
         x: ``(*rows, in)``; kept in float32 or float64.

@@ -39,7 +39,7 @@ class CutBatch:
 
 
 class ByBatch:
-    """A candidate costs its newly flipped neurons and a tail, on every batch.
+    """Steps batch by batch: a candidate costs its newly flipped neurons and a tail on every batch.
 
     Args:
         batches: All samples, of cuts that run the layer once.
@@ -62,7 +62,7 @@ class ByBatch:
 
     @property
     def lookahead(self) -> int:
-        """Several candidates where they share what a single one would cost alone."""
+        """Several candidates at once, where they share what a single one would cost alone."""
         if not all(batch.cut and _tails(batch.cut) is None for batch in self._batches):
             return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(self.work, 1)))
         return 1
@@ -114,13 +114,13 @@ class ByBatch:
 
 
 def bytes_kept(cut: Cut) -> int:
-    """About how much memory a cut needs during a search."""
+    """Return about how many bytes a cut needs during a search."""
     # The inputs and a copy of them that is sorted by neuron; the output and two that follow it.
     return 2 * int(cut.inputs.nbytes) + 3 * _bytes_of(cut.output)
 
 
 def _bytes_of(output: Any) -> int:
-    """How much memory a pre-activation takes; 0 where its type does not tell."""
+    """Return the bytes of a pre-activation; 0 where its type does not tell."""
     # Every array type that a backend would use has this attribute.
     return int(getattr(output, "nbytes", 0))
 

@@ -31,12 +31,12 @@ _Tail: TypeAlias = Callable[[Array], Array]
 
 
 class BySample:
-    """Follows all samples together, whichever batches they came in.
+    """Steps sample by sample: follows all samples together, whichever batches they came in.
 
     Args:
         batches: All samples, with their cuts, the layer's pre-activations ``(n, out)``.
         flipping: Which neurons are flipped, and in which order.
-        tail: Scores ``(m, classes)`` of the pre-activations ``(m, out)`` of any samples.
+        tail: Computes scores ``(m, classes)`` from pre-activations ``(m, out)`` of any samples.
         window: Relative error of a score that rounding can cause.
     """
 
@@ -62,7 +62,7 @@ class BySample:
 
     @property
     def lookahead(self) -> int:
-        """Several, as few samples change with each and a call of the tail takes many."""
+        """Several candidates at once: few samples change with each, and a tail call takes many."""
         return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(self.work, 1)))
 
     @property
@@ -95,11 +95,9 @@ class BySample:
             yield self._scored()
 
     def _flip_up_to(self, n_flipped: int, changed: Array) -> Array:
-        """Which samples the candidate changes; ``changed`` takes their new pre-activations."""
-        inputs, neurons = (
-            self._inputs[self.n_flipped : n_flipped],
-            self._order[self.n_flipped : n_flipped],
-        )
+        """Return the samples that the candidate changes; put pre-activations to ``changed``."""
+        new = slice(self.n_flipped, n_flipped)
+        inputs, neurons = self._inputs[new], self._order[new]
         self.n_flipped = n_flipped
         active = inputs[0] if len(inputs) == 1 else inputs.any(axis=0)
         samples = np.flatnonzero(active)
@@ -127,7 +125,7 @@ class BySample:
 def by_sample(
     batches: Sequence[CutBatch], flipping: FlippingOrder, window: float
 ) -> BySample | None:
-    """Follow single samples, if all cuts were kept and allow it, and if that gives what they give.
+    """Return a stepper by sample if all cuts were kept, allow it and agree with it, else None.
 
     Args:
         batches: All samples, of cuts that run the layer once.
@@ -199,14 +197,14 @@ def _by_neuron(cuts: Sequence[Cut], order: Array) -> Array:
 
 
 def _samples_per_call(cuts: Sequence[Cut]) -> int:
-    """As many as a batch has; several times as many where they are small, which saves calls."""
+    """Return the size of a batch, or a few times that where samples are small, to save calls."""
     batch = max(len(cut.inputs) for cut in cuts)
     small = _BYTES_PER_CALL // int(_pre_activation(cuts[0])[0].nbytes)
     return max(batch, min(4 * batch, small))
 
 
 def _where(batches: Sequence[CutBatch]) -> Iterator[tuple[str | None, slice]]:
-    """Which samples are the auxiliary ones, and which those of each probe."""
+    """Yield the samples of the auxiliary data (None), then of each probe."""
     start = 0
     for probe, group in groupby(batches, key=lambda batch: batch.probe):
         end = start + sum(len(batch.samples) for batch in group)

@@ -1,4 +1,4 @@
-"""The errors of flain: one type per cause, one base to catch them all."""
+"""The errors of flain: one type per cause, and one base to catch them all."""
 
 from __future__ import annotations
 

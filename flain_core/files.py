@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and never over something that was there before."""
+"""Writes files whole or not at all, and never over something that was there before."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a scratch file to write; move it to ``path`` if the block ends well, else remove it.
+    """Yield a scratch file to write; move it to ``path`` if the block ends well, else remove it.
 
     The scratch file lies in the same folder and has the same suffix, so that writers which look at
     the suffix work and the move is one atomic step.
@@ -96,7 +96,7 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
 
 
 def hashes(sources: Iterable[object]) -> dict[str, str]:
-    """SHA-256 of each of the sources that is the path of a file, in hexadecimal, by path.
+    """Return the SHA-256 of each source that is the path of a file, in hexadecimal, by path.
 
     Raises:
         WeightsError: A file cannot be read.

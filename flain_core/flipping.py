@@ -1,4 +1,4 @@
-"""The arithmetic of FLAIN on weights: which neurons are low, flip their updates, match the norm.
+"""The arithmetic of FLAIN on weights: find low neurons, flip their updates, match the norm.
 
 Weights are in the canonical orientation ``(out, in / groups, *kernel)``. Formulas: Ding, Yang and
 Huang, ICMR 2025 (doi 10.1145/3731715.3733342), as their published code carries them out.
@@ -211,7 +211,7 @@ class FlippingOrder:
 
     @cached_property
     def change(self) -> Array:
-        """What flipping takes from each entry of the weight, as it is stored after rounding.
+        """The amount that flipping takes from each entry of the weight, as stored after rounding.
 
         Laid out neuron by neuron in memory, since a few neurons at a time are read from it.
         """

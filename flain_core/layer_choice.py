@@ -1,4 +1,4 @@
-"""Which layers to purify, each with the weight that training started from."""
+"""Chooses the layers to purify, each with the weight that training started from."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class LocalSamples:
 
     @property
     def facts(self) -> SampleFacts:
-        """What is known of the samples."""
+        """Facts about the samples."""
         if self.score is not accuracy:
             return SampleFacts(classify=False, local=True)
         classes = int(np.unique(self.clean.y).size)
@@ -221,7 +221,7 @@ class LocalCandidates:
 
     @property
     def lookahead(self) -> int:
-        """How many candidates it pays to ask about at once."""
+        """Number of candidates that it pays to ask about at once."""
         return self.stepper.lookahead if self.stepper else 1
 
     def advance(self, n_flipped: Sequence[int]) -> list[Scored]:

@@ -1,4 +1,7 @@
-"""What the algorithm asks of a model: the three protocols that a backend implements."""
+"""The protocols that a backend implements: a network, its layers, and a cut at one of them.
+
+A *cut* is one batch that was run once up to a layer; its *tail* computes the scores from there on.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ class Layer:
 
     Attributes:
         name: The name that the framework's users know the layer by, such as ``"fc1"``.
-        kind: ``"dense"`` or ``"conv"``; that a convolution is transposed is the backend's affair.
+        kind: ``"dense"`` or ``"conv"``; transposed convolutions count as ``"conv"``.
         weight: ``(out, in / groups, *kernel)``, floating point. Read only. Half-precision formats
             that NumPy lacks (bfloat16) arrive as float32.
-        groups: Into how many groups a convolution splits its channels; 1 for a dense layer.
+        groups: Number of groups of a convolution; 1 for a dense layer.
         epsilon: Machine epsilon of the numbers the layer computes in: ``2**-23`` for float32.
     """
 
@@ -38,7 +41,7 @@ class Layer:
 
     @property
     def neurons(self) -> int:
-        """How many input neurons the layer has: features, or channels of a convolution."""
+        """Number of input neurons: features, or channels of a convolution."""
         return int(self.weight.shape[1]) * self.groups
 
     def __repr__(self) -> str:
@@ -50,14 +53,14 @@ class Layer:
 class Cut(Protocol):
     """One batch of n samples, run once up to a layer.
 
-    ``output``, ``linear`` and ``tail`` speak the backend's own array type, of which the algorithm
-    only needs subtraction; so tensors stay on their device.
+    ``output``, ``linear`` and ``tail`` use the backend's own array type. The algorithm only
+    subtracts such arrays, so tensors stay on their device.
 
     Two further members make searches faster where a cut has them; both may be None. ``tails`` is a
-    function of a list of pre-activations that gives the scores of each, for where one call costs
-    less than several. ``tail_by_sample`` is for a dense layer behind which every sample goes its
-    own way: it gives the scores ``(m, ...)`` for NumPy pre-activations ``(m, out)`` of any m
-    samples in any order, and leaves those as they are.
+    function of a list of pre-activations that gives the scores of each, where one call costs less
+    than several. ``tail_by_sample`` is for a dense layer whose tail treats every sample by itself:
+    it gives the scores ``(m, ...)`` for NumPy pre-activations ``(m, out)`` of any m samples in any
+    order, and leaves those as they are.
     """
 
     @property
@@ -67,7 +70,7 @@ class Cut(Protocol):
 
     @property
     def calls(self) -> int:
-        """How often the layer ran on the batch. The rest of a cut has a meaning only if it is 1."""
+        """Number of times the layer ran on the batch; a cut has a meaning only if it is 1."""
         ...
 
     @property
@@ -76,7 +79,7 @@ class Cut(Protocol):
         ...
 
     def linear(self, weight: Array, neurons: Array) -> Any:
-        """What the input neurons contribute to the pre-activation under ``weight``.
+        """Return what the input neurons contribute to the pre-activation under ``weight``.
 
         Args:
             weight: ``(out, in / groups, *kernel)``, float32 or float64, no NaN.
@@ -89,7 +92,7 @@ class Cut(Protocol):
         ...
 
     def tail(self, output: Any) -> Array:
-        """The scores ``(n, ...)`` of the batch if the layer's pre-activation were ``output``.
+        """Return the scores ``(n, ...)`` of the batch if the pre-activation were ``output``.
 
         Leaves ``output`` as it is and gives the same answer every time.
         """
@@ -110,7 +113,7 @@ class Network(Protocol):
         ...
 
     def layers(self) -> Mapping[str, Layer]:
-        """The layers that can be purified, by name, in the order of the model.
+        """Return the layers that can be purified, by name, in the order of the model.
 
         A layer that cannot be purified safely is left out; :meth:`cut` and :meth:`replace` raise a
         :class:`~flain_core.LayerError` for it that says why.
@@ -118,7 +121,7 @@ class Network(Protocol):
         ...
 
     def predict(self, x: Batch) -> Array:
-        """The scores of a batch: ``(n, classes)`` for a classifier, floating point."""
+        """Return the scores of a batch: ``(n, classes)`` for a classifier, floating point."""
         ...
 
     def cut(self, layer: str, x: Batch) -> Cut:
@@ -126,7 +129,7 @@ class Network(Protocol):
         ...
 
     def replace(self, weights: Mapping[str, Array]) -> Network:
-        """A copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced.
+        """Return a copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced.
 
         The network itself and the caller's model stay as they are. Raises
         :class:`~flain_core.WeightsError` where a weight does not fit or overflows the layer's type.

@@ -1,4 +1,4 @@
-"""What the reader of an outcome should know, in words: notes, and warnings among them."""
+"""Notes for the reader of an outcome, in words; the serious ones are warnings."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MEMORY_LIMIT = 2 * 2**30
 
 
 class SampleOptions(TypedDict, total=False):
-    """How the auxiliary samples are measured; :func:`flain_core.purify` explains each."""
+    """Options of how samples are measured; :func:`flain_core.purify` explains each."""
 
     probes: Mapping[str, Any] | None
     score: Score

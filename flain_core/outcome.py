@@ -1,4 +1,4 @@
-"""What a purification did: frozen, printable, saveable."""
+"""The outcome of a purification: frozen, printable, saveable."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .settings import Settings
 __all__ = ["LayerOutcome", "Measurement", "Method", "Purification", "Step", "StopReason"]
 
 Method = Literal["incremental", "whole network", "none"]
-"""How a layer was searched: event by event at a proved cut; by running the whole network for each
-candidate; or not at all."""
+"""The way a layer was searched: event by event at a proved cut; by running the whole network for
+each candidate; or not at all."""
 
 StopReason = Literal["tolerance", "exhausted", "nothing within tolerance", "no update"]
-"""Why a search ended: the tolerance was crossed; every candidate stayed within it; not even the
-first candidate stayed within it; or training had not changed the layer."""
+"""The reason why a search ended: the tolerance was crossed; every candidate stayed within it;
+not even the first candidate stayed within it; or training had not changed the layer."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a model scored.
+    """The scores of a model.
 
     Attributes:
         clean: The score on the auxiliary data: accuracy from 0 to 1, unless a score was given.
@@ -39,7 +39,7 @@ class Measurement:
 
     @classmethod
     def of(cls, scored: Scored) -> Measurement:
-        """Take the means of what was tallied."""
+        """Take the means of tallies."""
         return cls(scored.clean.mean, scored.probe_means())
 
     def __repr__(self) -> str:
@@ -53,7 +53,7 @@ class Step:
 
     Attributes:
         threshold: Neurons of at most this activation are flipped.
-        neurons_flipped: How many those are.
+        neurons_flipped: Number of those neurons.
         clean: The clean score of the candidate.
         probes: The score on each probe. Probes never influence the search.
         recomputed: Whether rounding could have changed the decision, so that the whole network was
@@ -71,16 +71,16 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class LayerOutcome:
-    """What was done to one layer.
+    """The outcome of one layer.
 
     Attributes:
         name: The layer.
-        threshold: The chosen one, in units of the statistic; None if nothing was flipped.
+        threshold: The chosen threshold, in units of the statistic; None if nothing was flipped.
         flipped: ``(in,)`` boolean mask over the input neurons.
         stop_reason: Why the search ended.
         steps: Every candidate tried, in order.
         activation: ``(in,)`` the statistic that the thresholds were compared with.
-        grouped: How many distinct activation values one candidate stands for at most.
+        grouped: Most distinct activation values that one candidate stands for.
         method: ``"incremental"``, or ``"whole network"`` where the fast way could not be proved
             right for this model; the answer is the same.
         why_method: What the proof found.
@@ -108,7 +108,7 @@ class LayerOutcome:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The outcome in types that JSON knows; the mask as the indices of the flipped neurons."""
+        """Return the outcome in types that JSON knows; the mask as indices of flipped neurons."""
         plain = {name: getattr(self, name) for name in _PLAIN}
         return plain | {
             "input_neurons": int(self.flipped.size),
@@ -123,7 +123,7 @@ _PLAIN = ("name", "threshold", "stop_reason", "grouped", "method", "why_method",
 
 @dataclass(frozen=True, eq=False)
 class Purification:
-    """A purified model and how it came about.
+    """A purified model, and what was done to it.
 
     Attributes:
         model: The purified copy, of the type that was given.
@@ -133,7 +133,7 @@ class Purification:
         settings: How the search decided.
         seconds: Wall time of the whole call.
         notes: What the reader should know, such as what one sample is worth.
-        versions: Of flain, NumPy, Python and the framework.
+        versions: Versions of flain, NumPy, Python and the framework.
         files: SHA-256 of each file that was read, by path.
     """
 
@@ -161,7 +161,7 @@ class Purification:
         registry.save(self.model, path, overwrite=overwrite)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the model, in types that JSON knows."""
+        """Return everything but the model, in types that JSON knows."""
         return {
             "before": asdict(self.before),
             "after": asdict(self.after),

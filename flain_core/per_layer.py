@@ -1,4 +1,4 @@
-"""Layer by layer: cut, measure, search, write back, verify."""
+"""Purifies layer by layer: cut, measure, search, write back, verify."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WINDOW_PER_ERROR = 4.0
 
 @dataclass(frozen=True, eq=False)
 class SearchContext:
-    """What the searches of all layers share.
+    """Shared by the searches of all layers.
 
     Attributes:
         scorer: Scores models and candidates.
@@ -43,7 +43,7 @@ class SearchContext:
     seed: int
 
     def crossed(self, before: Scored, now: Scored) -> bool:
-        """Whether the tolerance is crossed."""
+        """Return whether the tolerance is crossed."""
         lost = before.clean.total - now.clean.total
         return self.settings.lost_too_much(lost, now.clean.count)
 
@@ -183,7 +183,7 @@ def _methods(
 
 
 def _confirms(found: Found, context: SearchContext, before: Scored, after: Scored) -> bool:
-    """Whether the purified model, run in full, scores what the search said it would."""
+    """Return whether the purified model, run in full, scores what the search said it would."""
     if found.step is None:
         return True
     beyond = found.reason == "tolerance" and context.settings.crossing == "keep"

@@ -1,4 +1,4 @@
-"""Tells whoever waits how far a search is."""
+"""Reports the progress of a search."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Progress:
     Attributes:
         layer: The layer that is searched.
         step: The candidate that was just scored.
-        done: How many candidates were scored so far.
-        events: How many there are at most; the search usually stops long before.
+        done: Number of candidates scored so far.
+        events: Number of candidates at most; the search usually stops long before.
     """
 
     layer: str
@@ -38,7 +38,7 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 
 @contextmanager
 def listening(progress: bool | OnProgress) -> Iterator[OnProgress]:
-    """Give the function to call: the caller's own, one that writes to stderr, or a silent one."""
+    """Yield the function to call: the caller's own, one that writes to stderr, or a silent one."""
     if callable(progress):
         yield progress
     elif progress:

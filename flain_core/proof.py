@@ -1,9 +1,9 @@
 """Proves at run time that a cut is faithful; where it is not, the whole network is run instead.
 
-A cut can look right and be wrong: its weight is used elsewhere too, an in-place operation overwrote
-a value that was kept, a fused kernel passed the layer by. So the neurons are really flipped in a
-copy of the model, one random half and then the other, the copy is run in full, and the cut has to
-give the same scores.
+A cut can look right and be wrong: the weight is used elsewhere too, an in-place operation overwrote
+a value that was kept, a fused kernel bypassed the layer. So the proof really flips the neurons in a
+copy of the model, one random half and then the other, runs the copy in full, and compares the
+scores with those of the cut.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BOOSTS = (1.0, 16.0, 256.0, 4096.0)
 
 @dataclass(frozen=True)
 class Proof:
-    """What the comparison of a cut with the whole network found.
+    """The finding of a comparison of a cut with the whole network.
 
     Attributes:
         faithful: Whether the cut may be used.
@@ -90,7 +90,7 @@ def prove(flipping: FlippingOrder, x: Batch, *, seed: int = 0) -> Proof:
 def _visibly_changed(
     flipping: FlippingOrder, neurons: Array, x: Batch, scores: Array
 ) -> tuple[Array, Array] | None:
-    """A weight with the neurons flipped, or flipped too far until the scores move; and those."""
+    """Return a weight flipped, if need be beyond the factor, until the scores move; and those."""
     layer = flipping.layer
     final = _wide(layer.weight)
     chosen = columns(neurons, layer.weight.shape, layer.groups)

@@ -1,4 +1,4 @@
-"""The one call: open, cut, measure, search, write back, verify."""
+"""The main call: open, cut, measure, search, write back, verify."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def purify(
     memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
 ) -> Purification:
-    """Remove a backdoor from a trained model, and say what was done.
+    """Remove a backdoor from a trained model, and report what was done.
 
     Finds the input neurons of a layer that clean data hardly activates, flips their weight updates,
     and raises the threshold until the score on the clean samples begins to drop (Ding, Yang and
     Huang, "FLAIN", ICMR 2025, doi 10.1145/3731715.3733342).
 
-    Once is enough: purifying the result with the same initial model flips the updates back, and
-    may bring the backdoor back with them.
+    Purify once: purifying the result again with the same initial model flips the updates back, and
+    may bring back the backdoor.
 
     Args:
         model: The trained global model: a framework's model, the path of a file that holds a whole
@@ -51,15 +51,15 @@ def purify(
             pairs, or the path of an ``.npz`` file with ``x`` and ``y``. Or an
             :class:`~flain_core.sample_source.SampleSource`, where the samples lie elsewhere.
         layers: ``"auto"`` (the first dense layer), ``"dense"``, ``"conv"``, ``"all"``, or names.
-            Several are purified in order, each on the result of the one before, and share the
-            tolerance.
-        settings: How the search decides; the defaults are the same for every model.
+            Several layers are purified in order, each on the result of the one before, and share
+            the tolerance.
+        settings: Decides how the search goes; the defaults are the same for every model.
         probes: Further samples by name, in any form that ``data`` may have. They are measured at
             every step and reported, and never influence the search. With the attacker's target as
             labels of triggered samples, a probe's score is the attack success rate.
-        score: What a sample is worth, a function of (scores, y); top-1 accuracy unless given.
-        progress: True writes a line to stderr; a function is called with each :class:`Progress`.
-        batch_size: Samples per pass; None lets the size of a sample decide.
+        score: A function of (scores, y) that gives each sample's worth; top-1 accuracy by default.
+        progress: True prints to stderr; a function receives a :class:`Progress` at each step.
+        batch_size: Samples per pass; None chooses by the size of a sample.
         memory_limit: Bytes that may be spent on keeping batches at the layer; what does not fit is
             run again for each candidate.
         seed: Seed for choosing the neurons in the proof of the cut, the only random choice.

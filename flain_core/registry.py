@@ -1,4 +1,4 @@
-"""Which backend opens a model or a file, found without importing any framework."""
+"""Finds the backend that opens a model or a file, without importing any framework."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Backend:
 
     Attributes:
         module: What to import.
-        opens: Qualified names of the classes whose instances it opens, subclasses included.
+        opens: Qualified names of the classes that it opens, subclasses included.
         reads: Suffixes of the files it loads without further help.
         writes: Suffixes of the files it saves.
-        install: How to get it.
-        distributions: Whose versions belong into a report.
+        install: Instructions for installing it.
+        distributions: Packages whose versions belong in a report.
     """
 
     module: str
@@ -117,7 +117,7 @@ def built_in(module: str) -> ModuleType:
 
 
 def open_network(model: Any, *, like: Any = None) -> Network:
-    """Open a model, or the file of one.
+    """Open a model, or a file that holds one.
 
     Args:
         model: A framework's model, a path, or any object with the methods of
@@ -163,7 +163,7 @@ def _unknown(model: Any) -> str:
 
 
 def architecture(model: Any) -> Any:
-    """The model itself of a file or a network; a model that a backend knows is returned as it is.
+    """Return the model in a file or a network; a model that a backend knows is returned as it is.
 
     Raises:
         ModelError: No backend knows the model, or its framework is not installed.
@@ -227,7 +227,7 @@ def check_format(model: Any, path: str | os.PathLike[str]) -> None:
 
 
 def versions(model: Any) -> dict[str, str]:
-    """Versions of flain and of what runs the model, for a report."""
+    """Return the versions of flain and of what runs the model, for a report."""
     backend = _backend_of(model)
     names = dict.fromkeys(("flain", "numpy", *(backend.distributions if backend else ())))
     return {name: found for name in names if (found := _version(name))}

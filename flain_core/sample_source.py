@@ -1,4 +1,4 @@
-"""What a purification asks of the auxiliary samples, wherever they lie.
+"""The protocols of auxiliary samples, wherever they lie: source, scorer, candidates.
 
 :class:`~flain_core.local_samples.LocalSamples` has them in memory;
 :class:`~flain_core.federated.coordinator.CoordinatedSamples` asks holders that have a part each. A
@@ -30,7 +30,7 @@ class HolderLostError(Exception):
 
 @dataclass(frozen=True)
 class SampleFacts:
-    """What is known of the auxiliary samples.
+    """Facts about the auxiliary samples.
 
     Attributes:
         classify: Whether the score is accuracy, so that totals are whole numbers of samples.
@@ -51,7 +51,7 @@ class Candidates(Protocol):
 
     @property
     def lookahead(self) -> int:
-        """How many candidates it pays to ask about at once, at least 1."""
+        """Number of candidates that it pays to ask about at once, at least 1."""
         ...
 
     def advance(self, n_flipped: Sequence[int]) -> Sequence[Scored]:
@@ -72,7 +72,7 @@ class LayerScorer(Protocol):
 
     @property
     def statistics(self) -> ActivationStatistics:
-        """How the auxiliary samples activate the input neurons of the layer."""
+        """Statistics of how the auxiliary samples activate the input neurons of the layer."""
         ...
 
     def prove(self, flipping: FlippingOrder, *, seed: int) -> Proof:
@@ -113,7 +113,7 @@ class SampleSource(Protocol):
 
     @property
     def facts(self) -> SampleFacts:
-        """What is known of the samples."""
+        """Facts about the samples."""
         ...
 
     def scorer(self, network: Network) -> Scorer:

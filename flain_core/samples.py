@@ -1,4 +1,4 @@
-"""The clean samples: arrays, loaders, datasets or an .npz file become one set of arrays."""
+"""Samples: arrays, loaders, datasets or an .npz file become one set of arrays."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Samples:
 
     @classmethod
     def of(cls, data: Any, *, name: str = "data", classify: bool = True) -> Samples:
-        """Read samples from whatever a user holds.
+        """Read samples in any of the forms that users have.
 
         Args:
             data: ``(x, y)`` arrays or CPU/GPU tensors; the path of an ``.npz`` file with ``x`` and
@@ -86,7 +86,7 @@ class Samples:
 
     @property
     def usual_batch(self) -> int:
-        """Samples per batch unless told otherwise."""
+        """Default number of samples per batch."""
         per_sample = sum(array.nbytes for array in _leaves(self.x)) // len(self)
         return int(np.clip(_BATCH_BYTES // max(per_sample, 1), 1, _LARGEST_BATCH))
 
@@ -100,7 +100,7 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
         return _each(data[0], _array), _array(data[1])
     batches = getattr(data, "num_batches", None)
     if batches is not None and hasattr(data, "__getitem__"):
-        # Keras's PyDataset: its items are batches, and iterating over it does not end by itself.
+        # Items of Keras's PyDataset are batches, and iterating over it does not end by itself.
         data = [data[index] for index in range(batches)]
     if isinstance(data, Mapping):
         raise DataError(
@@ -209,7 +209,7 @@ def _leaves(x: Batch) -> list[Array]:
 
 
 def _array(value: Any) -> Array:
-    """An array of the values, also from a tensor that requires gradients or lives on a GPU."""
+    """Return the values as an array, also those of a tensor that has gradients or is on a GPU."""
     # TensorFlow's tensors have a cpu() too, and warn of it.
     if hasattr(value, "detach"):
         for step in ("detach", "cpu", "resolve_neg", "resolve_conj"):
@@ -218,8 +218,8 @@ def _array(value: Any) -> Array:
         value = value.float()
     if isinstance(value, np.ma.MaskedArray):
         raise DataError(
-            "expected arrays of which every number is there; got a masked array: leave out or fill "
-            "in the samples that lack some"
+            "expected arrays without missing numbers; got a masked array: leave out the samples "
+            "that lack some, or fill them in"
         )
     try:
         array = np.asarray(value)

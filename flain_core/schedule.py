@@ -1,4 +1,4 @@
-"""Thresholds become events: which neurons each of them newly flips."""
+"""Turns thresholds into events; each event flips some neurons that were not flipped before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .settings import Grid
 __all__ = ["MOST_EVENTS", "Schedule"]
 
 MOST_EVENTS = 4096
-"""Without a grid, at most so many candidates are tried; beyond, neighbouring values are grouped."""
+"""Most candidates that are tried without a grid; beyond, neighbouring values are grouped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Schedule:
         order: ``(m,)`` indices of the neurons that may be flipped (activation >= 0), ascending.
         thresholds: ``(events,)`` float64, the smallest threshold that causes each event.
         n_flipped: ``(events,)`` int, strictly ascending: how many neurons each event flips.
-        grouped: How many distinct activation values one event stands for at most; 1 if not grouped.
+        grouped: Most distinct activation values that one event stands for; 1 if not grouped.
     """
 
     activation: Array
@@ -86,7 +86,7 @@ class Schedule:
         return int(self.n_flipped.size)
 
     def __iter__(self) -> Iterator[tuple[float, int]]:
-        """Each event as (threshold, n_flipped)."""
+        """Yield each event as (threshold, n_flipped)."""
         return zip(self.thresholds.tolist(), self.n_flipped.tolist(), strict=True)
 
     def flipped(self, n_flipped: int) -> Array:

@@ -1,4 +1,4 @@
-"""What a sample is worth: top-1 accuracy, or a function of the caller's."""
+"""The worth of samples: top-1 accuracy, or a function of the caller's."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model, or a candidate, scored.
+    """The tallies of a model or a candidate.
 
     Attributes:
-        clean: On the auxiliary samples.
-        probes: On each probe, by name.
+        clean: The tally on the auxiliary samples.
+        probes: The tally on each probe, by name.
     """
 
     clean: Tally
@@ -75,7 +75,7 @@ class Scored:
 
     @classmethod
     def of(cls, tallies: Mapping[str | None, Tally]) -> Scored:
-        """From tallies by the name of the probe; None names the auxiliary samples."""
+        """Build from tallies by name of probe; None names the auxiliary samples."""
         probes = {probe: each for probe, each in tallies.items() if probe is not None}
         return cls(tallies[None], probes)
 
@@ -84,13 +84,13 @@ class Scored:
         return Scored(self.clean + other.clean, probes)
 
     def probe_means(self) -> dict[str, float]:
-        """The mean score on each probe, by name."""
+        """Return the mean score on each probe, by name."""
         return {name: probe.mean for name, probe in self.probes.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    """Which samples are classified right, and how clearly.
+    """Records which samples are classified right, and how clearly.
 
     Attributes:
         right: ``(n,)`` boolean.
@@ -107,7 +107,7 @@ class Margins:
 
     @classmethod
     def joined(cls, parts: Sequence[Margins]) -> Margins:
-        """Those of several batches, one after the other."""
+        """Join the margins of several batches, one after the other."""
         if len(parts) == 1:
             return parts[0]
         return cls(
@@ -117,7 +117,7 @@ class Margins:
         )
 
     def put(self, samples: Array, others: Margins) -> None:
-        """Take over what ``others`` say of some samples."""
+        """Replace the margins of some samples."""
         self.right[samples] = others.right
         self.margin[samples] = others.margin
         self.magnitude[samples] = others.magnitude
@@ -231,7 +231,7 @@ def _worth(score: Score, scores: Array, y: Array) -> Array:
 
 
 def _near_ties(scores: Array, window: float) -> int:
-    """How many samples have two greatest scores within ``window * max|scores|``."""
+    """Count the samples whose two greatest scores lie within ``window * max|scores|``."""
     if not window or scores.ndim < 2 or scores.shape[-1] < 2:
         return 0
     second, first = np.moveaxis(np.partition(scores, -2, axis=-1)[..., -2:], -1, 0)

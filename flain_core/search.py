@@ -1,4 +1,4 @@
-"""Walk the events until the clean score drops. Pure logic: no model in sight."""
+"""Walks the events until the clean score drops. Pure logic: no model in sight."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Found", "search"]
 
 @dataclass(frozen=True)
 class Found:
-    """Where the search ended.
+    """The end of a search.
 
     Attributes:
         step: The chosen step; None if not even the first candidate is within the tolerance.
         steps: Every candidate tried.
-        reason: Why the search ended.
+        reason: The reason why it ended.
     """
 
     step: Step | None
@@ -31,7 +31,7 @@ class Found:
 
     @property
     def neurons_flipped(self) -> int:
-        """How many neurons the chosen candidate flips."""
+        """Number of neurons that the chosen candidate flips."""
         return self.step.neurons_flipped if self.step else 0
 
 
@@ -78,7 +78,7 @@ def search(
 
 
 def _scored(schedule: Schedule, candidates: Candidates) -> Iterator[tuple[float, int, Scored]]:
-    """Each event with what it scores, as many at a time as it pays to ask about."""
+    """Yield each event with its scores; ask about as many at a time as pays."""
     events = iter(schedule)
     while block := list(islice(events, candidates.lookahead)):
         scores = candidates.advance([n_flipped for _, n_flipped in block])
@@ -87,7 +87,7 @@ def _scored(schedule: Schedule, candidates: Candidates) -> Iterator[tuple[float,
 
 
 def _is_close(clean: Tally, before: Tally, settings: Settings) -> bool:
-    """Whether the decision hangs on samples that rounding could classify otherwise."""
+    """Return whether the decision depends on samples that rounding could classify otherwise."""
     lost = before.total - clean.total
     least, most = lost - clean.uncertain, lost + clean.uncertain
     return settings.lost_too_much(least, clean.count) != settings.lost_too_much(most, clean.count)

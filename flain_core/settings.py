@@ -1,4 +1,4 @@
-"""What the operator may decide, validated when it is built."""
+"""Settings of the search, validated when they are built."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DataSet = Literal["mnist", "emnist", "fmnist", "cifar10"]
 
 @lru_cache(maxsize=64)
 def as_fraction(number: float) -> Fraction:
-    """The decimal that a float is written as: 0.1 is one tenth, not the nearest binary fraction.
+    """Return the decimal that a float is written as: 0.1 is one tenth, not a binary fraction.
 
     >>> as_fraction(0.001) * 1000 == 1
     True
@@ -99,7 +99,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the search decides. The defaults are the same for every model and data set.
+    """Settings of the search. The defaults are the same for every model and data set.
 
     Attributes:
         thresholds: None tries every distinct activation value, so that no scale has to be set by
@@ -156,7 +156,7 @@ class Settings:
 
     @classmethod
     def published(cls, data_set: DataSet) -> Settings:
-        """The published code's values for a data set.
+        """Return the published code's values for a data set.
 
         The chosen threshold, the flipped neurons and the weights are then those of the published
         procedure, which tries its thresholds one by one. With a tolerance of 0, as for ``"mnist"``,
@@ -172,7 +172,7 @@ class Settings:
         return cls(thresholds=grid, tolerance=tolerance, crossing="keep", match_norm=True)
 
     def lost_too_much(self, lost: float, count: int) -> bool:
-        """Whether losing ``lost`` of the clean score, summed over ``count`` samples, is a crossing.
+        """Return whether a loss of ``lost``, summed over ``count`` samples, crosses the tolerance.
 
         Exact: the tolerance counts as the decimal it was written as.
 
@@ -200,7 +200,7 @@ _PUBLISHED = {
 
 
 def settings_or_default(settings: Settings | None) -> Settings:
-    """The settings, or the default ones for None; raise :class:`SettingsError` for all else."""
+    """Return the settings, or the defaults for None; raise :class:`SettingsError` for others."""
     if settings is None:
         return Settings()
     if not isinstance(settings, Settings):
@@ -212,7 +212,7 @@ def settings_or_default(settings: Settings | None) -> Settings:
 
 
 def whole_number(value: int, what: str, *, least: int) -> int:
-    """The value as a Python integer; raise :class:`SettingsError` if it is none or too small."""
+    """Return the value as an integer; raise :class:`SettingsError` if it is none or too small."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise SettingsError(
             f"expected {what} to be a whole number, at least {least}; got {value!r}"

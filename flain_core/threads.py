@@ -1,8 +1,8 @@
 """Keeps threads from fighting each other over small batches of work.
 
-The products of a search are small: waking other threads for each gains little on an idle machine,
-and where something else keeps the cores busy, waiting for them has made a search fifty times
-slower. The limits need threadpoolctl; without it everything runs with the threads it usually has.
+The products of a search are small. Waking other threads for each gains little on an idle machine;
+on a busy one, waiting for them has made a search fifty times slower. The limits need threadpoolctl;
+without it everything runs with its usual number of threads.
 """
 
 from __future__ import annotations

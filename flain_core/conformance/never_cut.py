@@ -11,7 +11,7 @@ __all__ = ["NeverCut"]
 
 
 class NeverCut:
-    """A network that says of every layer that it runs twice, so that it is never cut."""
+    """A network whose layers all claim to run twice, so that it is never cut."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -20,15 +20,15 @@ class NeverCut:
 
     @property
     def native(self) -> Any:
-        """That of the network."""
+        """The native model of the network."""
         return self._network.native
 
     def cut(self, layer: str, x: Batch) -> Cut:
-        """The network's cut, with nothing but its inputs to be used."""
+        """Return the network's cut, of which only the inputs may be used."""
         return cast("Cut", _Twice(self._network.cut(layer, x)))
 
     def replace(self, weights: Mapping[str, Array]) -> NeverCut:
-        """A copy that is not cut either."""
+        """Return a copy that is not cut either."""
         return NeverCut(self._network.replace(weights))
 
 

@@ -46,7 +46,7 @@ def _check(method: _Check) -> _Check:
 
 
 class Conformance:
-    """What a backend promises.
+    """The promises of a backend, as checks.
 
     Attributes:
         checks: How many checks have to pass, counted once for each case. State the number, so that
@@ -156,7 +156,7 @@ class Conformance:
                     expect(isinstance(cut, Cut), "the methods of flain_core.Cut", cut)
                     self._close(cut.inputs, expected[0], f"what enters {truth.name!r}")
                 else:
-                    # Which call comes first is the backend's affair.
+                    # Backends may list the calls in any order.
                     stacked = np.stack(expected, axis=-1).reshape(*expected[0].shape[:2], -1)
                     inputs = cut.inputs.reshape(*cut.inputs.shape[:2], -1)
                     self._close(np.sort(inputs), np.sort(stacked), f"the inputs of {truth.name!r}")
@@ -203,7 +203,7 @@ class Conformance:
 
     @_check
     def test_tail_by_sample_takes_any_samples(self, case: Case) -> None:
-        """Where a cut has one, it scores samples alone, repeated and in any order as the tail does.
+        """A cut's ``tail_by_sample`` scores samples alone, repeated, in any order as the tail does.
 
         A tail that reads more of the samples than the pre-activation has to be without.
         """
@@ -293,7 +293,7 @@ class Conformance:
 
     @_check
     def test_native_is_a_model_of_the_callers_type(self, case: Case) -> None:
-        """What comes out can be used, and opened again, like what went in."""
+        """The result can be used, and opened again, like the caller's model."""
         model = self.build(case.final)
         network = self.open_network(model)
         weights = {layer.name: _changed(layer)[0] for layer in network.layers().values()}
@@ -371,7 +371,7 @@ class Conformance:
             raise AssertionError(f"the case {name!r} passes; remove it from the exceptions")
 
     def test_every_check_ran(self) -> None:
-        """As many checks passed as were promised; any that has not run yet runs now."""
+        """Exactly the promised number of checks pass; any that has not run yet runs now."""
         planned = {(check, case.name): case for check in self._checks() for case in self._cases()}
         for check, name in planned.keys() - self._passed:
             getattr(self, check)(planned[check, name])
