@@ -125,18 +125,12 @@ class BySample:
 def by_sample(
     batches: Sequence[CutBatch], flipping: FlippingOrder, window: float
 ) -> BySample | None:
-    """Return a stepper by sample if all cuts were kept, allow it and agree with it, else None.
-
-    Args:
-        batches: All samples, of cuts that run the layer once.
-        flipping: Which neurons are flipped, and in which order.
-        window: Relative error of a score that rounding can cause.
-    """
+    """Return a stepper by sample if all cuts were kept, allow it and agree with it, else None."""
     cuts = _cuts(batches)
     layer = flipping.layer
     if len(cuts) < len(batches) or layer.kind != "dense" or cuts[0].inputs.ndim != 2:
         return None
-    # A candidate that is looked ahead at must not fail a search, and half precision overflows.
+    # Half precision overflows, and a candidate that is looked ahead at must not fail a search.
     tail = _tail_by_sample(cuts[0]) if layer.epsilon <= _SINGLE_PRECISION else None
     if tail is None:
         return None

@@ -142,12 +142,12 @@ class LocalSamples:
 
 
 def source_of(data: Any, **options: Unpack[SampleOptions]) -> SampleSource:
-    """Return what a caller gave as data, read and checked.
+    """Read and check what a caller gave as data.
 
     Args:
         data: As :meth:`LocalSamples.of` takes it; or a source of samples that lie elsewhere, which
             has options of its own.
-        options: Those of :func:`flain_core.purify` that concern samples.
+        options: The options of :func:`flain_core.purify` that concern samples.
 
     Raises:
         DataError: Samples cannot be used.

@@ -46,12 +46,7 @@ def search(
 
     Where the rounding of scores could change a decision, that candidate is computed exactly.
 
-    Args:
-        schedule: The candidates, ascending.
-        candidates: Scores them.
-        settings: Decides what is too much, and which candidate is returned then.
-        before: The clean tally that losses are counted from.
-        on_step: Called after each step.
+    Losses are counted from the clean tally ``before``; ``on_step`` is called after each step.
     """
     steps: list[Step] = []
     for threshold, n_flipped, scored in _scored(schedule, candidates):
