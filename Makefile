@@ -1,26 +1,32 @@
 # Each target sets itself up in a virtual environment; Python 3.10 or newer and make are enough.
 PYTHON ?= python3
-VENV := .venv
-PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# What pip may install; CONSTRAINTS=/dev/null takes the newest.
+CONSTRAINTS ?= constraints.txt
+# Another Python has another environment: PYTHON=python3.12 make test
+VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
+PIP := python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := $(VENV)/bin/$(PIP) -c $(CONSTRAINTS)
 
 # Tests of one file share what they set up.
 IN_PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-fast test-floors check bench parity example clean
+# Pyright's complaints that each folder may have, and the core none: lower a number, never raise it.
+PYRIGHT_AT_MOST := backends=39 adapters=12
+
+.PHONY: demo test test-fast test-floors test-floors-torch check pyright bench parity example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
 
-test: $(VENV)/dev  ## every test
-	$(VENV)/bin/python -m pytest $(IN_PARALLEL)
+test: $(VENV)/dev  ## every test, and how much of the core they run
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) --cov
 
 test-fast: $(VENV)/dev  ## the tests that take seconds
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) -m "not slow"
 
 test-floors:  ## what needs no large framework, with the oldest dependencies that are allowed
 	$(PYTHON) -m venv $(VENV)-floors
-	$(VENV)-floors/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints-floors.txt -e ".[cli,onnx,sklearn]" pytest hypothesis
+	$(VENV)-floors/bin/$(PIP) -c constraints-floors.txt -e ".[cli,onnx,sklearn]" pytest hypothesis
 	$(VENV)-floors/bin/python -m pytest flain_core backends/flain_numpy backends/flain_onnx \
 		backends/flain_sklearn tests/core tests/backends/test_numpy.py \
 		tests/backends/test_conformance_numpy.py tests/backends/test_onnx.py \
@@ -28,10 +34,21 @@ test-floors:  ## what needs no large framework, with the oldest dependencies tha
 		tests/backends/test_sklearn.py tests/backends/test_conformance_sklearn.py \
 		tests/adapters tests/examples -m "not slow"
 
-check: $(VENV)/dev  ## lint, format, types
+test-floors-torch:  ## the same of PyTorch; on Linux its plain wheels bring gigabytes of CUDA
+	$(PYTHON) -m venv $(VENV)-floors-torch
+	$(VENV)-floors-torch/bin/$(PIP) -c constraints-floors.txt -e ".[torch]" pytest hypothesis
+	$(VENV)-floors-torch/bin/python -m pytest backends/flain_torch tests/backends/test_torch.py \
+		tests/backends/test_torch_arrays.py tests/backends/test_torch_data.py \
+		tests/backends/test_torch_faithful.py tests/backends/test_conformance_torch.py -m "not slow"
+
+check: $(VENV)/dev pyright  ## lint, format, spelling, types
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/codespell
 	$(VENV)/bin/mypy
+
+pyright: $(VENV)/dev  ## a second opinion on types: the core clean, the rest no worse than it was
+	$(VENV)/bin/python .ci/complaints.py flain_core=0 $(PYRIGHT_AT_MOST)
 
 bench: $(VENV)/dev  ## the search against plain re-evaluation; writes benchmarks/results
 	$(VENV)/bin/python benchmarks/search_speed.py
@@ -44,13 +61,13 @@ example: $(VENV)/dev  ## train the embedded example anew and export it; needs FL
 	$(VENV)/bin/python benchmarks/train_example.py --out adapters/flain_cli/data
 
 clean:
-	rm -rf $(VENV) $(VENV)-floors
+	rm -rf $(VENV) $(VENV)-floors $(VENV)-floors-torch
 
-$(VENV)/cli: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/cli: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	$(PIP_INSTALL) -e ".[cli,onnx]"
 	@touch $@
 
-$(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	$(PIP_INSTALL) -e ".[dev]"
 	@touch $@ $(VENV)/cli
 

@@ -1,4 +1,4 @@
-"""What `import flain_core` costs beside `import numpy`, each in a new process, without the start of Python.
+"""Compare the times of `import flain_core` and `import numpy`, each in new processes.
 
 python benchmarks/import_time.py
 """

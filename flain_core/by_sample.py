@@ -84,12 +84,11 @@ class BySample:
         for n in n_flipped:
             changed.append(self._flip_up_to(n, self._changed[filled:]))
             filled += changed[-1].size
-        if filled:
-            samples = np.concatenate(changed)
-            now = self._run(self._changed[:filled], self._y[samples])
+        y = self._y[np.concatenate(changed)]
+        now = self._run(self._changed[:filled], y) if filled else None
         start = 0
         for each in changed:
-            if each.size:
+            if now is not None and each.size:
                 self._margins.put(each, now[start : start + each.size])
                 start += each.size
             yield self._scored()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from .flipping import FlippingOrder
 from .network import Batch, Network
 from .options import MEMORY_LIMIT, SampleOptions
 from .proof import Proof, check_deterministic, prove
-from .sample_source import SampleFacts, SampleSource
+from .sample_source import SampleFacts, SampleSource, is_sample_source
 from .samples import Samples
 from .score import Score, Scored, Tally, accuracy, tally
 from .settings import whole_number
@@ -153,7 +153,7 @@ def source_of(data: Any, **options: Unpack[SampleOptions]) -> SampleSource:
         DataError: Samples cannot be used.
         SettingsError: An option is out of range, of the wrong type, or belongs to the source.
     """
-    if not isinstance(data, SampleSource):
+    if not is_sample_source(data):
         return LocalSamples.of(data, **options)
     given = [name for name, value in options.items() if value != _DEFAULTS[name]]
     if given:
@@ -161,7 +161,7 @@ def source_of(data: Any, **options: Unpack[SampleOptions]) -> SampleSource:
             f"give {', '.join(given)} to the {type(data).__name__}, which holds the samples, and "
             "not to purify"
         )
-    return data
+    return cast("SampleSource", data)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,13 +5,25 @@ A *cut* is one batch that was run once up to a layer; its *tail* computes the sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Array", "Batch", "Cut", "Layer", "Network", "refused_layers"]
+__all__ = [
+    "MEMBERS",
+    "Array",
+    "Batch",
+    "Cut",
+    "Layer",
+    "Network",
+    "is_network",
+    "refused_layers",
+]
+
+MEMBERS = ("native", "layers", "predict", "cut", "replace")
+"""The members of :class:`Network` that every network has."""
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 """A NumPy array."""
@@ -137,7 +149,13 @@ class Network(Protocol):
         ...
 
 
+def is_network(model: object) -> bool:
+    """Return whether an object has the members of :class:`Network`, delegated ones included."""
+    # Since Python 3.12 isinstance does not see members that __getattr__ delegates.
+    return all(hasattr(model, name) for name in MEMBERS)
+
+
 def refused_layers(network: Network) -> Mapping[str, str]:
     """Return why layers of a network cannot be purified, by name, as far as it says so."""
-    refused = getattr(network, "refused_layers", None)
-    return refused() if callable(refused) else {}
+    refused: Callable[[], Mapping[str, str]] | None = getattr(network, "refused_layers", None)
+    return refused() if refused else {}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .errors import FlainWarning, ModelError, OutputError
-from .network import Array, Network
+from .network import MEMBERS, Array, Network, is_network
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -133,8 +133,8 @@ def open_network(model: Any, *, like: Any = None) -> Network:
             f"expected a model; got the class {model.__qualname__}: give an instance, with its "
             "weights loaded"
         )
-    if isinstance(model, Network):
-        return model
+    if is_network(model):
+        return cast("Network", model)
     if isinstance(model, (str, os.PathLike)):
         return _open_file(model, like)
     backend = _backend_of(model) or (None if like is None else _backend_of(like))
@@ -151,12 +151,11 @@ def _unknown(model: Any) -> str:
             "architecture. Load it into its module and give that (as initial= a state dict will do)"
         )
     given = f"{type(model).__module__}.{type(model).__qualname__}"
-    members = ("native", "layers", "predict", "cut", "replace")
-    missing = [name for name in members if not hasattr(model, name)]
-    if len(missing) < len(members) - 1:
-        return f"expected a network with {', '.join(members)}; {given} lacks {', '.join(missing)}"
+    missing = [name for name in MEMBERS if not hasattr(model, name)]
+    if len(missing) < len(MEMBERS) - 1:
+        return f"expected a network with {', '.join(MEMBERS)}; {given} lacks {', '.join(missing)}"
     return (
-        f"expected a model that a backend opens, a path, or an object with {', '.join(members)}, "
+        f"expected a model that a backend opens, a path, or an object with {', '.join(MEMBERS)}, "
         f"as flain_core.Network describes them; got {given}. "
         f"Backends: {', '.join(backend.module for backend in _backends())}"
     )

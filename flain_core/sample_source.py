@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from .activation import ActivationStatistics
 from .flipping import FlippingOrder
@@ -18,7 +18,15 @@ from .network import Network
 from .proof import Proof
 from .score import Scored, Tally
 
-__all__ = ["Candidates", "HolderLostError", "LayerScorer", "SampleFacts", "SampleSource", "Scorer"]
+__all__ = [
+    "Candidates",
+    "HolderLostError",
+    "LayerScorer",
+    "SampleFacts",
+    "SampleSource",
+    "Scorer",
+    "is_sample_source",
+]
 
 
 class HolderLostError(Exception):
@@ -107,7 +115,6 @@ class Scorer(Protocol):
         ...
 
 
-@runtime_checkable
 class SampleSource(Protocol):
     """The auxiliary samples, wherever they lie; ``purify(data=...)`` takes one besides arrays."""
 
@@ -119,3 +126,8 @@ class SampleSource(Protocol):
     def scorer(self, network: Network) -> Scorer:
         """Return what scores this trained model."""
         ...
+
+
+def is_sample_source(data: object) -> bool:
+    """Return whether an object has the members of :class:`SampleSource`."""
+    return hasattr(data, "scorer") and hasattr(data, "facts")

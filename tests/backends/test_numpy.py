@@ -117,7 +117,7 @@ def test_activations_match_torch() -> None:
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_conv_matches_torch(data: st.DataObject) -> None:
     torch = pytest.importorskip("torch")
     groups, per_group, out_per_group = (data.draw(st.integers(1, 3)) for _ in range(3))
@@ -166,7 +166,7 @@ def test_same_padding_with_a_stride_leaves_a_position_per_stride() -> None:
     stride=st.none() | st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padded=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_pooling_matches_torch(
     size: tuple[int, int], stride: tuple[int, int] | None, padded: bool
 ) -> None:
@@ -329,7 +329,7 @@ def test_tail_continues_where_the_cut_stopped(name: str, layer: str, samples: in
 
 @every_layer
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_flipping_in_the_cut_is_flipping_in_the_network(name: str, layer: str, seed: int) -> None:
     network, x = opened(name)
     described = network.layers()[layer]
@@ -728,7 +728,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_damaged_files_never_load_as_something_else(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

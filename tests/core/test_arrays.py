@@ -75,7 +75,7 @@ def test_a_flat_vector_comes_back_flat(expected):
 
 
 @given(st.permutations(NAMES), st.permutations(NAMES))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_names_decide_and_their_order_does_not(first, second):
     initial, final = arrays_of(INITIAL), arrays_of(FINAL)
     result = call({name: initial[name] for name in first}, {name: final[name] for name in second})

@@ -1,0 +1,107 @@
+"""The public names are these, and each says what it is."""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+# A name that is added, renamed or removed here is a line in the changelog.
+NAMES = [
+    "ActivationStatistics",
+    "Backend",
+    "Cut",
+    "DataError",
+    "FlainError",
+    "FlainWarning",
+    "Grid",
+    "Layer",
+    "LayerError",
+    "LayerOutcome",
+    "Measurement",
+    "ModelError",
+    "Network",
+    "OutputError",
+    "Progress",
+    "Purification",
+    "PurifiedArrays",
+    "Settings",
+    "SettingsError",
+    "Step",
+    "WeightsError",
+    "accuracy",
+    "flip",
+    "low_activation",
+    "match_norm",
+    "purify",
+    "purify_arrays",
+]
+
+# Every package that users import names from.
+SURFACES = {
+    "flain": sorted([*NAMES, "__version__"]),
+    "flain_core": NAMES,
+}
+
+# For authors of backends, of adapters and of other engines; all other modules may change.
+PUBLIC_MODULES = {
+    "flain_core.backend_kit",
+    "flain_core.conformance",
+    "flain_core.errors",
+    "flain_core.federated.coordinator",
+    "flain_core.federated.holder",
+    "flain_core.federated.messages",
+    "flain_core.federated.wire",
+    "flain_core.network",
+    "flain_core.sample_source",
+}
+
+ROOT = Path(__file__).resolve().parents[2]
+
+EXPORTS = [
+    (package, name)
+    for package, names in SURFACES.items()
+    for name in names
+    if name != "__version__"  # text, which has no docstring of its own
+]
+
+
+@pytest.mark.parametrize("package", SURFACES)
+def test_a_package_exports_these_names(package):
+    assert sorted(importlib.import_module(package).__all__) == SURFACES[package]
+
+
+@pytest.mark.parametrize("package", SURFACES)
+def test_a_package_has_no_public_name_beside_those_that_it_exports(package):
+    public = {
+        name
+        for name, value in vars(importlib.import_module(package)).items()
+        if not (name.startswith("_") or inspect.ismodule(value))
+    }
+    assert public == {name for name in SURFACES[package] if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("package", "name"), EXPORTS)
+def test_an_exported_name_says_what_it_is(package, name):
+    value = getattr(importlib.import_module(package), name)
+    assert value.__doc__
+    assert not value.__doc__.startswith(f"{name}("), "what a dataclass writes by itself"
+
+
+@pytest.mark.parametrize("module", sorted(PUBLIC_MODULES))
+def test_a_public_module_lists_what_it_exports(module):
+    imported = importlib.import_module(module)
+    assert imported.__all__
+    assert all(hasattr(imported, name) for name in imported.__all__)
+
+
+def test_texts_for_users_name_no_other_modules():
+    texts = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.py")]
+    named = {
+        (path.name, module)
+        for path in texts
+        for module in re.findall(r"\bflain_core(?:\.[a-z_]+)+", path.read_text(encoding="utf-8"))
+    }
+    known = {*PUBLIC_MODULES, *(f"flain_core.{name}" for name in NAMES)}
+    assert {(file, module) for file, module in named if module not in known} == set()
