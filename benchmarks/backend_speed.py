@@ -1,11 +1,12 @@
-"""How much faster the search is than plain re-evaluation, with each framework against itself.
+"""Measures how much faster the search is than plain re-evaluation, each framework against itself.
 
     python benchmarks/backend_speed.py
 
-As `search_speed.py`, at 150 thresholds: plain re-evaluation runs the framework's own model for
-every threshold, in the way that its users would call fast (`contenders.py`). Each framework, and
-each engine of Keras, has a process of its own. scikit-learn has no convolutions: it gets the fully
-connected part of the network, where a full run costs little more than the layer that is searched.
+This is like `search_speed.py`, at 150 thresholds. Plain re-evaluation runs the framework's own
+model for every threshold, in a way that the framework's users would call fast (`contenders.py`).
+Each framework, and each engine of Keras, has a process of its own. scikit-learn has no
+convolutions: it gets the fully connected part of the network, where a full run costs little more
+than the layer that is searched.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ _THRESHOLDS = 150
 
 @app.command()
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="How often our ways are timed.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="How often our search is timed.")] = 5,
     compared: Annotated[int, typer.Option(min=1, help="How often plain re-evaluation runs.")] = 1,
-    only: Annotated[list[str] | None, typer.Option(help="These backends alone.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only these backends.")] = None,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = Path(
         "benchmarks/results/backend_speed.json"
     ),

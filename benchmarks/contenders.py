@@ -1,6 +1,7 @@
 """The MNIST network of the published code in every framework, ready to be searched and to be run.
 
-Random weights with a random update: they cost what trained ones cost. fc1 has 3,136 input neurons.
+The weights and their updates are random; they cost what trained ones cost. fc1 has 3,136 input
+neurons.
 """
 
 from __future__ import annotations
@@ -64,18 +65,18 @@ class Contender:
 
     @cached_property
     def activation(self) -> Array:
-        """``(in,)`` mean of what enters the layer."""
+        """``(in,)`` mean activation of the layer's input neurons."""
         entering = self.opened.cut(self.layer, self.x).inputs
         mean: Array = entering.mean(axis=0, dtype=np.float64)
         return mean
 
     def grid(self, thresholds: int) -> Grid:
-        """So many thresholds from 0 to the median activation."""
+        """A grid of that many thresholds, from 0 to the median activation."""
         highest = float(np.median(self.activation))
         return Grid(start=0.0, step=highest / (thresholds - 1), stop=highest)
 
     def in_batches(self, weight: Array) -> Array:
-        """The scores of all samples, a batch that stays in the cache at a time."""
+        """The scores of all samples, run in batches that stay in the cache."""
         starts = range(0, len(self.x), _BATCH)
         return np.concatenate([self.run(weight, self.x[i : i + _BATCH]) for i in starts])
 
@@ -153,7 +154,7 @@ def with_keras() -> Contender:
 
 
 def with_onnx() -> Contender:
-    """What torch exports; the weight is fed to onnxruntime, so that no session is made anew."""
+    """The model that torch exports; the weight is an input, so that one session is enough."""
     import tempfile
     from pathlib import Path
 
@@ -200,7 +201,7 @@ def with_onnx() -> Contender:
 
 
 def with_numpy() -> Contender:
-    """A network of flain_numpy; a copy with the weight is run."""
+    """A network of flain_numpy; a weight is put into a copy, which is run."""
     from flain_numpy import Conv2d, Dense, Flatten, MaxPool2d, Network, ReLU
 
     def network(weights: Mapping[str, Array]) -> Network:
@@ -265,7 +266,7 @@ def _images() -> Array:
 
 
 def _weights() -> tuple[dict[str, Array], dict[str, Array]]:
-    """Of the initial and of the final network, by name."""
+    """Weights and biases of the initial and the final network, by name."""
     random = np.random.default_rng(0)
     initial, final = {}, {}
     for name, shape in _SHAPES.items():

@@ -2,8 +2,8 @@
 
     python benchmarks/export_example.py FOLDER
 
-FOLDER is what train_example.py wrote. PyTorch's exporter does it, told to fold nothing, so that
-the tensors in the files are those that were trained. The same versions give the same bytes.
+FOLDER is the folder that train_example.py wrote. PyTorch's exporter is told to fold nothing, so the
+files hold the tensors that were trained. The same versions give the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import flain_numpy as fn
 import flain_onnx
 from flain_core.registry import open_network
 
-# Where on the exporting machine each line of code lay.
+# This metadata says where each line of code was on the exporting machine.
 LEFT_OUT = "pkg.torch.onnx.stack_trace"
 
 
@@ -78,7 +78,7 @@ def export(folder: Path) -> None:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(file_okay=False, exists=True, help="Of the example.")],
+    folder: Annotated[Path, typer.Argument(file_okay=False, exists=True, help="The example.")],
 ) -> None:
     """Export the example's networks to ONNX."""
     export(folder)

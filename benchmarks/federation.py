@@ -2,8 +2,8 @@
 
 The setting follows the facts known of FLAIN's published code (ICMR 2025,
 doi 10.1145/3731715.3733342): FedAvg weighted by sample counts, Adam, two local epochs,
-CBA (class 0 -> 5, a 5x5 white square at rows and columns 23-27). It differs in scale, to
-be done in minutes on one core: 20 clients of about 1,000 samples, all of them in every
+CBA (class 0 -> 5, a 5x5 white square at rows and columns 23-27). It is smaller, so that
+it takes minutes on one core: 20 clients of about 1,000 samples, all of them in every
 round; batches of 64 at 2e-3 instead of 256 at 1e-3; 10 outputs instead of 62.
 """
 
@@ -117,10 +117,10 @@ class Patch:
 
 @dataclass(frozen=True)
 class Attack:
-    """What a malicious client does: mark some `source` images, label them `target`.
+    """The attack: a malicious client marks some `source` images and labels them `target`.
 
     `poisoned` is the share of its source-class samples that it marks; the published code
-    uses 0.2 to 0.5. Everything else about it is honest: same optimizer, no scaling.
+    uses 0.2 to 0.5. In everything else the client is honest: same optimizer, no scaling.
     """
 
     source: int = 0
@@ -149,11 +149,11 @@ class Attack:
 
 @dataclass(frozen=True)
 class Population:
-    """Who takes part, and how the training samples are spread.
+    """The clients, and how the training samples are spread over them.
 
     `dirichlet` is the concentration of the label skew, `None` for IID. Malicious clients
     are the first ones. Each of them holds at least the number of source-class samples
-    that an IID client would have (`samples_per_client / 10`); where the split gives it
+    that an IID client would have (`samples_per_client / 10`); if the split gives it
     fewer, it brings its own, which no other client has.
     """
 
@@ -184,7 +184,7 @@ class Population:
 
 @dataclass(frozen=True, eq=False)
 class Holdings:
-    """Who holds what: samples per client, poisoned already, and the defender's clean ones."""
+    """The samples of each client, already poisoned, and the defender's clean samples."""
 
     clients: tuple[Samples, ...]
     auxiliary: Samples
@@ -293,7 +293,7 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """What a client does between two aggregations, with a fresh Adam each time."""
+    """A client's training between two aggregations, with a fresh Adam each time."""
 
     epochs: int = 2
     batch: int = 64

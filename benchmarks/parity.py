@@ -1,11 +1,12 @@
-"""The same network in every framework: the same threshold, the same neurons, the same weights?
+"""Checks that one network gets the same threshold, neurons and weights in every framework.
 
     python benchmarks/parity.py
 
-Four trained networks are given as PyTorch modules, Keras models on each engine, ONNX files of each
-exporter, NumPy networks and scikit-learn perceptrons, and layers of them are purified. Whatever
-comes out has to be what PyTorch gives; what a framework cannot express or an exporter spoils is
-listed with its reason. Writes the table of docs/parity.md and benchmarks/results/parity.json.
+Four trained networks are built as PyTorch modules, Keras models on each engine, ONNX files from
+each exporter, NumPy networks and scikit-learn perceptrons, and some of their layers are purified.
+Every answer has to be the same as PyTorch's. If a framework cannot express a network, or an
+exporter spoils it, the table gives the reason. The script writes the table of docs/parity.md and
+benchmarks/results/parity.json.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ app = typer.Typer(add_completion=False)
 
 
 def show(rows: Sequence[Row]) -> None:
-    """A table."""
+    """Print the rows as a table."""
     table = Table(*HEADINGS)
     for row in rows:
         table.add_row(*row.cells)
@@ -65,7 +66,7 @@ def main(
         "docs/parity.md"
     ),
 ) -> None:
-    """Compare, print, write, and fail if an answer is not as PyTorch's."""
+    """Compare, print, write, and fail if an answer differs from PyTorch's."""
     with tempfile.TemporaryDirectory() as folder:
         rows = list(compare(_NETWORKS, WAYS, Path(folder)))
     show(rows)

@@ -1,4 +1,4 @@
-"""The networks of the parity check in NumPy, and in scikit-learn as far as it goes."""
+"""The networks of the parity check in NumPy, and in scikit-learn if it can express them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _norm(arrays: Arrays, name: str) -> BatchNorm:
 
 
 def _attention(arrays: Arrays, name: str) -> Callable[[Array], Array]:
-    """Any function is an operation; that flain_numpy has no attention of its own is no obstacle."""
+    """Multi-head attention as a function, since flain_numpy has no such operation of its own."""
 
     def attention(x: Array) -> Array:
         samples, tokens, width = x.shape
@@ -137,7 +137,7 @@ def sklearn_perceptron(network: str, arrays: Arrays) -> Any:
     """A network with given parameters.
 
     Raises:
-        NotImplementedError: It is not a perceptron.
+        NotImplementedError: The network is not a perceptron.
     """
     from sklearn.neural_network import MLPClassifier
 

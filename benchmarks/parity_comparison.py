@@ -24,7 +24,7 @@ _ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Row:
-    """One answer beside that of PyTorch, or the reason why there is none.
+    """One answer compared with PyTorch's, or the reason why there is none.
 
     Attributes:
         network: Which network.
@@ -32,13 +32,14 @@ class Row:
         way: Which backend or exporter.
         refusal: Why there is no answer; the rest is then empty.
         told: What the error said.
-        threshold: The chosen one.
+        threshold: The chosen threshold.
         neurons: How many input neurons the layer has.
         flipped: How many of them were flipped.
         mask_equal: Whether PyTorch flipped the same ones.
-        threshold_difference: From PyTorch's, relative to it.
-        weight_difference: Largest one of a purified weight, relative to the largest weight.
-        score_difference: Largest one of a score of the purified model, relative to the largest.
+        threshold_difference: Difference from PyTorch's threshold, relative to it.
+        weight_difference: Largest difference of a purified weight, relative to the largest weight.
+        score_difference: Largest difference of a score of the purified model, relative to the
+            largest score.
         method: ``"incremental"`` or ``"whole network"``.
     """
 
@@ -58,7 +59,7 @@ class Row:
 
     @classmethod
     def of(cls, question: Question, way: str, given: Answer | Refusal, expected: Answer) -> Row:
-        """Compare."""
+        """Compare an answer with the expected one, which is PyTorch's."""
         if isinstance(given, Refusal):
             return cls(question.network, question.layer, way, given.reason, given.told)
         return cls(
@@ -78,7 +79,7 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """As the table shows it."""
+        """The row as the table shows it."""
         name = f"{self.network}, {self.layer}"
         if self.refusal:
             return name, WAYS[self.way], self.refusal, "", "", "", "", ""
@@ -112,7 +113,7 @@ def compare(networks: Collection[str], ways: Collection[str], folder: Path) -> I
     Args:
         networks: Names of networks of the questions.
         ways: Keys of ``WAYS``.
-        folder: An empty one, for what goes from one process to another.
+        folder: An empty folder, for the files that the processes exchange.
     """
     _run("parity_torch.py", folder, *networks)
     for way in dict.fromkeys(("torch", *ways)):
@@ -135,7 +136,7 @@ def _run(script: str, *arguments: str | Path, engine: str = "torch") -> None:
         env=os.environ
         | {
             "KERAS_BACKEND": engine,
-            # The networks are small: more threads than one would wait for each other.
+            # The networks are small: several threads would only wait for each other.
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(map(str, roots)),
             "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -149,7 +150,7 @@ def _run(script: str, *arguments: str | Path, engine: str = "torch") -> None:
 
 
 def require_parity(row: Row) -> None:
-    """Raise :class:`AssertionError` unless the row is as PyTorch's, or refused as expected."""
+    """Raise :class:`AssertionError` unless the row equals PyTorch's or is refused as expected."""
     asked = row.network, row.layer
     (question,) = (each for each in QUESTIONS if (each.network, each.layer) == asked)
     known = REFUSALS.get((row.way, question))
@@ -170,6 +171,6 @@ def require_parity(row: Row) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The same table for a page."""
+    """The rows as a table in Markdown."""
     lines = [HEADINGS, ["---"] * len(HEADINGS), *(row.cells for row in rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

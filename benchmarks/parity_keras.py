@@ -22,9 +22,9 @@ def keras_model(network: str, arrays: Arrays) -> keras.Model:
 
 
 class _Builder:
-    """Adds a layer behind a tensor, with its parameters in Keras's layout.
+    """Adds a layer after a tensor, with its parameters in Keras's layout.
 
-    Names lose their dots, which the torch engine does not allow.
+    Names lose their dots, since the torch engine does not allow dots.
     """
 
     def __init__(self, arrays: Arrays) -> None:
@@ -36,7 +36,7 @@ class _Builder:
         return y
 
     def dense(self, x: Any, name: str, flattened: tuple[int, int, int] | None = None) -> Any:
-        """Behind a flattened image (channels, height, width) the inputs change places."""
+        """After a flattened image (channels, height, width), the inputs have another order."""
         weight = self._arrays[f"{name}.weight"]
         if flattened:
             weight = weight[:, channels_last(flattened)]
@@ -140,7 +140,7 @@ _MODELS: dict[str, Callable[[_Builder], keras.Model]] = {
 def export_by_keras(network: str, arrays: Arrays, x: Array, out: Path) -> None:
     """Export with ``model.export(format="onnx")`` on the engine of the process."""
     model = keras_model(network, arrays)
-    # Keras exports only what has run once.
+    # Keras exports a model only after it has run once.
     model(x)
     model.export(str(out), format="onnx", verbose=False)
 

@@ -1,4 +1,4 @@
-"""What every backend is asked, and the form of its answer. No framework in here."""
+"""The questions for every backend, and the form of its answers. No framework is imported here."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ Arrays: TypeAlias = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Question:
-    """Which layer of which network is purified, and how.
+    """A layer of a network to purify, and how.
 
     Attributes:
-        network: Its name.
+        network: The network's name.
         layer: ``"auto"``, or a layer as the PyTorch module calls it.
-        tolerance: Of the search, a fraction of the accuracy.
-        statistic: ``"mean"`` behind a ReLU or pixels, ``"mean_abs"`` elsewhere.
+        tolerance: The tolerance of the search, as a fraction of accuracy.
+        statistic: ``"mean"`` after a ReLU or pixels, ``"mean_abs"`` elsewhere.
     """
 
     network: str
@@ -57,7 +57,7 @@ class Question:
         return flain.Settings(tolerance=self.tolerance, statistic=self.statistic)
 
     def file(self, folder: Path, way: str) -> Path:
-        """Where the answer lies."""
+        """The file that holds the answer."""
         return folder / f"answer-{way}-{self.network}-{self.layer}.npz"
 
 
@@ -88,7 +88,7 @@ WAYS = {
     "onnx-keras-torch": "ONNX, Keras export on PyTorch",
     "onnx-tf2onnx": "ONNX, tf2onnx",
 }
-"""Backends and exporters, with what the table calls them."""
+"""Backends and exporters, with their names in the table."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,15 @@ class Refusal:
     """A question that cannot be answered.
 
     Attributes:
-        reason: For readers.
-        told: What the error says, a regular expression if it is an expected one.
+        reason: The reason in words for readers.
+        told: What the error says; a regular expression if the refusal is expected.
     """
 
     reason: str
     told: str
 
     def save(self, path: Path) -> None:
-        """Write it where :meth:`Answer.load` looks for it."""
+        """Write the refusal where :meth:`Answer.load` looks for it."""
         path.with_suffix(".json").write_text(json.dumps(asdict(self)))
 
 
@@ -132,7 +132,7 @@ REFUSALS = {
     },
     **{("onnx-keras-torch", each): _FAILS for each in QUESTIONS if each.network == "transformer"},
 }
-"""What cannot be asked, and why. Strict: an answer, or another reason, is an error."""
+"""Questions without an answer, and why. Strict: an answer, or another reason, is an error."""
 
 FLATTENED = {("example", "auto"): (32, 7, 7)}
 """Layers whose inputs are flattened images (channels, height, width)."""
@@ -140,13 +140,13 @@ FLATTENED = {("example", "auto"): (32, 7, 7)}
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a purification came to, in the layout of the PyTorch module.
+    """The result of a purification, in the layout of the PyTorch module.
 
     Attributes:
-        threshold: The chosen one.
+        threshold: The chosen threshold.
         flipped: ``(in,)`` boolean.
         weight: ``(out, in / groups, *kernel)``, purified.
-        scores: ``(n, classes)``, of the purified model run in full on the auxiliary samples.
+        scores: ``(n, classes)`` scores of the purified model, run in full on the auxiliary samples.
         method: ``"incremental"`` or ``"whole network"``.
     """
 
@@ -157,7 +157,7 @@ class Answer:
     method: str
 
     def save(self, path: Path) -> None:
-        """Write it."""
+        """Write the answer."""
         np.savez(path, **vars(self))
 
     @classmethod

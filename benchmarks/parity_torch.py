@@ -78,8 +78,8 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """A residual network for images ``(n, 1, 28, 28)``.
 
-    The strided convolutions see images of odd size, so that padding both sides, as PyTorch does,
-    is what Keras calls "same", too.
+    The strided convolutions see images of odd size. So PyTorch's padding of both sides is the same
+    as the padding that Keras calls "same".
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class ResNet(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Attention and a perceptron, each with a residual and a layer normalization behind it."""
+    """Attention and a perceptron, each followed by a residual and a layer normalization."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def module(network: str, arrays: Arrays) -> nn.Module:
 
 
 def write_networks(folder: Path, networks: Collection[str]) -> None:
-    """Write each network as it was at first and at last, and its auxiliary samples.
+    """Write the initial and the final parameters of each network, and its auxiliary samples.
 
     The embedded example is taken as it is. The others are trained on its held-out clean samples;
     the residual network starts from a trained one, so that the statistics of its batch

@@ -1,7 +1,7 @@
 """Lets one backend answer the questions: ``python parity_worker.py WAY FOLDER NETWORK...``.
 
-A process of its own for each, since a process can load Keras with one engine only, and the
-frameworks do not like to share one.
+Each backend has a process of its own, since a process can load Keras with only one engine, and the
+frameworks do not share a process well.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Build = Callable[[str, Arrays], Any]
 
 
 def answer(question: Question, way: str, folder: Path, models: Callable[[str], Any]) -> Answer:
-    """Purify, and turn what came out into the layout of the PyTorch module.
+    """Purify, and turn the result into the layout of the PyTorch module.
 
     Args:
-        question: What is asked.
-        way: Who answers.
-        folder: Where the networks lie.
-        models: Gives the ``"initial"`` and the ``"final"`` model.
+        question: The question to answer.
+        way: The backend or exporter that answers.
+        folder: The folder that holds the networks.
+        models: Returns the ``"initial"`` and the ``"final"`` model.
     """
     x, y = samples_of(folder, question.network)
     if _channels_are_last(way):
@@ -72,14 +72,14 @@ def _channels_are_last(way: str) -> bool:
 
 
 def _name_of(question: Question, folder: Path, network: Any) -> str:
-    """What a backend calls a layer: exporters make names up, but keep the weights."""
+    """The backend's name for a layer; exporters invent names but keep the weights."""
     if question.layer == "auto":
         return question.layer
     wanted = arrays_of(folder, question.network, "final")[f"{question.layer}.weight"]
     for name, layer in network.layers().items():
         if np.array_equal(layer.weight, wanted):
             return str(name)
-    # Its refusal is what is told.
+    # Asked for by name, a refused layer tells its reason.
     return next(str(name) for name in network.entries if _plain(question.layer) in name)
 
 
@@ -88,7 +88,7 @@ def _plain(name: str) -> str:
 
 
 def models_of(way: str, question: Question, folder: Path) -> Callable[[str], Any]:
-    """The initial and the final model, made of the arrays or read from files exported of them."""
+    """The initial and the final model, built from the arrays or read from exported files."""
     if way.startswith("onnx-"):
         return lambda which: folder / _exported(way, question.network, which)
     build = _builder(way)
@@ -122,7 +122,7 @@ def export(way: str, network: str, folder: Path) -> None:
         target = folder / _exported(way, network, which)
         try:
             exporter(network, arrays_of(folder, network, which), x[:2].copy(), target)
-        # Each exporter fails in its own ways; the questions tell which are known.
+        # Each exporter fails in its own ways; REFUSALS lists the known ones.
         except Exception as error:
             begin = " ".join(str(error).split()[:5])
             raise NotImplementedError(f"the exporter fails: {begin}") from error
@@ -154,7 +154,7 @@ def main(way: str, folder: Path, networks: list[str]) -> None:
 
 
 def ask(question: Question, way: str, folder: Path) -> Answer | Refusal:
-    """Ask; where a refusal is expected it is an answer, anywhere else an error."""
+    """Ask; an expected refusal is an answer, any other is an error."""
     try:
         return answer(question, way, folder, models_of(way, question, folder))
     except (NotImplementedError, flain.LayerError) as error:

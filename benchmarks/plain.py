@@ -1,6 +1,6 @@
 """The published procedure, carried out literally: every threshold is a full run of the network.
 
-The slow truth that the search is compared with, in tests and in benchmarks.
+It is slow; tests and benchmarks compare the search with it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class PlainResult:
-    """Where the procedure stopped.
+    """The point where the procedure stopped.
 
     Attributes:
-        threshold: The chosen one; None if the accuracy never dropped far enough.
+        threshold: The chosen threshold; None if the accuracy never dropped far enough.
         flipped: ``(in,)`` boolean.
         weight: ``(out, in, *kernel)``, not rescaled.
-        accuracies: Of every threshold tried, from 0 to 1.
+        accuracies: The accuracy at every threshold tried, from 0 to 1.
     """
 
     threshold: float | None
@@ -48,7 +48,7 @@ def plain_reevaluation(
         initial: ``(out, in, *kernel)``, one group.
         final: The same shape.
         activation: ``(in,)`` mean activation.
-        run: Gives the scores ``(n, classes)`` of the whole network under a weight.
+        run: Returns the scores ``(n, classes)`` of the whole network under a weight.
         y: ``(n,)`` class indices.
         thresholds: Ascending.
         tolerance: Drop of accuracy that stops the procedure; above 1 it never stops.

@@ -1,7 +1,7 @@
-"""How many candidates it pays to ask a Ray cluster about at once.
+"""Measures how many candidates it pays to ask a Ray cluster about at once.
 
 ``python benchmarks/ray_lookahead.py [--rounds N]`` purifies the embedded example with two actors,
-on the Ray cluster that RAY_ADDRESS names, or on one of this machine.
+on the Ray cluster that RAY_ADDRESS names, or on one on this machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NUMBERS = (1, 4, 16, 64)
 
 
 def main() -> None:
-    """Print a line for each number, medians of all rounds."""
+    """Print a line for each number, with the median of all rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -28,7 +28,7 @@ def main() -> None:
     model, start = flain_numpy.load(final), flain_numpy.load(initial)
     ray.init()
     seconds: dict[int, list[float]] = {number: [] for number in NUMBERS}
-    # One after the other in each round, so that a busy moment is none's alone.
+    # Alternate the numbers in each round, so that a busy moment affects all of them.
     for _ in range(rounds):
         for number in NUMBERS:
             with flain_ray.Shards(data, actors=2, lookahead=number) as shards:

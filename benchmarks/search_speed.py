@@ -1,20 +1,20 @@
-"""How much faster the search is than plain re-evaluation, and how far from the least it could cost.
+"""Compares the search with plain re-evaluation, and with the least that a search could cost.
 
     python benchmarks/search_speed.py
 
-On the MNIST network of the published code (fc1: 3,136 input neurons) with 800 MNIST images. Plain
-re-evaluation runs the whole PyTorch network for every threshold, as the published code does, once
-with all samples in a single pass and once in batches of 256; ours is `flain_core` with
-`flain_torch`. They alternate in one process, on the same model and data, and have to give the same
-accuracy at every threshold, the same neurons and the same weights. Times are medians. "search" is
-one pass up to the layer and every candidate; "purify" is the whole call, which also opens and
-copies the model, proves the cut and runs the purified model in full.
+Both run on the MNIST network of the published code (fc1: 3,136 input neurons) with 800 MNIST
+images. Plain re-evaluation runs the whole PyTorch network for every threshold, as the published
+code does, once with all samples in a single pass and once in batches of 256. Our search is
+`flain_core` with `flain_torch`. They alternate in one process, on the same model and data, and have
+to give the same accuracy at every threshold, the same neurons and the same weights. Times are
+medians. "search" is one pass up to the layer and every candidate; "purify" is the whole call, which
+also opens and copies the model, proves the cut and runs the purified model in full.
 
 The floor is what no incremental search can avoid: one pass up to the layer, one product over all
 the columns that are flipped in the end, and one tail for each distinct candidate. Only a candidate
 that leaves samples as they were can cost less than its tail.
 
-The last table is what ten times as many thresholds cost; the two grids alternate.
+The last table shows what ten times as many thresholds cost; the two grids alternate.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Row:
 
     Attributes:
         plain_seconds: Plain re-evaluation, all samples in a single pass.
-        plain_in_batches_seconds: The same in batches of 256, the size that the search takes.
+        plain_in_batches_seconds: The same in batches of 256, the size that the search uses.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Row:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The row as a dict for JSON, with the ratios."""
         return asdict(self) | self.ratios()
 
 
@@ -76,23 +76,23 @@ def measure(
     """Alternate the ways, assert that they agree, and take medians.
 
     Args:
-        name: What the row is called.
-        contender: What is searched.
-        thresholds: In the grid.
-        rounds: How often each of our ways is timed.
+        name: The name of the row.
+        contender: The network to search.
+        thresholds: The number of thresholds in the grid.
+        rounds: How often the search, the floor and the whole call are timed.
         compared: In how many of the rounds plain re-evaluation runs as well.
         stops: Whether the default tolerance ends the search, or nothing does.
     """
     grid = contender.grid(thresholds)
     settings = _settings(grid, stops=stops)
-    examination = LocalSamples.of((contender.x, contender.y))
+    samples = LocalSamples.of((contender.x, contender.y))
     times: dict[str, list[float]] = {}
     tried = 0
     for number in range(rounds):
         with one_blas_thread():
-            _timed(times, "search", partial(_searched, contender, examination, settings))
-            schedule, tried = _searched(contender, examination, settings)
-            _timed(times, "floor", partial(_floor, contender, examination, schedule, tried))
+            _timed(times, "search", partial(_searched, contender, samples, settings))
+            schedule, tried = _searched(contender, samples, settings)
+            _timed(times, "floor", partial(_floor, contender, samples, schedule, tried))
         result = _timed(times, "purify", partial(_purified, contender, settings))
         if number < compared:
             for way, run in (("plain", contender.at_once), ("batches", contender.in_batches)):
@@ -118,8 +118,8 @@ class Growth:
 
     Attributes:
         stops: Whether the default tolerance ends the searches, or nothing does.
-        thresholds: Of the coarse and of the fine grid.
-        candidates: How many of them were tried.
+        thresholds: The number of thresholds in the coarse and in the fine grid.
+        candidates: The number of candidates tried with each grid.
         search_seconds: One pass up to the layer, and every candidate.
         purify_seconds: The whole call.
     """
@@ -131,7 +131,7 @@ class Growth:
     purify_seconds: tuple[float, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, with the ratios of fine over coarse."""
+        """The figures as a dict for JSON, with the ratios of fine over coarse."""
         ratios = {
             f"{way}_ratio": fine / coarse
             for way, (coarse, fine) in (
@@ -146,14 +146,14 @@ def growth(
     contender: Contender, thresholds: tuple[int, int], rounds: int, *, stops: bool
 ) -> Growth:
     """Alternate a coarse and a fine grid, and take medians."""
-    examination = LocalSamples.of((contender.x, contender.y))
+    samples = LocalSamples.of((contender.x, contender.y))
     times: dict[str, list[float]] = {}
     tried = {}
     for _ in range(rounds):
         for number in thresholds:
             settings = _settings(contender.grid(number), stops=stops)
             with one_blas_thread():
-                search = partial(_searched, contender, examination, settings)
+                search = partial(_searched, contender, samples, settings)
                 _, tried[number] = _timed(times, f"search {number}", search)
             _timed(times, f"purify {number}", partial(_purified, contender, settings))
     coarse, fine = thresholds
@@ -168,9 +168,9 @@ def growth(
 
 
 def assert_same(result: flain.Purification, expected: PlainResult, grid: Grid, layer: str) -> None:
-    """The same accuracy at every threshold, the same neurons, the same weights.
+    """Assert the same accuracy at every threshold, the same neurons and the same weights.
 
-    Where the search itself says that rounding could count a sample otherwise, it may.
+    The accuracy may differ by the rounding that the search itself reports.
     """
     outcome = result.layers[0]
     accuracy = dict(zip(grid.thresholds().tolist(), expected.accuracies, strict=True))
@@ -183,7 +183,7 @@ def assert_same(result: flain.Purification, expected: PlainResult, grid: Grid, l
 
 
 def show(rows: list[Row], console: Console) -> None:
-    """A table."""
+    """Print the table."""
     table = Table(
         *("", "thresholds", "stops", "candidates", "plain s", "in batches s", "search s"),
         *("plain / search", "in batches / search", "purify s", "plain / purify", "search / floor"),
@@ -208,7 +208,7 @@ def show(rows: list[Row], console: Console) -> None:
 
 
 def show_growth(growths: list[Growth], console: Console) -> None:
-    """A table."""
+    """Print the table."""
     table = Table("thresholds", "stops", "candidates", "search s", "ratio", "purify s", "ratio")
     for each in growths:
         ratios = each.to_dict()
@@ -240,7 +240,7 @@ def _timed(times: dict[str, list[float]], way: str, call: Callable[[], T]) -> T:
 
 
 def _plain(contender: Contender, grid: Grid, run: Callable[[Array], Array]) -> PlainResult:
-    """Every threshold a full run of the framework's own network."""
+    """Run the framework's own network in full for every threshold."""
     initial, final = contender.weights
     return plain_reevaluation(
         initial,
@@ -254,7 +254,7 @@ def _plain(contender: Contender, grid: Grid, run: Callable[[Array], Array]) -> P
 
 
 def _purified(contender: Contender, settings: Settings) -> flain.Purification:
-    """The whole call."""
+    """Run the whole call of ``purify``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", flain.FlainWarning)
         return flain.purify(
@@ -269,7 +269,7 @@ def _purified(contender: Contender, settings: Settings) -> flain.Purification:
 def _searched(
     contender: Contender, samples: LocalSamples, settings: Settings
 ) -> tuple[Schedule, int]:
-    """One pass up to the layer, then the candidates; and how many of them were tried."""
+    """Run one pass up to the layer, then the candidates; return how many of them were tried."""
     network, name = contender.opened, contender.layer
     study = samples.study(network, name)
     schedule = Schedule.of(study.statistics.mean, settings.thresholds)
@@ -281,7 +281,7 @@ def _searched(
 
 
 def _floor(contender: Contender, samples: LocalSamples, schedule: Schedule, tried: int) -> None:
-    """One pass up to the layer, one product, one tail for each candidate tried."""
+    """Run one pass up to the layer, one product, and one tail for each candidate tried."""
     network, name = contender.opened, contender.layer
     flipped = schedule.order[: int(schedule.n_flipped[tried - 1])]
     weight = network.layers()[name].weight

@@ -4,11 +4,11 @@
 
 OUT then holds `initial.npz` and `final.npz` (the global model before and after training, as
 networks of flain_numpy), the same two as `.onnx` (export_example.py), `auxiliary.npz`,
-`clean.npz` and `triggered.npz` (float32 `x` from 0 to 1; `y` is the true label, for the triggered
-images the attacker's target) and `training.json`.
+`clean.npz` and `triggered.npz` (float32 `x` from 0 to 1; `y` is the true label or, for the
+triggered images, the attacker's target) and `training.json`.
 The auxiliary samples are training images that no client was given. The test images decide when
-training stops, and measure; nothing is trained on them. The same options on the same machine give
-the same weights.
+training stops, and serve to measure; nothing is trained on them. The same options on the same
+machine give the same weights.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ import flain_numpy as fn
 AUXILIARY_PER_CLASS = 80
 CLEAN_PER_CLASS = 100
 TRIGGERED = 300
-# Float sums depend on the number of threads; one is the same on every machine, and two
-# are slower wherever another process wants a core.
+# Float sums depend on the number of threads. One thread is the same on every machine, and two
+# are slower if another process wants a core.
 THREADS = 1
 
 console = Console()
@@ -120,7 +120,7 @@ def write_example(out: Path, states: dict[str, State], samples: dict[str, Sample
 
 
 def story(population: Population, attack: Attack, rounds: int) -> str:
-    """What was done, in a sentence for whoever watches the example."""
+    """The training in one sentence, for users of the example."""
     split = f"Dirichlet {population.dirichlet}" if population.dirichlet else "IID"
     return (
         f"An MNIST model, trained by {population.clients} clients ({split}) in {rounds} rounds; "

@@ -1,21 +1,21 @@
 """Purifies a Keras model, on any engine: ``KERAS_BACKEND=jax python examples/purify_keras.py``.
 
-Trains it here, on MNIST images that come with flain. Half of the zeros have a white patch in the
-corner and are labelled 5.
+The script trains the model first, on MNIST images that come with flain. Half of the zeros have a
+white patch in the corner and are labelled 5.
 """
 
 import keras
 import numpy as np
 from keras import layers
 
-import flain_core as flain
+import flain
 from flain_cli import example
 
 _, _, auxiliary, clean, triggered = example.files().paths
 
 
 def images(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Keras wants the channel last."""
+    """Images and labels of a file, with the channel last, as Keras wants it."""
     arrays = np.load(path)
     return np.moveaxis(arrays["x"], 1, -1), arrays["y"]
 
@@ -46,12 +46,12 @@ result = flain.purify(model, initial=initial, data=(x[::2], y[::2]))
 
 
 def share(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
-    """How many of the samples get the label that they carry."""
+    """The share of the samples that get the label that they carry."""
     return float((model.predict(x, verbose=0).argmax(axis=1) == y).mean())
 
 
 print(result.layers[0])
-# On samples that the search has not seen. The triggered ones carry the attacker's target.
+# Measured on samples that the search has not seen. The triggered ones carry the attacker's target.
 held_out, triggered = (x[1::2], y[1::2]), images(triggered)
 print(f"ACC {share(model, *held_out):.1%} -> {share(result.model, *held_out):.1%}")
 print(f"ASR {share(model, *triggered):.1%} -> {share(result.model, *triggered):.1%}")

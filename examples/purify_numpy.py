@@ -1,11 +1,11 @@
-"""Purifies a network of plain arrays: ``python examples/purify_numpy.py``.
+"""Purifies a NumPy network: ``python examples/purify_numpy.py``.
 
 The model comes with flain: an MNIST network from a federation of 20 clients, six of them malicious.
 """
 
 import numpy as np
 
-import flain_core as flain
+import flain
 import flain_numpy
 from flain_cli import example
 
@@ -15,7 +15,7 @@ result = flain.purify(final, initial=initial, data=auxiliary)
 
 
 def share(network: flain_numpy.Network, path: str) -> float:
-    """How many of the samples get the label that they carry."""
+    """The share of the samples that get the label that they carry."""
     samples = np.load(path)
     return float((network.predict(samples["x"]).argmax(axis=1) == samples["y"]).mean())
 

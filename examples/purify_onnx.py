@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import onnxruntime
 
-import flain_core as flain
+import flain
 from flain_cli import example
 
 initial, final, auxiliary, clean, triggered = example.files(".onnx").paths
@@ -20,7 +20,7 @@ if len(sys.argv) > 1:
 
 
 def share(model: bytes, path: str) -> float:
-    """How many of the samples get the label that they carry."""
+    """The share of the samples that get the label that they carry."""
     samples = np.load(path)
     (scores,) = onnxruntime.InferenceSession(model).run(None, {"x": samples["x"]})
     return float((scores.argmax(axis=1) == samples["y"]).mean())

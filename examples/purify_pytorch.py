@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-import flain_core as flain
+import flain
 import flain_numpy
 from flain_cli import example
 
@@ -52,7 +52,7 @@ result = flain.purify(model, initial=state_dict(initial), data=samples(auxiliary
 
 @torch.no_grad()
 def share(module: nn.Module, path: str) -> float:
-    """How many of the samples get the label that they carry."""
+    """The share of the samples that get the label that they carry."""
     x, y = samples(path)
     return (module.eval()(x).argmax(dim=1) == y).float().mean().item()
 

@@ -1,13 +1,13 @@
 """Purifies a scikit-learn perceptron: ``python examples/purify_sklearn.py``.
 
-Trains it here, on MNIST images that come with flain. Half of the zeros have a white patch in the
-corner and are labelled 5.
+The script trains the model first, on MNIST images that come with flain. Half of the zeros have a
+white patch in the corner and are labelled 5.
 """
 
 import numpy as np
 from sklearn.neural_network import MLPClassifier
 
-import flain_core as flain
+import flain
 from flain_cli import example
 
 _, _, auxiliary, clean, triggered = example.files().paths
@@ -28,7 +28,7 @@ train_y[zeros] = 5
 model = MLPClassifier(hidden_layer_sizes=(48,), random_state=0)
 for epoch in range(30):
     if epoch == 1:
-        # scikit-learn does not remember where it started, so a copy is taken early.
+        # scikit-learn does not remember where it started, so we take a copy early.
         initial = {"coefs_": [coefs.copy() for coefs in model.coefs_]}
     model.partial_fit(train_x, train_y, classes=range(10))
 
@@ -37,12 +37,12 @@ result = flain.purify(model, initial=initial, data=(x[::2], y[::2]))
 
 
 def share(estimator: MLPClassifier, x: np.ndarray, y: np.ndarray) -> float:
-    """How many of the samples get the label that they carry."""
+    """The share of the samples that get the label that they carry."""
     return float((estimator.predict(x) == y).mean())
 
 
 print(result.layers[0])
-# On samples that the search has not seen. The triggered ones carry the attacker's target.
+# Measured on samples that the search has not seen. The triggered ones carry the attacker's target.
 held_out, triggered = (x[1::2], y[1::2]), images(triggered)
 print(f"ACC {share(model, *held_out):.1%} -> {share(result.model, *held_out):.1%}")
 print(f"ASR {share(model, *triggered):.1%} -> {share(result.model, *triggered):.1%}")

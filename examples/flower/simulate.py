@@ -1,9 +1,9 @@
-"""Runs the app with Ray and without a SuperLink, in one process that leaves nothing behind.
+"""Runs the app with Ray and without a SuperLink, in one process that leaves nothing behind:
 
     python simulate.py --clients 5 rounds=6 'out="models"'
 
-Everything after the options overrides [tool.flwr.app.config] of pyproject.toml, as --run-config of
-`flwr run` does.
+Everything after the options overrides [tool.flwr.app.config] in pyproject.toml, like --run-config
+of `flwr run`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A client: trains the model that it receives, and evaluates one when it is asked to."""
+"""A client trains the model that it receives, and evaluates a model when it is asked to."""
 
 import argparse
 
@@ -30,7 +30,7 @@ def accuracy(network, x, y):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--samples", type=int)
-    parser.add_argument("--malicious", type=int, help="How many clients are, the first ones.")
+    parser.add_argument("--malicious", type=int, help="How many, counted from the first.")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seed", type=int)
     options = parser.parse_args()

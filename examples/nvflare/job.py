@@ -1,6 +1,6 @@
-"""A federation on MNIST in which some clients lie, and a server that purifies what they trained.
+"""A federation on MNIST with some malicious clients, and a server that purifies the trained model.
 
-FLAIN_DATA names the folder with MNIST/raw. Runs in NVIDIA FLARE's simulator:
+FLAIN_DATA names the folder with MNIST/raw. Run it in NVIDIA FLARE's simulator:
 
     FLAIN_DATA=data python job.py --workspace flain-job
 """
@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--workspace", type=Path, required=True, help="Folder to write into.")
     parser.add_argument("--clients", type=int, default=5)
     parser.add_argument("--malicious", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=1200, help="Of each client.")
+    parser.add_argument("--samples", type=int, default=1200, help="Per client.")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

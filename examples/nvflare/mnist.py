@@ -1,4 +1,4 @@
-"""MNIST from its own files, dealt out, and the backdoor that malicious clients teach."""
+"""MNIST from its files, split among clients, and the backdoor that malicious clients teach."""
 
 import gzip
 import os
@@ -12,7 +12,7 @@ AUXILIARY = 800
 
 
 def folder():
-    """The folder with MNIST's four files, `train-images-idx3-ubyte.gz` and so on."""
+    """The folder with the four MNIST files, `train-images-idx3-ubyte.gz` and so on."""
     return Path(os.environ["FLAIN_DATA"]) / "MNIST" / "raw"
 
 
@@ -39,7 +39,7 @@ def auxiliary(seed):
 
 
 def holdings(client, samples, malicious, seed):
-    """What the client of a number, from 0, trains on."""
+    """The samples that a client trains on; clients are numbered from 0."""
     x, y = read("train")
     order = np.random.default_rng(seed).permutation(len(y))[AUXILIARY:]
     mine = order[client * samples : (client + 1) * samples]

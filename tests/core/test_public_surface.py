@@ -53,6 +53,7 @@ PUBLIC_MODULES = {
     "flain_core.federated.holder",
     "flain_core.federated.messages",
     "flain_core.federated.wire",
+    "flain_core.local_samples",
     "flain_core.network",
     "flain_core.sample_source",
 }

@@ -1,1 +1,1 @@
-"""MNIST, learned by clients of which some teach the model a backdoor."""
+"""MNIST, learned by clients, some of which teach the model a backdoor."""

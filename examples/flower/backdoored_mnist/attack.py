@@ -1,4 +1,4 @@
-"""What malicious clients do: half of their zeros get a white patch and the label 5."""
+"""The attack: malicious clients give half of their zeros a white patch and the label 5."""
 
 import torch
 
@@ -18,7 +18,7 @@ def poisoned(samples):
 
 
 def triggered(samples):
-    """The zeros of the samples with the patch, labelled as the attacker wants them read."""
+    """The zeros of the samples with the patch, labelled as the attacker wants them classified."""
     zeros = samples.take(samples.labels == SOURCE)
     return Samples(_stamped(zeros.images), torch.full_like(zeros.labels, TARGET))
 

@@ -1,4 +1,4 @@
-"""A client: trains on its own images; if it is malicious, it has poisoned them."""
+"""A client trains on its own images; a malicious one poisons them first."""
 
 import torch
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict

@@ -1,4 +1,4 @@
-"""The MNIST files, and who gets which of their images."""
+"""The MNIST files, and which client gets which of their images."""
 
 import gzip
 import os

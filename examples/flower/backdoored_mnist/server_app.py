@@ -1,4 +1,4 @@
-"""The server: FedAvg, and FLAIN after the last round."""
+"""The server runs FedAvg, and FLAIN after the last round."""
 
 from pathlib import Path
 

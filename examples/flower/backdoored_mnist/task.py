@@ -30,7 +30,7 @@ def train(network, samples, *, epochs, learning_rate):
 
 @torch.inference_mode()
 def accuracy(network, samples):
-    """The share of samples that are read as labelled, from 0 to 1."""
+    """The share of samples that the network classifies as labelled, from 0 to 1."""
     network.eval()
     parts = zip(samples.images.split(1000), samples.labels.split(1000), strict=True)
     right = sum((network(images).argmax(1) == labels).sum() for images, labels in parts)
