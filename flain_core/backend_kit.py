@@ -16,6 +16,7 @@ __all__ = [
     "exchange_channels",
     "find_layer",
     "fitting_weight",
+    "not_finite",
     "read_only",
     "refusals",
     "split_samples",
@@ -99,11 +100,16 @@ def fitting_weight(name: str, weight: Any, shape: tuple[int, ...], dtype: Any) -
     with np.errstate(over="ignore"):
         rounded = np.array(given, dtype=dtype, order="C")
     if not np.isfinite(rounded).all():
-        raise WeightsError(
-            f"weight of {name!r}: expected numbers that are finite in {rounded.dtype}; got NaN, "
-            "infinity or numbers out of its range; convert the model to a wider type first"
-        )
+        raise not_finite(name, rounded.dtype)
     return rounded
+
+
+def not_finite(name: str, dtype: Any) -> WeightsError:
+    """Return the error for a weight that is not finite in a layer's type."""
+    return WeightsError(
+        f"weight of {name!r}: expected numbers that are finite in {dtype}; got NaN, infinity or "
+        "numbers out of its range; convert the model to a wider type first"
+    )
 
 
 def exchange_channels(weight: Any, groups: int) -> Any:

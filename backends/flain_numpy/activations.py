@@ -84,7 +84,7 @@ class Sigmoid:
 
 @dataclass(frozen=True, eq=False)
 class Softmax:
-    """Scores to probabilities along one axis.
+    """Turns scores into probabilities along one axis.
 
     Attributes:
         axis: The axis of the classes.
@@ -98,7 +98,7 @@ class Softmax:
 
     def __post_init__(self) -> None:
         if not isinstance(self.axis, int):
-            raise ModelError(f"axis: expected an integer, given {self.axis!r}")
+            raise ModelError(f"axis: expected an integer; got {self.axis!r}")
 
     def __call__(self, x: Array) -> Array:
         """Turn the scores along :attr:`axis` into probabilities."""

@@ -1,4 +1,4 @@
-"""How parameters are kept: copied once, read only ever after."""
+"""Keeping parameters: copied once, read only ever after."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["frozen", "shape_text"]
 
 
 def frozen(values: Any) -> Array:
-    """A read-only copy in native byte order.
+    """Return a read-only copy in native byte order.
 
     Arrays keep their float type; integers and plain Python numbers become float32.
 
@@ -23,9 +23,9 @@ def frozen(values: Any) -> Array:
     try:
         given = np.asarray(values)
     except ValueError as error:
-        raise ModelError(f"expected an array of numbers, given {type(values).__name__}") from error
+        raise ModelError(f"expected an array of numbers; got {type(values).__name__}") from error
     if given.dtype.kind not in "fiub":
-        raise ModelError(f"expected an array of real numbers, given one of {given.dtype}")
+        raise ModelError(f"expected an array of real numbers; got one of {given.dtype}")
     keeps_type = given.dtype.kind == "f" and hasattr(values, "dtype")
     copy = np.array(given, given.dtype.newbyteorder("=") if keeps_type else np.float32, order="C")
     copy.flags.writeable = False
@@ -33,7 +33,7 @@ def frozen(values: Any) -> Array:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """A shape as people write it.
+    """Return a shape as people write it.
 
     >>> shape_text((64, 1568))
     '64×1568'

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from flain_core.backend_kit import read_only, stacked_calls
 from flain_core.errors import LayerError, ModelError, WeightsError
 from flain_core.network import Array
 
@@ -21,61 +22,51 @@ class Cut:
 
     def __init__(self, program: Program, layer: LinearLayer, x: Array) -> None:
         calls = [index for index, step in enumerate(program) if step.operation is layer]
+        entering = [program[index].reads[0] for index in calls]
         self._program = program
         self._layer = layer
         self._value = calls[-1] + 1
         self._tail = depending(program, self._value)
-        entering = [program[index].reads[0] for index in calls]
-        tail_values = {self._value} | {index + 1 for index in self._tail}
-        side = {value for index in self._tail for value in program[index].reads} - tail_values
-        head = [index for index in range(len(program)) if index not in set(self._tail)]
+        computed = {self._value} | {index + 1 for index in self._tail}
+        side = {value for index in self._tail for value in program[index].reads} - computed
+        head = [index for index in range(len(program)) if index not in self._tail]
         known = run(program, head, {0: x}, {*entering, *side, self._value})
         self._side = {value: known[value] for value in side}
         self._entering = [known[value] for value in entering]
-        self._output = _read_only(known[self._value])
+        self.calls = len(calls)
+        """The number of times that the layer ran on the batch."""
+        self.output = read_only(known[self._value])
+        """The pre-activation of the layer's last call, in the layer's own layout. Read only."""
 
     @property
     def inputs(self) -> Array:
         """``(n, in, *positions)``; several calls are stacked as positions, ``(n, in, p)``."""
-        inputs = [self._layer.inputs(x) for x in self._entering]
-        if len(inputs) == 1:
-            return _read_only(inputs[0])
-        return np.concatenate([each.reshape(*each.shape[:2], -1) for each in inputs], axis=2)
-
-    @property
-    def calls(self) -> int:
-        """How often the layer ran on the batch."""
-        return len(self._entering)
-
-    @property
-    def output(self) -> Array:
-        """The pre-activation of the layer's last call, in the layer's own layout. Read only."""
-        return self._output
+        return stacked_calls([self._layer.inputs(x) for x in self._entering])
 
     def linear(self, weight: Array, neurons: Array) -> Array:
-        """What ``neurons`` ``(k,)`` contribute under ``weight``, an array like :attr:`output`."""
+        """Return what ``neurons`` ``(k,)`` contribute, an array like :attr:`output`."""
         self._require_one_call()
         if weight.shape != self._layer.weight.shape:
             raise WeightsError(
-                f"weight for {self._layer.name!r}: expected shape {self._layer.weight.shape}, "
-                f"given {weight.shape}"
+                f"weight of {self._layer.name!r}: expected shape {self._layer.weight.shape}; got "
+                f"{weight.shape}"
             )
         return self._contribution(weight, neurons)
 
     def tail(self, output: Array) -> Array:
-        """The scores of the batch if the layer's pre-activation were ``output``."""
+        """Return the scores of the batch if the layer's pre-activation were ``output``."""
         self._require_one_call()
-        if output.shape != self._output.shape:
+        if output.shape != self.output.shape:
             raise ModelError(
-                f"pre-activation of {self._layer.name!r}: expected shape {self._output.shape}, "
-                f"given {output.shape}"
+                f"pre-activation of {self._layer.name!r}: expected shape {self.output.shape}; got "
+                f"{output.shape}"
             )
         return self._behind(output)
 
     @property
     def tail_by_sample(self) -> Callable[[Array], Array] | None:
         """The scores of any samples; None where the tail reads more of a sample."""
-        return None if self._side or self._output.ndim != 2 else self._behind
+        return None if self._side or self.output.ndim != 2 else self._behind
 
     def _behind(self, output: Array) -> Array:
         end = len(self._program)
@@ -93,9 +84,3 @@ class Cut:
                 f"layer {self._layer.name!r} runs {self.calls} times per sample, so a change of "
                 "its weight cannot be followed from one place; run the whole network instead"
             )
-
-
-def _read_only(values: Array) -> Array:
-    view = values.view()
-    view.flags.writeable = False
-    return view

@@ -20,7 +20,7 @@ _SLOPES = 2 / math.sqrt(math.pi) * np.exp(-(_NODES**2))
 
 
 def erf(x: Array) -> Array:
-    """The error function of each float32 or float64 number of ``x``.
+    """Return the error function of each float32 or float64 number of ``x``.
 
     Taylor's series of second order around the nearest of 6,145 tabulated nodes: the error is below
     5e-11, or half a unit in the last place where that is more.

@@ -10,8 +10,10 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
+from flain_core.backend_kit import DenseInput
 from flain_core.errors import ModelError
-from flain_core.network import Array
+from flain_core.flipping import only
+from flain_core.network import Array, Layer
 
 from .arrays import frozen, shape_text
 from .windows import Padding, Pair, Window, pair
@@ -19,7 +21,7 @@ from .windows import Padding, Pair, Window, pair
 __all__ = ["Contribution", "Conv2d", "Dense", "LinearLayer"]
 
 Contribution: TypeAlias = Callable[[Array, Array], Array]
-"""``(weight, neurons)`` to what these input neurons add to a pre-activation."""
+"""Returns, for ``(weight, neurons)``, what these input neurons add to a pre-activation."""
 
 # Image patches that stay in the processor's cache make a convolution up to twice as fast as
 # patches that do not: 0.25 to 64 MiB were tried.
@@ -28,15 +30,10 @@ _PATCH_BYTES = 2**20
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LinearLayer(ABC):
-    """What the two kinds of layer share.
-
-    Attributes:
-        name: The name to purify the layer by, unique in a network.
-        weight: ``(out, in / groups, *kernel)``. Copied and read only.
-        bias: ``(out,)``, or None.
-    """
+    """A layer with a weight, which is copied and read only; the subclasses describe the fields."""
 
     kind: ClassVar[str]
+    layout: ClassVar[str]
     groups = 1
 
     name: str
@@ -45,36 +42,39 @@ class LinearLayer(ABC):
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise ModelError(f"name of a layer: expected some text, given {self.name!r}")
+            raise ModelError(f"name of a layer: expected some text; got {self.name!r}")
         object.__setattr__(self, "weight", frozen(self.weight))
+        if self.weight.ndim != len(self.layout.split(",")) or not self.weight.size:
+            raise ModelError(
+                f"weight of {self.name!r}: expected {self.layout}; got shape {self.weight.shape}"
+            )
         if self.bias is not None:
             object.__setattr__(self, "bias", frozen(self.bias))
             if self.bias.shape != self.weight.shape[:1]:
                 raise ModelError(
                     f"bias of {self.name!r}: expected shape {self.weight.shape[:1]} to go with the "
-                    f"weight {shape_text(self.weight.shape)}, given {self.bias.shape}"
+                    f"weight {shape_text(self.weight.shape)}; got {self.bias.shape}"
                 )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {shape_text(self.weight.shape)})"
 
-    @abstractmethod
-    def __call__(self, x: Array) -> Array:
-        """The pre-activation, bias included."""
+    def described(self) -> Layer:
+        """Return the layer as the algorithm sees it."""
+        epsilon = float(np.finfo(self.weight.dtype).eps)
+        return Layer(self.name, self.kind, self.weight, self.groups, epsilon)
 
     @abstractmethod
+    def __call__(self, x: Array) -> Array:
+        """Return the pre-activation, bias included."""
+
     def inputs(self, x: Array) -> Array:
-        """What enters the layer, with the neurons on axis 1: ``(n, in, *positions)``."""
+        """Return what enters the layer as ``(n, in, *positions)``."""
+        return x
 
     @abstractmethod
     def contribution(self, x: Array) -> Contribution:
         """Prepare ``x`` for asking often what single neurons add to the pre-activation."""
-
-    def _check_weight(self, shape: str, dimensions: int) -> None:
-        if self.weight.ndim != dimensions or not self.weight.size:
-            raise ModelError(
-                f"weight of {self.name!r}: expected {shape}, given shape {self.weight.shape}"
-            )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,37 +92,25 @@ class Dense(LinearLayer):
     """
 
     kind: ClassVar[str] = "dense"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_weight("(out, in)", 2)
+    layout: ClassVar[str] = "(out, in)"
 
     def __call__(self, x: Array) -> Array:
         """Map ``(n, ..., in)`` to ``(n, ..., out)``."""
         features = self.weight.shape[1]
         if x.ndim < 2 or x.shape[-1] != features:
-            raise ValueError(f"expected (n, ..., {features}), given {x.shape}")
+            raise ValueError(f"expected (n, ..., {features}); got {x.shape}")
         output = x.reshape(-1, features) @ self.weight.T
         if self.bias is not None:
             output += self.bias
         return output.reshape(*x.shape[:-1], len(self.weight))
 
     def inputs(self, x: Array) -> Array:
-        """``(n, *positions, in)`` to ``(n, in, *positions)``."""
+        """Move the neurons to axis 1."""
         return np.moveaxis(x, -1, 1)
 
     def contribution(self, x: Array) -> Contribution:
-        """Lay ``x`` out by neuron, so that picking neurons copies whole rows."""
-        *positions, features = x.shape
-        by_neuron = np.ascontiguousarray(x.reshape(-1, features).T)
-
-        def contribution(weight: Array, neurons: Array) -> Array:
-            columns = weight[:, neurons].astype(x.dtype, copy=False)
-            # matmul takes twice as long as dot for a single neuron, the commonest case.
-            rows: Array = np.dot(by_neuron[neurons].T, columns.T)
-            return rows.reshape(*positions, len(weight))
-
-        return contribution
+        """Lay ``x`` out by neuron."""
+        return DenseInput(x).linear
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -146,6 +134,7 @@ class Conv2d(LinearLayer):
     """
 
     kind: ClassVar[str] = "conv"
+    layout: ClassVar[str] = "(out, in / groups, kh, kw)"
 
     _: KW_ONLY
     stride: Pair = 1
@@ -156,51 +145,38 @@ class Conv2d(LinearLayer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_weight("(out, in / groups, kh, kw)", 4)
         if not isinstance(self.groups, int) or self.groups < 1 or len(self.weight) % self.groups:
             raise ModelError(
                 f"groups of {self.name!r}: expected a divisor of its {len(self.weight)} output "
-                f"channels, given {self.groups!r}"
+                f"channels; got {self.groups!r}"
             )
         height, width = self.weight.shape[2:]
-        same = self.padding == "same"
-        window = Window(
-            (height, width),
-            pair(self.stride, "stride"),
-            "same" if same else pair(self.padding, "padding", least=0),
-            pair(self.dilation, "dilation"),
-        )
+        padding = self.padding if self.padding == "same" else pair(self.padding, "padding", least=0)
+        stride, dilation = pair(self.stride, "stride"), pair(self.dilation, "dilation")
+        window = Window((height, width), stride, padding, dilation)
         object.__setattr__(self, "_window", window)
 
     def __call__(self, x: Array) -> Array:
         """Map images ``(n, in, H, W)`` to ``(n, out, H', W')``."""
         channels = self.weight.shape[1] * self.groups
         if x.ndim != 4 or x.shape[1] != channels:
-            raise ValueError(f"expected images (n, {channels}, H, W), given {x.shape}")
+            raise ValueError(f"expected images (n, {channels}, H, W); got {x.shape}")
         output = self._convolve(x, self.weight)
         if self.bias is not None:
             output += self.bias[:, None, None]
         return output
 
-    def inputs(self, x: Array) -> Array:
-        """Images have their channels on axis 1 already."""
-        return x
-
     def contribution(self, x: Array) -> Contribution:
         """Convolve the channels asked for only or, in groups, with the other columns zero."""
 
-        def one_group(weight: Array, neurons: Array) -> Array:
-            columns = weight[:, neurons].astype(x.dtype, copy=False)
-            return self._convolve(x[:, neurons], columns)
+        def contribution(weight: Array, neurons: Array) -> Array:
+            if self.groups == 1:
+                images, columns = x[:, neurons], weight[:, neurons]
+            else:
+                images, columns = x, only(weight, neurons, self.groups)
+            return self._convolve(images, columns.astype(x.dtype, copy=False))
 
-        def groups(weight: Array, neurons: Array) -> Array:
-            asked = np.zeros(x.shape[1], bool)
-            asked[neurons] = True
-            columns = asked.reshape(self.groups, -1).repeat(len(weight) // self.groups, axis=0)
-            masked = np.where(columns[:, :, None, None], weight, 0)
-            return self._convolve(x, masked.astype(x.dtype, copy=False))
-
-        return one_group if self.groups == 1 else groups
+        return contribution
 
     def _convolve(self, images: Array, weight: Array) -> Array:
         samples, channels, *_ = images.shape

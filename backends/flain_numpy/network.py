@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from flain_core.errors import LayerError, ModelError, WeightsError, nearest
+from flain_core.backend_kit import find_layer, fitting_weight
+from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Layer
 
 from .arrays import shape_text
 from .cut import Cut
 from .layers import LinearLayer
-from .program import Operation, Program, Residual, program_of, run
+from .program import Operation, Program, Residual, mapped, program_of, run
 
 __all__ = ["Network", "arrays_of", "open_network"]
 
@@ -48,18 +49,8 @@ class Network:
         self._program = program_of(self._operations)
         self._linear = _linear_layers(self._program)
         self._dtype = _dtype(self._program)
-        self._layers = MappingProxyType(
-            {
-                name: Layer(
-                    name,
-                    layer.kind,
-                    layer.weight,
-                    layer.groups,
-                    float(np.finfo(layer.weight.dtype).eps),
-                )
-                for name, layer in self._linear.items()
-            }
-        )
+        layers = {name: layer.described() for name, layer in self._linear.items()}
+        self._layers = MappingProxyType(layers)
 
     def __reduce__(self) -> tuple[type[Network], tuple[object, ...]]:
         return type(self), (self._operations,)
@@ -75,15 +66,15 @@ class Network:
 
     @property
     def operations(self) -> tuple[Operation | Residual, ...]:
-        """What is done to a batch, in order."""
+        """The operations that a batch goes through, in order."""
         return self._operations
 
     def layers(self) -> Mapping[str, Layer]:
-        """The dense and convolutional layers by name, in the order in which they run."""
+        """Return the dense and convolutional layers by name, in the order in which they run."""
         return self._layers
 
     def predict(self, x: Array) -> Array:
-        """The scores ``(n, ...)`` of the samples ``(n, ...)``."""
+        """Return the scores ``(n, ...)`` of the samples ``(n, ...)``."""
         end = len(self._program)
         return run(self._program, range(end), {0: self._samples(x)}, {end})[end]
 
@@ -97,42 +88,23 @@ class Network:
         array([[1., 2., 3.]])
         """
         # A loader may reuse the array of one batch for the next one.
-        return Cut(self._program, self._find(layer), self._samples(x).copy())
+        return Cut(self._program, find_layer(self._linear, layer), self._samples(x).copy())
 
     def replace(self, weights: Mapping[str, Array]) -> Network:
-        """A copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced.
+        """Return a copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced.
 
         >>> from flain_numpy import Dense
         >>> network = Network([Dense("fc1", np.array([[1.0, 10.0]]))])
         >>> network.replace({"fc1": np.array([[2.0, 0.0]])}).predict(np.array([[1.0, 1.0]]))
         array([[2.]])
         """
-        layers = [self._find(name) for name in weights]
-        replaced = {
-            id(layer): with_fields(
-                layer, weight=_fitting(layer.name, layer.weight, weights[layer.name])
-            )
-            for layer in layers
-        }
-        return Network(_exchange(self._operations, replaced))
-
-    def _find(self, name: str) -> LinearLayer:
-        if name not in self._linear:
-            known = ", ".join(self._linear) or "no layer with a weight"
-            raise LayerError(
-                f"no layer {name!r}; the network has {known}.{nearest(name, self._linear)}"
-            )
-        return self._linear[name]
+        places = {name: (find_layer(self._linear, name), "weight") for name in weights}
+        return _with_arrays(self, places, weights)
 
     def _samples(self, x: Any) -> Array:
-        if not isinstance(x, np.ndarray):
-            raise ModelError(
-                f"expected one NumPy array of samples (n, ...), given {type(x).__name__}"
-            )
-        if x.ndim == 0 or x.dtype.kind not in "fiub":
-            raise ModelError(
-                f"expected real numbers of shape (n, ...), given {x.dtype} of shape {x.shape}"
-            )
+        if not isinstance(x, np.ndarray) or x.ndim == 0 or x.dtype.kind not in "fiub":
+            given = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+            raise ModelError(f"expected one NumPy array of real numbers (n, ...); got {given}")
         return x.astype(self._dtype, copy=False)
 
 
@@ -157,11 +129,11 @@ def open_network(model: Network | Mapping[str, Array], *, like: Network | None =
         return model
     if not isinstance(model, Mapping) or not isinstance(like, Network):
         raise ModelError(
-            "expected a flain_numpy.Network, or weights by name together with like=network; given "
+            "expected a flain_numpy.Network, or weights by name together with like=network; got "
             f"{type(model).__name__}; build a network with flain_numpy.Network([...])"
         )
     if model.keys() == _places(like).keys():
-        return _with_arrays(like, model)
+        return _with_arrays(like, _places(like), model)
     missing = like.layers().keys() - model.keys()
     if missing:
         raise WeightsError(
@@ -194,7 +166,7 @@ def arrays_of(network: Network, *, buffers: bool = True) -> dict[str, Array]:
 
 
 def _places(network: Network) -> dict[str, tuple[Any, str]]:
-    """Where each array is: an operation, and the name of its field."""
+    """Return where each array is: an operation, and the name of its field."""
     operations: dict[int, tuple[str, Any]] = {}
     for index, step in enumerate(network._program):
         name = getattr(step.operation, "name", str(index))
@@ -208,15 +180,16 @@ def _places(network: Network) -> dict[str, tuple[Any, str]]:
     }
 
 
-def _with_arrays(network: Network, arrays: Mapping[str, Array]) -> Network:
-    changes: dict[int, dict[str, Array]] = {}
-    places = _places(network)
+def _with_arrays(
+    network: Network, places: Mapping[str, tuple[Any, str]], arrays: Mapping[str, Array]
+) -> Network:
+    replaced: dict[int, Any] = {}
     for name, (operation, field) in places.items():
         present = getattr(operation, field)
-        changes.setdefault(id(operation), {})[field] = _fitting(name, present, arrays[name])
-    operations = {id(operation): operation for operation, _ in places.values()}
-    replaced = {key: with_fields(operations[key], **change) for key, change in changes.items()}
-    return Network(_exchange(network.operations, replaced))
+        array = fitting_weight(name, arrays[name], present.shape, present.dtype)
+        changed = replaced.get(id(operation), operation)
+        replaced[id(operation)] = with_fields(changed, **{field: array})
+    return Network(mapped(network.operations, lambda each: replaced.get(id(each), each)))
 
 
 def _linear_layers(program: Program) -> dict[str, LinearLayer]:
@@ -237,33 +210,3 @@ def _dtype(program: Program) -> np.dtype[Any]:
     )
     types = {value.dtype for value in parameters if isinstance(value, np.ndarray)}
     return np.result_type(np.float32, *types)
-
-
-def _fitting(name: str, present: Array, given: Array) -> Array:
-    given = np.asarray(given)
-    if given.shape != present.shape or given.dtype.kind not in "fiub":
-        raise WeightsError(
-            f"weight for {name!r}: expected real numbers of shape {present.shape}, given "
-            f"{given.dtype} of shape {given.shape}"
-        )
-    if not np.isfinite(given).all():
-        raise WeightsError(f"weight for {name!r}: expected finite numbers, given NaN or inf")
-    with np.errstate(over="ignore"):
-        cast = given.astype(present.dtype)
-    if not np.isfinite(cast).all():
-        raise WeightsError(
-            f"weight for {name!r}: {np.abs(given).max():.3g} overflows the layer's {cast.dtype}; "
-            "build the network with a wider type"
-        )
-    return cast
-
-
-def _exchange(
-    operations: Iterable[Operation | Residual], replaced: Mapping[int, Operation]
-) -> tuple[Operation | Residual, ...]:
-    return tuple(
-        Residual(_exchange(each.branch, replaced), _exchange(each.shortcut, replaced))
-        if isinstance(each, Residual)
-        else replaced.get(id(each), each)
-        for each in operations
-    )

@@ -17,7 +17,7 @@ __all__ = ["BatchNorm"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BatchNorm:
-    """``(x − mean) / sqrt(variance + epsilon) · scale + shift`` per channel, which is axis 1 of x.
+    """``(x − mean) / sqrt(variance + epsilon) · scale + shift`` per channel, ``(n, C, ...)``.
 
     Attributes:
         mean: ``(C,)``, the running mean.
@@ -41,16 +41,15 @@ class BatchNorm:
         for name in ("mean", "variance", "scale", "shift"):
             values = getattr(self, name)
             if values is not None or name in ("mean", "variance"):
-                object.__setattr__(self, name, frozen(values))
-                self._check_shape(name)
+                values = frozen(values)
+                object.__setattr__(self, name, values)
+                if values.ndim != 1 or values.shape != self.mean.shape:
+                    channels = self.mean.shape if self.mean.ndim == 1 else "(C,)"
+                    raise ModelError(
+                        f"{name} of a BatchNorm: expected shape {channels}; got {values.shape}"
+                    )
         if not isinstance(self.epsilon, (int, float)) or not 0 <= self.epsilon < math.inf:
-            raise ModelError(f"epsilon: expected a number of at least 0, given {self.epsilon!r}")
-
-    def _check_shape(self, name: str) -> None:
-        shape = getattr(self, name).shape
-        if len(shape) != 1 or shape != self.mean.shape:
-            channels = self.mean.shape if self.mean.ndim == 1 else "(C,)"
-            raise ModelError(f"{name} of a BatchNorm: expected shape {channels}, given {shape}")
+            raise ModelError(f"epsilon: expected a number of at least 0; got {self.epsilon!r}")
 
     def __repr__(self) -> str:
         return f"BatchNorm({self.mean.size} channels)"
@@ -58,7 +57,7 @@ class BatchNorm:
     def __call__(self, x: Array) -> Array:
         """Map ``(n, C, ...)`` to the same shape."""
         if x.ndim < 2 or x.shape[1] != self.mean.size:
-            raise ValueError(f"expected (n, {self.mean.size}, ...), given {x.shape}")
+            raise ValueError(f"expected (n, {self.mean.size}, ...); got {x.shape}")
         factor = 1 / np.sqrt(self.variance + self.epsilon)
         if self.scale is not None:
             factor = factor * self.scale

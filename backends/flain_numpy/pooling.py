@@ -18,7 +18,7 @@ __all__ = ["AvgPool2d", "Flatten", "GlobalAvgPool2d", "MaxPool2d"]
 
 @dataclass(frozen=True, eq=False)
 class _Pool2d:
-    """What the two kinds of pooling share: one axis after the other, which takes fewer passes."""
+    """A pooling that goes over one axis after the other, which takes fewer passes."""
 
     size: Pair
     stride: Pair | None = None
@@ -31,7 +31,7 @@ class _Pool2d:
         top, left = pair(self.padding, "padding", least=0)
         if top > height // 2 or left > width // 2:
             raise ModelError(
-                f"padding: expected at most half the window {self.size}, given {self.padding}"
+                f"padding: expected at most half the window {self.size}; got {self.padding}"
             )
         rows = Window((height, 1), (down, 1), (top, 0))
         columns = Window((1, width), (1, right), (0, left))
@@ -109,4 +109,4 @@ class Flatten:
 
 def _check_images(x: Array) -> None:
     if x.ndim != 4:
-        raise ValueError(f"expected images (n, C, H, W), given {x.shape}")
+        raise ValueError(f"expected images (n, C, H, W); got {x.shape}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from flain_core.errors import ModelError
 from flain_core.network import Array
 
 from .arrays import shape_text
 
-__all__ = ["Operation", "Program", "Residual", "Step", "depending", "program_of", "run"]
+__all__ = ["Operation", "Program", "Residual", "Step", "depending", "mapped", "program_of", "run"]
 
 Operation: TypeAlias = Callable[..., Array]
 """A pure function from array to array. Any will do; only this package's own can be saved."""
@@ -19,7 +19,7 @@ Operation: TypeAlias = Callable[..., Array]
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """The sum of a branch and a shortcut that start from the same value.
+    """Adds a branch and a shortcut that start from the same value.
 
     Attributes:
         branch: The operations of the branch, in order.
@@ -42,7 +42,7 @@ class Residual:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One operation and the values it reads: value 0 is the input, value i + 1 is of step i."""
+    """One operation and the values it reads: value 0 is the input, value i + 1 that of step i."""
 
     operation: Operation
     reads: tuple[int, ...]
@@ -57,14 +57,14 @@ class _Sum:
         # NumPy would broadcast a wrong shortcut without a word.
         if branch.shape != shortcut.shape:
             raise ValueError(
-                f"expected branch and shortcut of one shape, given {branch.shape} and "
+                f"expected branch and shortcut of one shape; got {branch.shape} and "
                 f"{shortcut.shape}"
             )
         return branch + shortcut
 
 
 def program_of(operations: Iterable[Operation | Residual]) -> Program:
-    """The steps that ``operations`` consist of.
+    """Return the steps that ``operations`` consist of.
 
     >>> [step.reads for step in program_of([abs, Residual([abs, abs])])]
     [(0,), (1,), (2,), (3, 1)]
@@ -80,7 +80,7 @@ def program_of(operations: Iterable[Operation | Residual]) -> Program:
                 steps.append(Step(operation, (value,)))
             else:
                 raise ModelError(
-                    f"expected operations such as Dense(...) or ReLU(), given {operation!r}"
+                    f"expected operations such as Dense(...) or ReLU(); got {operation!r}"
                 )
             value = len(steps)
         return value
@@ -89,8 +89,26 @@ def program_of(operations: Iterable[Operation | Residual]) -> Program:
     return tuple(steps)
 
 
+def mapped(
+    operations: Iterable[Operation | Residual],
+    change: Callable[[Operation], Any],
+    residual: Callable[[Any, Any], Any] = Residual,
+) -> tuple[Any, ...]:
+    """Return what ``change`` makes of each operation, and ``residual`` of both ways of a residual.
+
+    >>> mapped([len, Residual([abs, len])], {len: 1, abs: 2}.get, max)
+    (1, (2, 1))
+    """
+    return tuple(
+        residual(mapped(each.branch, change, residual), mapped(each.shortcut, change, residual))
+        if isinstance(each, Residual)
+        else change(each)
+        for each in operations
+    )
+
+
 def depending(program: Program, value: int) -> list[int]:
-    """The steps whose result changes with ``value``, in order.
+    """Return the steps whose result changes with ``value``, in order.
 
     >>> depending(program_of([Residual([abs, abs], shortcut=[abs])]), 1)
     [1, 3]

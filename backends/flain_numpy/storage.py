@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from .layers import Conv2d, Dense
 from .network import Network
 from .normalization import BatchNorm
 from .pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d
-from .program import Operation, Residual
+from .program import Operation, Residual, mapped
 
 __all__ = ["load", "save"]
 
@@ -35,18 +34,8 @@ _DESCRIPTION = "network"
 _OPERATIONS: dict[str, Callable[..., Operation]] = {
     operation.__name__: operation
     for operation in (
-        AvgPool2d,
-        BatchNorm,
-        Conv2d,
-        Dense,
-        Flatten,
-        GELU,
-        GlobalAvgPool2d,
-        MaxPool2d,
-        ReLU,
-        Sigmoid,
-        Softmax,
-        Tanh,
+        *(Dense, Conv2d, BatchNorm, ReLU, GELU, Tanh, Sigmoid, Softmax),
+        *(AvgPool2d, MaxPool2d, GlobalAvgPool2d, Flatten),
     )
 }
 
@@ -66,14 +55,27 @@ def save(network: Network, path: str | os.PathLike[str], *, overwrite: bool = Fa
     ...     load(f"{folder}/network.npz")
     Network(fc1 1×3)
     """
-    writer = _Writer()
+    entries: dict[str, Any] = {}
+    operations: list[dict[str, Any]] = []
+    positions: dict[int, int] = {}
+
+    def position(operation: Operation) -> int:
+        if id(operation) not in positions:
+            positions[id(operation)] = len(operations)
+            operations.append(_described(operation, len(operations), entries))
+        return positions[id(operation)]
+
     description = {
         "format": _FORMAT,
         "version": _VERSION,
-        "program": writer.program(network.operations),
-        "operations": writer.operations,
+        "program": mapped(
+            network.operations,
+            position,
+            lambda branch, shortcut: {"branch": branch, "shortcut": shortcut},
+        ),
+        "operations": operations,
     }
-    entries: dict[str, Any] = {_DESCRIPTION: np.array(json.dumps(description)), **writer.arrays}
+    entries = {_DESCRIPTION: np.array(json.dumps(description)), **entries}
     with written_whole(path, overwrite=overwrite) as scratch, scratch.open("wb") as file:
         np.savez(file, **entries)
 
@@ -91,7 +93,9 @@ def load(path: str | os.PathLike[str]) -> Network:
     """
     source = readable(path)
     try:
-        return _network(_entries(source))
+        with source.open("rb") as file, np.load(file, allow_pickle=False) as entries:
+            # NumPy hands out members that are no arrays as bytes.
+            return _network({name: np.asarray(entries[name]) for name in entries.files})
     # On damaged bytes the parsers raise anything, from BadZipFile to TokenError and SystemError.
     except Exception as error:
         raise WeightsError(
@@ -100,51 +104,23 @@ def load(path: str | os.PathLike[str]) -> Network:
         ) from error
 
 
-class _Writer:
-    """Collects the operations and arrays that a program refers to."""
-
-    def __init__(self) -> None:
-        self.operations: list[dict[str, Any]] = []
-        self.arrays: dict[str, Array] = {}
-        self._positions: dict[int, int] = {}
-
-    def program(self, operations: Iterable[Operation | Residual]) -> list[Any]:
-        """The program as nested lists of positions in :attr:`operations`."""
-        return [
-            {"branch": self.program(each.branch), "shortcut": self.program(each.shortcut)}
-            if isinstance(each, Residual)
-            else self._position(each)
-            for each in operations
-        ]
-
-    def _position(self, operation: Operation) -> int:
-        if id(operation) not in self._positions:
-            self._positions[id(operation)] = len(self.operations)
-            self.operations.append(self._described(operation))
-        return self._positions[id(operation)]
-
-    def _described(self, operation: Any) -> dict[str, Any]:
-        name = type(operation).__name__
-        if _OPERATIONS.get(name) is not type(operation):
-            raise ModelError(
-                f"cannot save {operation!r}: expected flain_numpy's own operations only; replace "
-                "it by one of them, or build the network in code where it is needed"
-            )
-        described: dict[str, Any] = {"operation": name}
-        for field in (field for field in fields(operation) if field.init):
-            value = getattr(operation, field.name)
-            if isinstance(value, np.ndarray):
-                entry = f"{len(self.operations)}.{field.name}"
-                self.arrays[entry] = value
-                value = {"array": entry}
-            described[field.name] = value
-        return described
-
-
-def _entries(path: Path) -> dict[str, Array]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as entries:
-        # NumPy hands out members that are no arrays as bytes.
-        return {name: np.asarray(entries[name]) for name in entries.files}
+def _described(operation: Any, position: int, entries: dict[str, Array]) -> dict[str, Any]:
+    """Describe an operation in JSON's terms; its arrays go to ``entries``."""
+    name = type(operation).__name__
+    if _OPERATIONS.get(name) is not type(operation):
+        raise ModelError(
+            f"cannot save {operation!r}: expected flain_numpy's own operations only; replace "
+            "it by one of them, or build the network in code where it is needed"
+        )
+    described: dict[str, Any] = {"operation": name}
+    for field in (field for field in fields(operation) if field.init):
+        value = getattr(operation, field.name)
+        if isinstance(value, np.ndarray):
+            entry = f"{position}.{field.name}"
+            entries[entry] = value
+            value = {"array": entry}
+        described[field.name] = value
+    return described
 
 
 def _network(entries: Mapping[str, Array]) -> Network:

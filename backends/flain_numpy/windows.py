@@ -21,7 +21,7 @@ Padding: TypeAlias = Pair | Literal["same"]
 
 
 def pair(value: Any, name: str, *, least: int = 1) -> tuple[int, int]:
-    """``value`` as (height, width); ``name`` appears in the error if it is not one.
+    """Return ``value`` as (height, width); ``name`` is what messages call it.
 
     >>> pair(3, "stride"), pair((3, 1), "stride")
     ((3, 3), (3, 1))
@@ -31,8 +31,8 @@ def pair(value: Any, name: str, *, least: int = 1) -> tuple[int, int]:
         case [int(height), int(width)] if min(height, width) >= least:
             return height, width
     raise ModelError(
-        f"{name}: expected an integer of at least {least}, or a pair (height, width) of them, "
-        f"given {value!r}"
+        f"{name}: expected an integer of at least {least}, or a pair (height, width) of them; "
+        f"got {value!r}"
     )
 
 
@@ -49,60 +49,50 @@ class Window:
     dilation: tuple[int, int] = (1, 1)
 
     def positions(self, images: tuple[int, ...]) -> tuple[int, int]:
-        """How many places (H', W') the window takes in images of shape ``(n, C, H, W)``.
+        """Return how many places (H', W') the window takes in images of shape ``(n, C, H, W)``.
 
         >>> Window(size=(3, 3), stride=(2, 2), padding=(1, 1)).positions((1, 1, 28, 7))
         (14, 4)
         """
-        height, width = (self._positions(axis, images[2 + axis]) for axis in (0, 1))
+        (*_, height), (*_, width) = map(self._along, (0, 1), images[2:])
         return height, width
 
     def taps(self, images: Array, fill: float = 0.0) -> Iterator[Array]:
-        """For each pixel of the window, row by row: what it sees, ``(n, C, H', W')``.
+        """Yield what each pixel of the window sees, row by row, ``(n, C, H', W')``.
 
         Args:
             images: ``(n, C, H, W)``.
             fill: The value of the pixels that padding adds.
         """
-        height, width = self.positions(images.shape)
-        padded = self._padded(images, fill)
+        samples, channels, *shape = images.shape
+        (top, bottom, height), (left, right, width) = map(self._along, (0, 1), shape)
+        padded = images
+        if top or bottom or left or right:
+            high, wide = shape
+            larger = (samples, channels, top + high + bottom, left + wide + right)
+            padded = np.full(larger, fill, images.dtype)
+            padded[:, :, top : top + high, left : left + wide] = images
         for row in range(self.size[0]):
+            rows = self._slice(0, row, height)
             for column in range(self.size[1]):
-                rows = self._slice(0, row, height)
-                columns = self._slice(1, column, width)
-                yield padded[:, :, rows, columns]
+                yield padded[:, :, rows, self._slice(1, column, width)]
 
     def _slice(self, axis: int, pixel: int, positions: int) -> slice:
         first, step = pixel * self.dilation[axis], self.stride[axis]
         return slice(first, first + (positions - 1) * step + 1, step)
 
-    def _reach(self, axis: int) -> int:
-        return (self.size[axis] - 1) * self.dilation[axis] + 1
-
-    def _margins(self, axis: int, extent: int) -> tuple[int, int]:
-        if self.padding != "same":
-            return self.padding[axis], self.padding[axis]
-        stride = self.stride[axis]
-        last = (extent - 1) // stride * stride
-        missing = max(last + self._reach(axis) - extent, 0)
-        return missing // 2, missing - missing // 2
-
-    def _positions(self, axis: int, extent: int) -> int:
-        padded = extent + sum(self._margins(axis, extent))
-        if padded < self._reach(axis):
+    def _along(self, axis: int, extent: int) -> tuple[int, int, int]:
+        """Return the padding before and after the image, and how many positions there are."""
+        stride, reach = self.stride[axis], (self.size[axis] - 1) * self.dilation[axis] + 1
+        if self.padding == "same":
+            missing = max((extent - 1) // stride * stride + reach - extent, 0)
+            before, after = missing // 2, missing - missing // 2
+        else:
+            before = after = self.padding[axis]
+        padded = before + extent + after
+        if padded < reach:
             raise ValueError(
-                f"expected images of at least {self._reach(0)}×{self._reach(1)} pixels with their "
-                f"padding, given {padded} along axis {axis + 2}"
+                f"expected images of at least {reach} pixels with their padding along axis "
+                f"{axis + 2}; got {padded}"
             )
-        return (padded - self._reach(axis)) // self.stride[axis] + 1
-
-    def _padded(self, images: Array, fill: float) -> Array:
-        samples, channels, height, width = images.shape
-        top, bottom = self._margins(0, height)
-        left, right = self._margins(1, width)
-        if not (top or bottom or left or right):
-            return images
-        shape = (samples, channels, top + height + bottom, left + width + right)
-        padded = np.full(shape, fill, images.dtype)
-        padded[:, :, top : top + height, left : left + width] = images
-        return padded
+        return before, after, (padded - reach) // stride + 1

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from flain_core.backend_kit import DenseInput, read_only
 from flain_core.network import Array
 
 from ._forward import Forward
@@ -28,20 +29,17 @@ class SklearnCut:
     def __init__(self, forward: Forward, layer: int, x: Array) -> None:
         self._forward = forward
         self._layer = layer
-        self.inputs = _read_only(forward.into(layer, x))
+        self.inputs = read_only(forward.into(layer, x))
         """``(n, in)``."""
-        self.output = _read_only(forward.at(layer, self.inputs))
+        self.output = read_only(forward.at(layer, self.inputs))
         """The pre-activation ``(n, out)``."""
 
     def linear(self, weight: Array, neurons: Array) -> Array:
-        """``(n, out)``: what ``neurons`` ``(k,)`` contribute under ``weight`` ``(out, in)``."""
-        columns = weight[:, neurons].astype(self.output.dtype, copy=False)
-        # matmul takes twice as long as dot for a single neuron, the commonest case.
-        contribution: Array = np.dot(self._by_neuron[neurons].T, columns.T)
-        return contribution
+        """Return ``(n, out)``: what ``neurons`` ``(k,)`` contribute under ``weight``."""
+        return self._entered.linear(weight, neurons)
 
     def tail(self, output: Array) -> Array:
-        """The scores ``(n, ...)`` if the pre-activation were ``output`` ``(n, out)``."""
+        """Return the scores ``(n, ...)`` if the pre-activation were ``output`` ``(n, out)``."""
         scores = self._forward.behind(self._layer, output)
         # After the last layer the scores would be the caller's own array.
         return scores.copy() if np.may_share_memory(scores, output) else scores
@@ -52,13 +50,5 @@ class SklearnCut:
         return self.tail
 
     @cached_property
-    def _by_neuron(self) -> Array:
-        # Laid out by neuron, so that picking neurons copies whole rows.
-        by_neuron = np.ascontiguousarray(self.inputs.T)
-        return by_neuron.astype(self.output.dtype, copy=False)
-
-
-def _read_only(values: Array) -> Array:
-    view = values.view()
-    view.flags.writeable = False
-    return view
+    def _entered(self) -> DenseInput:
+        return DenseInput(self.inputs.astype(self.output.dtype, copy=False))

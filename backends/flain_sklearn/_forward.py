@@ -1,4 +1,4 @@
-"""What a fitted perceptron computes, so that one can stop at a layer and go on from there."""
+"""The computation of a fitted perceptron, which can stop at a layer and go on from there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _relu(output: Array) -> Array:
 
 
 def _beside_zero(output: Array) -> Array:
-    """The log-odds of the second of two classes, ``(n, 1)``, as scores of both, ``(n, 2)``."""
+    """Turn log-odds of the second of two classes, ``(n, 1)``, into scores of both, ``(n, 2)``."""
     return np.hstack([np.zeros_like(output), output])
 
 
@@ -50,10 +50,10 @@ class Forward:
     """The chain of layers.
 
     Attributes:
-        coefs: Of each layer ``(in, out)``.
-        intercepts: Of each layer ``(out,)``.
+        coefs: For each layer ``(in, out)``.
+        intercepts: For each layer ``(out,)``.
         hidden: The activation between layers.
-        scores: The last pre-activation ``(n, out)`` to scores ``(n, ...)``.
+        scores: Turns the last pre-activation ``(n, out)`` into scores ``(n, ...)``.
     """
 
     coefs: Sequence[Array]
@@ -62,18 +62,18 @@ class Forward:
     scores: _Function
 
     def into(self, layer: int, x: Array) -> Array:
-        """What enters a layer, ``(n, in)``, for samples ``(n, features)``."""
+        """Return what enters a layer, ``(n, in)``, for samples ``(n, features)``."""
         for before in range(layer):
             x = self.hidden(self.at(before, x))
         return x
 
     def at(self, layer: int, x: Array) -> Array:
-        """The pre-activation ``(n, out)`` of a layer for what enters it, ``(n, in)``."""
+        """Return the pre-activation ``(n, out)`` of a layer for what enters it, ``(n, in)``."""
         output: Array = x @ self.coefs[layer] + self.intercepts[layer]
         return output
 
     def behind(self, layer: int, output: Array) -> Array:
-        """The scores ``(n, ...)`` for the pre-activation ``(n, out)`` of a layer."""
+        """Return the scores ``(n, ...)`` for the pre-activation ``(n, out)`` of a layer."""
         for after in range(layer + 1, len(self.coefs)):
             output = self.at(after, self.hidden(output))
         return self.scores(output)
@@ -87,21 +87,18 @@ def forward_of(estimator: Any) -> Forward:
     """
     if estimator.out_activation_ == "logistic" and estimator.n_outputs_ > 1:
         raise ModelError(
-            "expected an MLPClassifier of one class per sample; this one was fitted on several "
+            "expected an MLPClassifier of one class per sample; got one that was fitted on several "
             "labels at once, which have no single right class; fit one per label"
         )
-    return Forward(
-        estimator.coefs_,
-        estimator.intercepts_,
-        _known(_HIDDEN, estimator.activation),
-        _known(_SCORES, estimator.out_activation_),
-    )
+    hidden = _known(_HIDDEN, estimator.activation)
+    scores = _known(_SCORES, estimator.out_activation_)
+    return Forward(estimator.coefs_, estimator.intercepts_, hidden, scores)
 
 
 def _known(functions: dict[str, _Function], name: str) -> _Function:
     if name not in functions:
         raise ModelError(
-            f"expected an activation among {', '.join(functions)}; the estimator has {name!r}; "
-            "fit it with one of those"
+            f"expected an activation among {', '.join(functions)}; got {name!r}; fit the estimator "
+            "with one of those"
         )
     return functions[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, TypeAlias
 
@@ -12,7 +12,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from flain_core.errors import FlainWarning, LayerError, ModelError, WeightsError, nearest
+from flain_core.backend_kit import find_layer, fitting_weight, read_only
+from flain_core.errors import FlainWarning, ModelError, WeightsError
 from flain_core.network import Array, Layer
 
 from ._cut import SklearnCut
@@ -51,22 +52,12 @@ def open_network(
         _warn_of_labels(model)
         return SklearnNetwork(deepcopy(model))
     if like is None:
-        raise ModelError(
-            "cannot open weights alone; pass the estimator that they belong to as `like`"
-        )
+        raise ModelError("cannot open weights alone; pass the estimator they belong to as `like`")
     _require_perceptron(like)
     estimator = deepcopy(like)
-    named = _named_arrays(estimator)
-    if model.keys() == named.keys():
-        for name, array in named.items():
-            _assign(name, array, model[name])
-        return SklearnNetwork(estimator)
-    if "coefs_" not in model or not set(model) <= set(_WEIGHTS):
-        raise WeightsError(
-            f"expected weights {{'coefs_': [...], 'intercepts_': [...]}}; got {sorted(model)}"
-        )
-    for attribute, arrays in model.items():
-        _fill(attribute, getattr(estimator, attribute), arrays)
+    targets = _named_arrays(estimator)
+    for name, array in (model if model.keys() == targets.keys() else _named(model, like)).items():
+        _assign(name, targets[name], array)
     return SklearnNetwork(estimator)
 
 
@@ -99,15 +90,13 @@ class SklearnNetwork:
     def __init__(self, estimator: Estimator) -> None:
         self._estimator = estimator
         self._forward = forward_of(estimator)
-        self._layers = {
-            f"coefs_{position}": _layer(f"coefs_{position}", coefs)
-            for position, coefs in enumerate(estimator.coefs_)
-        }
+        coefs = {f"coefs_{i}": coefs for i, coefs in enumerate(estimator.coefs_)}
+        self._layers = {name: _layer(name, each) for name, each in coefs.items()}
+        self._positions = {name: i for i, name in enumerate(coefs)}
 
     def __repr__(self) -> str:
-        shapes = (
-            f"{name} {'×'.join(map(str, x.weight.shape))}" for name, x in self._layers.items()
-        )
+        layers = self._layers.values()
+        shapes = (f"{each.name} {len(each.weight)}×{each.neurons}" for each in layers)
         return f"SklearnNetwork({', '.join(shapes)})"
 
     @property
@@ -116,63 +105,60 @@ class SklearnNetwork:
         return deepcopy(self._estimator)
 
     def layers(self) -> dict[str, Layer]:
-        """``coefs_0``, ``coefs_1`` and so on, each ``(out, in)``."""
+        """Return ``coefs_0``, ``coefs_1`` and so on, each ``(out, in)``."""
         return dict(self._layers)
 
     def predict(self, x: Array) -> Array:
-        """The scores of samples ``(n, features)``.
+        """Return the scores of samples ``(n, features)``.
 
-        Of a classifier ``(n, classes)`` in the order of ``classes_``: their softmax is
-        ``predict_proba``. Of a regressor its predictions ``(n, outputs)``.
+        A classifier's are ``(n, classes)`` in the order of ``classes_``: their softmax is
+        ``predict_proba``. A regressor's are its predictions ``(n, outputs)``.
         """
         return self._forward.behind(0, self._forward.at(0, self._samples(x)))
 
     def cut(self, layer: str, x: Array) -> SklearnCut:
         """Run the samples ``(n, features)`` up to ``layer`` once."""
-        return SklearnCut(self._forward, self._position(layer), self._samples(x))
+        return SklearnCut(self._forward, find_layer(self._positions, layer), self._samples(x))
 
     def replace(self, weights: Mapping[str, Array]) -> SklearnNetwork:
-        """A copy with the weights ``(out, in)`` of some layers replaced."""
+        """Return a copy with the weights ``(out, in)`` of some layers replaced."""
         estimator = deepcopy(self._estimator)
         for name, weight in weights.items():
-            # In place, since an optimizer that goes on training may hold the same array.
-            _assign(name, estimator.coefs_[self._position(name)].T, weight)
+            _assign(name, estimator.coefs_[find_layer(self._positions, name)].T, weight)
         return SklearnNetwork(estimator)
 
-    def _position(self, name: str) -> int:
-        if name not in self._layers:
-            raise LayerError(
-                f"no layer {name!r}; the estimator has {', '.join(self._layers)}."
-                f"{nearest(name, self._layers)}"
-            )
-        return list(self._layers).index(name)
-
     def _samples(self, x: Any) -> Array:
-        features = len(self._forward.coefs[0])
-        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
+        width = len(self._forward.coefs[0])
+        given = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub" or x.shape[1:] != (width,):
             raise ModelError(
-                f"expected a NumPy array of numbers (n, {features}); got {type(x).__name__}"
-            )
-        if x.ndim != 2 or x.shape[1] != features:
-            raise ModelError(
-                f"expected samples of shape (n, {features}), as the estimator was fitted on; got "
-                f"{x.shape}"
+                f"expected an array of real numbers (n, {width}), as the estimator was fitted "
+                f"on; got {given}"
             )
         # As scikit-learn does; and a loader may reuse the array of one batch for the next one.
         return x.astype(x.dtype if x.dtype in (np.float32, np.float64) else np.float64)
 
 
 def _layer(name: str, coefs: Array) -> Layer:
-    weight = np.ascontiguousarray(coefs.T)
-    weight.flags.writeable = False
+    weight = read_only(np.ascontiguousarray(coefs.T))
     return Layer(name, "dense", weight, epsilon=float(np.finfo(weight.dtype).eps))
+
+
+def _named(weights: Mapping[str, Any], like: Estimator) -> dict[str, Any]:
+    if "coefs_" not in weights or not set(weights) <= set(_WEIGHTS):
+        raise WeightsError(
+            f"expected weights {{'coefs_': [...], 'intercepts_': [...]}}; got {sorted(weights)}"
+        )
+    for attribute, arrays in weights.items():
+        expected = len(getattr(like, attribute))
+        if len(arrays) != expected:
+            raise WeightsError(f"{attribute}: expected {expected} arrays; got {len(arrays)}")
+    return {f"{name}{i}": each for name in weights for i, each in enumerate(weights[name])}
 
 
 def _named_arrays(estimator: Estimator) -> dict[str, Array]:
     return {
-        f"{attribute}{position}": array
-        for attribute in _WEIGHTS
-        for position, array in enumerate(getattr(estimator, attribute))
+        f"{name}{i}": each for name in _WEIGHTS for i, each in enumerate(getattr(estimator, name))
     }
 
 
@@ -180,7 +166,7 @@ def _require_perceptron(model: Any) -> None:
     if not isinstance(model, (MLPClassifier, MLPRegressor)):
         raise ModelError(
             "expected an MLPClassifier or MLPRegressor, or the weights {'coefs_': [...]} of the "
-            f"initial one; got {type(model).__name__}. Of a pipeline or a search give the "
+            f"initial one; got {type(model).__name__}. For a pipeline or a search give the "
             "perceptron inside it, and the data as it arrives there: pipeline[-1] and "
             "pipeline[:-1].transform(x), search.best_estimator_"
         )
@@ -207,25 +193,6 @@ def _warn_of_labels(model: Estimator) -> None:
         )
 
 
-def _fill(attribute: str, targets: Sequence[Array], given: Sequence[Array]) -> None:
-    if len(given) != len(targets):
-        raise WeightsError(f"{attribute}: expected {len(targets)} arrays; got {len(given)}")
-    for position, (target, array) in enumerate(zip(targets, given, strict=True)):
-        _assign(f"{attribute}[{position}]", target, array)
-
-
-def _assign(name: str, target: Array, weight: Array) -> None:
-    given = np.asarray(weight)
-    if given.shape != target.shape or given.dtype.kind not in "fiub":
-        raise WeightsError(
-            f"{name}: expected real numbers of shape {target.shape}; got {given.dtype} of shape "
-            f"{given.shape}"
-        )
-    with np.errstate(over="ignore"):
-        cast = given.astype(target.dtype)
-    if not np.isfinite(cast).all():
-        raise WeightsError(
-            f"{name}: expected finite numbers in the range of {target.dtype}; got NaN, infinity or "
-            "larger ones; fit on float64 samples for float64 weights"
-        )
-    target[...] = cast
+def _assign(name: str, target: Array, weight: Any) -> None:
+    # In place, since an optimizer that goes on training may hold the same array.
+    target[...] = fitting_weight(name, weight, target.shape, target.dtype)

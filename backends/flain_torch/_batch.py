@@ -1,4 +1,4 @@
-"""The caller's arrays, as the tensors a module can be run on."""
+"""Turning the caller's arrays into the tensors that a module is run on."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ __all__ = ["TorchBatch", "as_batch"]
 
 @dataclass(frozen=True, eq=False)
 class TorchBatch:
-    """What a module is called with for ``size`` samples."""
+    """The arguments that a module is called with for ``size`` samples."""
 
     args: tuple[Tensor, ...]
     kwargs: dict[str, Tensor]
     size: int
 
     def copies(self) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Arguments that a module may overwrite."""
+        """Return arguments that a module may overwrite."""
         return (
             tuple(tensor.clone() for tensor in self.args),
             {name: tensor.clone() for name, tensor in self.kwargs.items()},
         )
 
     def __str__(self) -> str:
-        tensors = chain(self.args, self.kwargs.values())
+        tensors = (*self.args, *self.kwargs.values())
         return ", ".join(f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors)
 
     @property
-    def has_integers(self) -> bool:
-        """Whether some argument holds integers, such as tokens or unscaled pixels."""
-        return any(t.dtype == torch.int64 for t in chain(self.args, self.kwargs.values()))
+    def advice(self) -> str:
+        """Advice for the message if a module fails on the arguments."""
+        if all(t.dtype != torch.int64 for t in (*self.args, *self.kwargs.values())):
+            return ""
+        return (
+            "; integers are passed on as int64: if they are pixels, scale them as in training and "
+            "convert them to floating point first"
+        )
 
 
 def as_batch(x: Batch, module: nn.Module) -> TorchBatch:
@@ -52,48 +57,33 @@ def as_batch(x: Batch, module: nn.Module) -> TorchBatch:
     """
     args = () if isinstance(x, Mapping) else x if isinstance(x, tuple) else (x,)
     kwargs = x if isinstance(x, Mapping) else {}
-    anchor = _anchor(module)
-    return TorchBatch(
-        args=tuple(_tensor(value, anchor) for value in args),
-        kwargs={str(name): _tensor(value, anchor) for name, value in kwargs.items()},
-        size=_size(next(chain(args, kwargs.values()), None)),
-    )
-
-
-def _size(array: Any) -> int:
-    shape = np.shape(array)
-    if not shape:
+    first: Any = next(chain(args, kwargs.values()), None)
+    if not np.shape(first):
         raise DataError(
-            f"a batch must be an array (n, ...), or a tuple or dict of arrays; "
-            f"it is or starts with a {type(array).__name__}"
+            "expected a batch to be an array (n, ...), or a tuple or dict of arrays; it is or "
+            f"starts with a {type(first).__name__}"
         )
-    return int(shape[0])
-
-
-def _anchor(module: nn.Module) -> Tensor:
-    """A tensor with the device and the floating-point type that the module expects."""
-    for tensor in chain(module.parameters(), module.buffers()):
-        if tensor.is_floating_point():
-            return tensor
-    return torch.empty(0)
-
-
-def _tensor(value: object, anchor: Tensor) -> Tensor:
-    tensor = value.detach() if isinstance(value, Tensor) else torch.from_numpy(_native(value))
-    if tensor.is_floating_point():
-        return tensor.to(anchor.device, anchor.dtype)
-    if tensor.dtype == torch.bool:
-        return tensor.to(anchor.device)
-    return tensor.to(anchor.device, torch.int64)
-
-
-def _native(value: object) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    """Copy into a type and byte order that torch knows; torch rejects read-only memory too."""
-    array = np.asarray(value)
-    if array.dtype.kind in "iu":
-        return array.astype(np.int64)
-    if array.dtype.kind in "fb":
-        return array.astype(array.dtype.newbyteorder("="))
-    raise DataError(
-        f"a batch must hold floating-point numbers, integers or booleans, not {array.dtype}"
+    state = chain(module.parameters(), module.buffers())
+    like = next((tensor for tensor in state if tensor.is_floating_point()), torch.empty(0))
+    return TorchBatch(
+        args=tuple(_argument(value, like) for value in args),
+        kwargs={str(name): _argument(value, like) for name, value in kwargs.items()},
+        size=len(first),
     )
+
+
+def _argument(value: object, like: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise DataError(
+                "expected a batch to hold floating-point numbers, integers or booleans; got "
+                f"{array.dtype}"
+            )
+        # A copy in a type and byte order that torch knows; it rejects read-only memory too.
+        known = np.int64 if array.dtype.kind in "iu" else array.dtype.newbyteorder("=")
+        value = torch.from_numpy(array.astype(known))
+    tensor = value.detach()
+    if tensor.is_floating_point():
+        return tensor.to(like.device, like.dtype)
+    return tensor.to(like.device, torch.bool if tensor.dtype == torch.bool else torch.int64)

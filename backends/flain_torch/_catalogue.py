@@ -1,9 +1,9 @@
-"""Which layers of a module can be purified, and why the others cannot."""
+"""The layers of a module: those that can be purified, and why the others cannot."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from itertools import chain
 
@@ -13,8 +13,7 @@ from torch.nn.utils import parametrize
 
 from flain_core.errors import WeightsError
 
-from ._kinds import WeightLayer
-from ._weights import assign_weight, weight_of
+from ._layers import WeightLayer, assign_weight, weight_of
 
 __all__ = ["catalogue", "shared_parameters"]
 
@@ -45,11 +44,11 @@ def shared_parameters(module: nn.Module) -> Mapping[str, str]:
 
 
 def _memories_of_attributes(module: nn.Module) -> dict[int, str]:
-    """Whose memory plain tensor attributes view, with the name of such an attribute."""
+    """Return the memory that plain tensor attributes view, with the name of such an attribute."""
     return {
         value.untyped_storage()._cdata: f"{prefix}.{name}".lstrip(".")
-        for prefix, part in module.named_modules()
-        for name, value in vars(part).items()
+        for prefix, submodule in module.named_modules()
+        for name, value in vars(submodule).items()
         if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_nested
     }
 
@@ -85,8 +84,9 @@ def _refusal(
             "pruning or old-style spectral_norm computes its weight; call "
             "torch.nn.utils.prune.remove(layer, 'weight') or torch.nn.utils.remove_spectral_norm"
         )
-    for owned in _weight_parameters(name, layer):
-        if owned in shared:
+    for own, _ in layer.named_parameters():
+        owned = f"{name}.{own}".lstrip(".")
+        if (own == "weight" or own.startswith("parametrizations.weight.")) and owned in shared:
             return f"it shares {owned!r} with {shared[owned]!r}; flipping one would change both"
     weight = layer.weight
     if type(weight) not in (Tensor, nn.Parameter) or not weight.is_floating_point():
@@ -100,13 +100,6 @@ def _refusal(
             "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
         )
     return None
-
-
-def _weight_parameters(name: str, layer: WeightLayer) -> Iterator[str]:
-    prefix = f"{name}." if name else ""
-    for own, _ in layer.named_parameters(prefix="", recurse=True):
-        if own == "weight" or own.startswith("parametrizations.weight."):
-            yield prefix + own
 
 
 def _takes_any_weight(name: str, layer: WeightLayer) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = ["load", "save"]
 
 _SAFETENSORS = ".safetensors"
 _TORCH = (".pt", ".pth")
+_SUFFIX = f"expected the suffix {_SAFETENSORS} or {' or '.join(_TORCH)}"
 _NESTED = ("state_dict", "model_state_dict", "model")
 
 
@@ -64,43 +66,33 @@ def save(model: nn.Module, path: str | os.PathLike[str], *, overwrite: bool = Fa
         with written_whole(target, overwrite=overwrite) as scratch:
             torch.save(state, scratch)
     else:
-        raise OutputError(
-            f"cannot write {target}: expected the suffix {_SAFETENSORS} or {' or '.join(_TORCH)}"
-        )
+        raise OutputError(f"cannot write {target}: {_SUFFIX}")
 
 
 def _read(source: Path) -> Mapping[str, Any]:
     if source.suffix not in (_SAFETENSORS, *_TORCH):
-        raise WeightsError(
-            f"cannot read {source}: expected the suffix {_SAFETENSORS} or {' or '.join(_TORCH)}"
-        )
+        raise WeightsError(f"cannot read {source}: {_SUFFIX}")
     readable(source)
+    parse = partial(torch.load, map_location="cpu", weights_only=True)
     if source.suffix == _SAFETENSORS:
-        weights = _parsed(source, lambda: _safetensors().load_file(source))
-    else:
-        weights = _parsed(source, lambda: torch.load(source, map_location="cpu", weights_only=True))
-    for key in _NESTED:
-        if isinstance(weights, Mapping) and isinstance(weights.get(key), Mapping):
-            weights = weights[key]
-    if not isinstance(weights, Mapping):
-        raise WeightsError(
-            f"cannot use {source}: expected a state dict, it holds a {type(weights).__name__}; "
-            "save model.state_dict()"
-        )
-    return weights
-
-
-def _parsed(source: Path, parse: Callable[[], Any]) -> Any:
+        parse = _safetensors().load_file
     try:
-        return parse()
-    except ModelError:
-        raise
+        weights = parse(source)
     except Exception as error:
         raise WeightsError(
             f"cannot read {source}: it is damaged, or holds more than weights, which is never "
             f"unpickled; save model.state_dict() or a {_SAFETENSORS} file again "
             f"({type(error).__name__})"
         ) from error
+    for key in _NESTED:
+        if isinstance(weights, Mapping) and isinstance(weights.get(key), Mapping):
+            weights = weights[key]
+    if not isinstance(weights, Mapping):
+        raise WeightsError(
+            f"cannot use {source}: expected a state dict; got a {type(weights).__name__}; "
+            "save model.state_dict()"
+        )
+    return weights
 
 
 def _built(architecture: Callable[[], nn.Module]) -> nn.Module:
@@ -112,7 +104,7 @@ def _built(architecture: Callable[[], nn.Module]) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(
-            f"expected the architecture to return a torch.nn.Module, not a {type(module).__name__}"
+            f"expected the architecture to return a torch.nn.Module; got a {type(module).__name__}"
         )
     return module
 

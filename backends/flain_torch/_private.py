@@ -18,7 +18,7 @@ _NO_MODULES = {
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``."""
+    """Return the module in ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``."""
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module
@@ -49,8 +49,8 @@ def private_copy(model: object) -> nn.Module:
             f"cannot copy the {type(source).__name__}: {error}; remove what it holds besides "
             "parameters, buffers and settings (open files, locks, tensors with gradients)"
         ) from error
-    mine = {id(part) for part in source.modules()} | {id(p) for p in source.parameters()}
-    if mine & ({id(part) for part in copied.modules()} | {id(p) for p in copied.parameters()}):
+    mine = {*map(id, source.modules()), *map(id, source.parameters())}
+    if not mine.isdisjoint({*map(id, copied.modules()), *map(id, copied.parameters())}):
         raise ModelError(
             f"a deep copy of the {type(source).__name__} still shares modules or parameters with "
             "it, so it could not be left untouched; remove the __deepcopy__ that does this"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Replay", "Slot", "Step", "tensors_in"]
+__all__ = ["Replay", "Slot", "Step", "found_in"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Step:
         operation: What to call.
         args: Its arguments, some of them a :class:`Slot`, also inside lists.
         kwargs: The same by name.
-        outputs: The slots for the tensors in the result, in their order.
+        outputs: The slots for the tensors in the result, in order.
         finished: The slots that no later step reads, so that their memory can be reused.
     """
 
@@ -42,7 +42,7 @@ class Step:
         args = _filled(self.args, slots)
         kwargs = {name: _filled(value, slots) for name, value in self.kwargs.items()}
         result = self.operation(*args, **kwargs)
-        for slot, tensor in zip(self.outputs, tensors_in(result), strict=True):
+        for slot, tensor in zip(self.outputs, found_in(result, Tensor), strict=True):
             slots[slot] = tensor
         for slot in self.finished:
             slots[slot] = None
@@ -59,11 +59,7 @@ class Replay:
     """
 
     def __init__(
-        self,
-        origin: Tensor,
-        steps: Sequence[Step],
-        goal: Slot | Tensor,
-        overwrites_origin: bool,
+        self, origin: Tensor, steps: Sequence[Step], goal: Slot | Tensor, overwrites_origin: bool
     ) -> None:
         self._shape, self._stride = origin.shape, origin.stride()
         self._dtype, self._device = origin.dtype, origin.device
@@ -87,11 +83,8 @@ class Replay:
         return result
 
     def _as_origin(self, tensor: Tensor) -> Tensor:
-        if (
-            not self._overwrites_origin
-            and tensor.dtype == self._dtype
-            and tensor.stride() == self._stride
-        ):
+        alike = tensor.dtype == self._dtype and tensor.stride() == self._stride
+        if alike and not self._overwrites_origin:
             return tensor
         if tensor.shape != self._shape:
             return tensor.to(self._device, self._dtype, copy=True)
@@ -101,13 +94,13 @@ class Replay:
         return copied.copy_(tensor)
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples and lists, in order."""
-    if isinstance(value, Tensor):
+def found_in(value: Any, kind: Any) -> Iterator[Any]:
+    """Yield what is of a kind in nested tuples and lists, in order."""
+    if isinstance(value, kind):
         yield value
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from tensors_in(item)
+            yield from found_in(item, kind)
 
 
 def _filled(value: Any, slots: Sequence[Any]) -> Any:
@@ -119,19 +112,12 @@ def _filled(value: Any, slots: Sequence[Any]) -> Any:
     return value
 
 
-def _slots_in(value: Any) -> Iterator[int]:
-    if isinstance(value, Slot):
-        yield value.index
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _slots_in(item)
-
-
 def _mark_finished(steps: Sequence[Step], kept: set[int]) -> int:
     """Tell every step which slots it is the last to use; return the highest slot."""
     seen = set(kept)
     for step in reversed(steps):
-        used = {*step.outputs, *_slots_in((step.args, list(step.kwargs.values())))}
+        read = found_in((step.args, list(step.kwargs.values())), Slot)
+        used = {*step.outputs, *(slot.index for slot in read)}
         step.finished = tuple(used - seen)
         seen |= used
     return max(seen, default=0)

@@ -1,4 +1,4 @@
-"""Which recorded operations treat every row of a matrix by itself, whatever other rows there are.
+"""Telling which recorded operations treat every row of a matrix by itself.
 
 Only what is known is taken: some kernels read beyond a tensor that is shorter than the one they
 were recorded with.
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._replay import Slot, Step
+from ._replay import Slot, Step, found_in
 
 __all__ = ["row_by_row"]
 
@@ -20,7 +20,7 @@ _ATEN = torch.ops.aten
 
 
 def _known(*names: str, overload: str = "default") -> set[Any]:
-    """The operations of these names, and those that work in place."""
+    """Return the operations of these names, and those that work in place."""
     packets = (getattr(_ATEN, name + end, None) for name in names for end in ("", "_"))
     return {getattr(packet, overload) for packet in packets if overload in dir(packet)}
 
@@ -53,18 +53,12 @@ def _is_row_by_row(step: Step) -> bool:
         training = args[5]
         return isinstance(args[0], Slot) and not training and all(map(_is_of_no_rows, args[1:]))
     others = (args[1:], list(step.kwargs.values()))
-    alone = isinstance(args[0], Slot) and not _slots_or_tensors(others)
+    alone = isinstance(args[0], Slot) and not [*found_in(others, Slot | Tensor)]
     if operation in _ALONG_ROWS:
         return alone and args[1] in (1, -1)
     return alone and operation in _OF_ONE_NUMBER
 
 
 def _is_of_no_rows(value: Any) -> bool:
-    """A number, or a tensor that is the same for every row."""
+    """Whether it is a number, or a tensor that is the same for every row."""
     return not isinstance(value, Slot) and (not isinstance(value, Tensor) or value.dim() <= 1)
-
-
-def _slots_or_tensors(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return any(map(_slots_or_tensors, value))
-    return isinstance(value, Slot | Tensor)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array
 
+from ._layers import array_of
 from ._private import private_copy
-from ._weights import as_array
 
 __all__ = ["arrays_of", "load_state"]
 
@@ -44,23 +44,12 @@ def arrays_of(module: nn.Module, *, buffers: bool = True) -> dict[str, Array]:
                 f"the {type(copied).__name__} keeps {name!r}, a {type(value).__name__}, beside its "
                 "tensors, which no array holds; load the weights into two modules and give those"
             )
-    return {name: as_array(tensor) for name, tensor in state.items()}
+    return {name: array_of(tensor) for name, tensor in state.items()}
 
 
 def load_state(module: nn.Module, weights: Mapping[str, Any]) -> None:
     """Load ``weights``, tensors or NumPy arrays by name, all of them and nothing else."""
-    state = {}
-    for name, value in weights.items():
-        if not isinstance(name, str):
-            raise WeightsError(f"expected weights by name; one of the names is {name!r}")
-        state[name] = _tensor(name, value) if isinstance(value, np.ndarray) else value
-        if isinstance(state[name], Tensor) and state[name].is_complex():
-            raise WeightsError(f"expected real numbers for {name!r}; got {state[name].dtype}")
-        if not isinstance(state[name], Tensor) and not name.endswith("_extra_state"):
-            raise WeightsError(
-                f"expected a tensor for {name!r}, not a {type(value).__name__}; "
-                "pass what model.state_dict() returns"
-            )
+    state = {name: _entry(name, value) for name, value in weights.items()}
     try:
         module.load_state_dict(_without_wrappers(state, module))
     except Exception as error:
@@ -70,11 +59,22 @@ def load_state(module: nn.Module, weights: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _tensor(name: str, array: Any) -> Tensor:
-    try:
-        return torch.tensor(array)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"expected numbers for {name!r}; got {array.dtype}") from error
+def _entry(name: object, value: Any) -> Any:
+    if not isinstance(name, str):
+        raise WeightsError(f"expected weights by name; got the name {name!r}")
+    if isinstance(value, np.ndarray):
+        try:
+            value = torch.tensor(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"expected numbers for {name!r}; got {value.dtype}") from error
+    if isinstance(value, Tensor) and value.is_complex():
+        raise WeightsError(f"expected real numbers for {name!r}; got {value.dtype}")
+    if not isinstance(value, Tensor) and not name.endswith("_extra_state"):
+        raise WeightsError(
+            f"expected a tensor for {name!r}; got a {type(value).__name__}; pass what "
+            "model.state_dict() returns"
+        )
+    return value
 
 
 def _without_wrappers(state: dict[str, Any], module: nn.Module) -> dict[str, Any]:

@@ -13,11 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._replay import Replay, Slot, Step, tensors_in
+from ._replay import Replay, Slot, Step, found_in
 
-__all__ = ["Tape"]
+__all__ = ["Escapes", "Tape"]
+
+_WAYS_OUT = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr)
 
 
 @dataclass(eq=False)
@@ -33,9 +36,9 @@ class _Entry:
 
     operation: Callable[..., Any]
     args: Any
-    kwargs: Any
-    reads: list[int]
-    writes: list[int]
+    kwargs: Any = field(default_factory=dict)
+    reads: list[int] = field(default_factory=list)
+    writes: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
 
 
@@ -75,7 +78,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._recording = False
 
     def replay(self, result: Tensor) -> Replay | None:
-        """What leads from the tensor to ``result``, or None if it cannot be repeated."""
+        """Return what leads from the tensor to ``result``, or None if it cannot be repeated."""
         if not self._recording:
             return None
         self._recording = False
@@ -105,12 +108,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written = [t for t in _written(func, args, kwargs) if not self.depends(t)]
         for tensor in written:
             self._keep_former_value(tensor)
-        if not any(self.depends(t) for t in tensors_in((args, list(kwargs.values())))):
+        if not any(map(self.depends, found_in((args, list(kwargs.values())), Tensor))):
             return func(*args, **kwargs)
-        if _reads_values(func, args, self.depends):
-            self.stop()
-            return func(*args, **kwargs)
-        if any(_memory(tensor) == id(tensor) for tensor in written):
+        hidden = any(_memory(tensor) == id(tensor) for tensor in written)
+        if hidden or _reads_values(func, args, self.depends):
             self.stop()
             return func(*args, **kwargs)
         for tensor in written:
@@ -119,24 +120,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         reads: list[int] = []
-        entry = _Entry(
-            operation=func,
-            args=self._mapped(args, reads),
-            kwargs={name: self._mapped(value, reads) for name, value in kwargs.items()},
-            reads=reads,
-            writes=[self._slot_of[id(t)] for t in _written(func, args, kwargs)],
-        )
+        operands, named = _mapped([args, kwargs], Tensor, lambda each: self._operand(each, reads))
+        writes = [self._slot_of[id(tensor)] for tensor in _written(func, args, kwargs)]
         result = func(*args, **kwargs)
-        entry.outputs = [self._add_slot(tensor) for tensor in tensors_in(result)]
-        self._entries.append(entry)
+        outputs = [self._add_slot(tensor) for tensor in found_in(result, Tensor)]
+        self._entries.append(_Entry(func, operands, named, reads, writes, outputs))
         return result
-
-    def _mapped(self, value: Any, reads: list[int]) -> Any:
-        if isinstance(value, Tensor):
-            return self._operand(value, reads)
-        if isinstance(value, tuple | list):
-            return type(value)(self._mapped(item, reads) for item in value)
-        return value
 
     def _operand(self, tensor: Tensor, reads: list[int]) -> Slot | _Side:
         memory = _memory(tensor)
@@ -159,17 +148,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _alias(self, tensor: Tensor, base: int) -> None:
         """See the memory of slot ``base`` as ``tensor`` does, whose making was not recorded."""
-        layout = (tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
-        self._entries.append(
-            _Entry(
-                operation=_seen_as,
-                args=(Slot(base), tensor.dtype, *layout),
-                kwargs={},
-                reads=[base],
-                writes=[],
-                outputs=[self._add_slot(tensor)],
-            )
-        )
+        layout = (tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+        args, outputs = (Slot(base), *layout), [self._add_slot(tensor)]
+        self._entries.append(_Entry(_seen_as, args, reads=[base], outputs=outputs))
 
     def _keep_former_value(self, tensor: Tensor) -> None:
         """Copy what was recorded from a side tensor's memory that is about to be overwritten."""
@@ -181,16 +162,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not self.depends(tensor):
             whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
             whole.set_(tensor.untyped_storage())
-            self._entries.append(
-                _Entry(
-                    operation=torch.clone,
-                    args=(_Side(whole.clone()),),
-                    kwargs={},
-                    reads=[],
-                    writes=[],
-                    outputs=[self._add_slot(whole)],
-                )
-            )
+            args, outputs = (_Side(whole.clone()),), [self._add_slot(whole)]
+            self._entries.append(_Entry(torch.clone, args, outputs=outputs))
 
     def depends(self, tensor: Tensor) -> bool:
         """Whether the value of ``tensor`` follows from the tensor recorded from."""
@@ -210,8 +183,27 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return kept[::-1]
 
 
+class Escapes(TorchFunctionMode):
+    """Stops a tape inside its ``with`` block when values leave torch, where no tape can follow."""
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__()
+        self._tape = tape
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in _WAYS_OUT and self._tape.depends(args[0]):
+            self._tape.stop()
+        return func(*args, **(kwargs or {}))
+
+
 def _memory(tensor: Tensor) -> int:
-    """What identifies the memory behind a tensor; the tensor itself where that is hidden."""
+    """Return what identifies the memory behind a tensor; the tensor itself where it is hidden."""
     if tensor.layout is not torch.strided or tensor.is_nested:
         return id(tensor)
     return int(tensor.untyped_storage()._cdata)
@@ -220,25 +212,30 @@ def _memory(tensor: Tensor) -> int:
 def _seen_as(
     base: Tensor, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int], offset: int
 ) -> Tensor:
-    """Another view of the memory of ``base``."""
+    """Return another view of the memory of ``base``."""
     view = torch.empty(0, dtype=dtype, device=base.device)
     return view.set_(base.untyped_storage(), offset, tuple(shape), tuple(stride))
 
 
-def _final(value: Any) -> Any:
-    if isinstance(value, _Side):
-        return value.value
+def _mapped(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """Replace what is of a kind in nested tuples, lists and dicts."""
+    if isinstance(value, kind):
+        return change(value)
     if isinstance(value, tuple | list):
-        return type(value)(_final(item) for item in value)
+        return type(value)(_mapped(item, kind, change) for item in value)
     if isinstance(value, dict):
-        return {name: _final(item) for name, item in value.items()}
+        return {name: _mapped(item, kind, change) for name, item in value.items()}
     return value
 
 
+def _final(value: Any) -> Any:
+    return _mapped(value, _Side, lambda side: side.value)
+
+
 def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Tensor]:
-    """The operands that ``func`` overwrites."""
+    """Yield the operands that ``func`` overwrites."""
     for position, name in _written_arguments(func):
-        yield from tensors_in(args[position] if position < len(args) else kwargs.get(name))
+        yield from found_in(args[position] if position < len(args) else kwargs.get(name), Tensor)
 
 
 @cache
@@ -255,6 +252,6 @@ def _reads_values(func: Any, args: Sequence[Any], depends: Callable[[Tensor], bo
     if torch.Tag.data_dependent_output in func.tags:
         return True
     if func is torch.ops.aten.index.Tensor:
-        masks = (t for t in tensors_in(args[1]) if t.dtype in (torch.bool, torch.uint8))
+        masks = (t for t in found_in(args[1], Tensor) if t.dtype in (torch.bool, torch.uint8))
         return any(depends(mask) for mask in masks)
     return torch.Tag.dynamic_output_shape in func.tags

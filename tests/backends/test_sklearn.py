@@ -153,8 +153,8 @@ def test_bare_weights_open_like_an_estimator():
         ({"coefs": []}, "expected weights"),
         ({"intercepts_": []}, "expected weights"),
         ({"coefs_": [np.zeros((6, 11))]}, "coefs_: expected 3 arrays; got 1"),
-        ({"coefs_": [np.zeros((11, 6))] * 3}, r"coefs_\[0\]: expected real numbers of shape"),
-        ({"coefs_": [np.full((6, 11), np.nan)] * 3}, r"coefs_\[0\]: expected finite"),
+        ({"coefs_": [np.zeros((11, 6))] * 3}, "'coefs_0': expected real numbers of shape"),
+        ({"coefs_": [np.full((6, 11), np.nan)] * 3}, "'coefs_0': expected numbers that are finite"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(weights, message):
