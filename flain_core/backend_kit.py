@@ -66,8 +66,10 @@ def find_layer(entries: Mapping[str, Entry | str], name: str) -> Entry:
         raise LayerError(f"layer {name!r} cannot be purified: {entry}")
     if entry is None:
         found = ", ".join(map(repr, usable(entries))) or "no layer with a weight"
+        refused = ", ".join(map(repr, refusals(entries)))
+        others = f", and {refused}, which cannot be purified" if refused else ""
         raise LayerError(
-            f"no dense or convolutional layer is called {name!r}; the model has {found}."
+            f"no dense or convolutional layer is called {name!r}; the model has {found}{others}."
             f"{nearest(name, entries)}"
         )
     return entry

@@ -1,4 +1,4 @@
-"""The commands: what a user types and which work it starts."""
+"""The commands: what a user types, and the work that it starts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        display.version(version("flain"))
+        display.say(f"flain {version('flain')}")
         raise typer.Exit
 
 
@@ -68,11 +68,11 @@ def layers(
     architecture: Architecture = None,
     scores: Scores = None,
 ) -> None:
-    """List the layers that can be purified.
+    """List the layers that can be purified, and why others cannot.
 
     MODEL is a file: .npz, .onnx, .keras, .h5, or weights.
     """
-    display.layers(open_network(open_model(model, architecture, scores)).layers())
+    display.layers(open_network(open_model(model, architecture, scores)))
 
 
 @app.command()
@@ -153,9 +153,9 @@ def purify(
     if len(probes) < len(named):
         raise typer.BadParameter("expected different names", param_hint="--trigger")
     model, start = open_model(final, architecture, scores), open_model(initial, architecture)
-    for target in (output, report):
-        if target is not None:
-            check_writable(target, overwrite=overwrite)
+    targets = [output] if report is None else [output, report]
+    for target in targets:
+        check_writable(target, overwrite=overwrite)
     check_format(open_network(model).native, output)
     with display.searching() as on_progress:
         result = flain.purify(
@@ -172,7 +172,8 @@ def purify(
     if report is not None:
         result.to_json(report, overwrite=overwrite)
     display.outcome(result)
-    display.written(*(path for path in (output, report) if path is not None))
+    for target in targets:
+        display.say(f"wrote {target}")
 
 
 @app.command()
@@ -189,13 +190,14 @@ def demo(
     open_network(files.paths[0])
     if save_to is not None:
         files = example.copy_to(save_to, ".onnx", overwrite=overwrite)
-    display.example(files)
+    display.heading(files.story)
     with display.searching() as on_progress:
         result, measured = example.purify(files, on_progress)
     display.demonstration(result, measured)
     if save_to is not None:
-        display.written(*files.in_every_format)
-        display.try_it(files)
+        for path in files.in_every_format:
+            display.say(f"wrote {path}")
+        display.say("\ntry: ", files.command)
 
 
 def run() -> None:

@@ -1,10 +1,9 @@
-"""What the command shows: a bar during the search, tables at the end, one line for an error."""
+"""Shows a bar during the search, tables at the end, one line for an error."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -14,26 +13,33 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 import flain_core as flain
+from flain_core.network import refused_layers
 from flain_core.progress import OnProgress
 
-from .example import Files, Measured
+from .example import Measured
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
 
-def layers(found: Mapping[str, flain.Layer]) -> None:
-    """A table of the layers that can be purified."""
+def layers(network: flain.Network) -> None:
+    """Show the layers that can be purified, and why others cannot."""
+    found, refused = network.layers(), refused_layers(network)
     table = _table("layer", "kind", "weight (out, in, …)", "groups", "input neurons")
     for name, layer in found.items():
         shape = " × ".join(map(str, layer.weight.shape))
         table.add_row(escape(name), layer.kind, shape, str(layer.groups), str(layer.neurons))
-    _out.print(table)
+    if found:
+        _out.print(table)
+    for name, reason in refused.items():
+        say(f"{name} cannot be purified: {reason}")
+    if not found and not refused:
+        say("the model has no fully connected or convolutional layer")
 
 
 @contextmanager
 def searching() -> Iterator[OnProgress]:
-    """A bar that follows the search; most searches end long before it is full."""
+    """Show a bar that follows the search; most searches end long before it is full."""
     bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -61,7 +67,7 @@ def searching() -> Iterator[OnProgress]:
 
 
 def outcome(result: flain.Purification) -> None:
-    """What was done, what it cost and what it brought."""
+    """Show what was done, what it cost and what it brought."""
     scores = _table("", "before", "after")
     scores.add_row("clean", f"{result.before.clean:.2%}", f"{result.after.clean:.2%}")
     for name, before in result.before.probes.items():
@@ -70,13 +76,13 @@ def outcome(result: flain.Purification) -> None:
     _what_was_done(result)
 
 
-def example(files: Files) -> None:
-    """Where the example comes from."""
-    _out.print(f"[bold]{escape(files.story)}[/bold]\n")
+def heading(text: str) -> None:
+    """Show a sentence that says what follows."""
+    _out.print(f"[bold]{escape(text)}[/bold]\n")
 
 
 def demonstration(result: flain.Purification, measured: Measured) -> None:
-    """The example before and after, on samples that the search has never seen."""
+    """Show the example before and after, on samples that the search has never seen."""
     table = _table("on held-out samples", "before", "after")
     for name, (before, after) in measured.items():
         table.add_row(name, f"{before:.1%}", f"{after:.1%}")
@@ -96,24 +102,13 @@ def _what_was_done(result: flain.Purification) -> None:
         _out.print(f"[dim]note: {escape(note)}[/dim]")
 
 
-def version(number: str) -> None:
-    """Which flain this is."""
-    _out.print(f"flain {number}")
-
-
-def written(*paths: Path) -> None:
-    """Which files were written."""
-    for path in paths:
-        _out.print(f"wrote {escape(str(path))}", soft_wrap=True)
-
-
-def try_it(files: Files) -> None:
-    """The command that purifies the copied example."""
-    _out.print(f"\ntry: [bold]{escape(files.command)}[/bold]", soft_wrap=True)
+def say(text: str, command: str = "") -> None:
+    """Show a line, and a command at its end, unbroken so that it can be copied."""
+    _out.print(f"{escape(text)}[bold]{escape(command)}[/bold]", soft_wrap=True)
 
 
 def error(error: flain.FlainError) -> None:
-    """Why nothing was done."""
+    """Say why nothing was done."""
     _err.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
 
 

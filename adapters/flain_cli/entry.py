@@ -1,4 +1,4 @@
-"""Where the ``flain`` command starts, also where what it needs was not installed."""
+"""Starts the ``flain`` command, also where what it needs was not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded example: a federated MNIST model with a real backdoor, and the samples to try it on.
+"""The embedded example: a federated MNIST model with a real backdoor, and samples to try it on.
 
 ``benchmarks/train_example.py`` made it; ``data/training.json`` tells how.
 """
@@ -9,8 +9,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -24,10 +23,10 @@ from flain_core.samples import Samples
 __all__ = ["Files", "Format", "Measured", "copy_to", "files", "purify"]
 
 Measured: TypeAlias = Mapping[str, tuple[float, float]]
-"""By name, a share from 0 to 1 before and after."""
+"""Shares from 0 to 1, before and after, by name."""
 
 Format: TypeAlias = Literal[".npz", ".onnx"]
-"""Of the two models: networks of flain_numpy, or the same ones exported from PyTorch to ONNX."""
+"""Networks of flain_numpy, or the same two models exported from PyTorch to ONNX."""
 
 _FORMATS: tuple[Format, ...] = (".npz", ".onnx")
 _MODELS, _SAMPLES = ("initial", "final"), ("auxiliary.npz", "clean.npz", "triggered.npz")
@@ -57,8 +56,8 @@ class Files:
     @property
     def in_every_format(self) -> list[Path]:
         """All files of the folder."""
-        each = (replace(self, models=models).paths for models in _FORMATS)
-        return list(dict.fromkeys(chain.from_iterable(each)))
+        models = [f"{model}{suffix}" for suffix in _FORMATS for model in _MODELS]
+        return [self.folder / name for name in (*models, *_SAMPLES)]
 
     @property
     def story(self) -> str:
@@ -68,7 +67,7 @@ class Files:
 
     @property
     def command(self) -> str:
-        """What to type to purify the model with the files of this folder."""
+        """The command line that purifies the model with the files of this folder."""
         initial, final, auxiliary, _, triggered = (shlex.quote(str(path)) for path in self.paths)
         purified = shlex.quote(str(self.folder / f"purified{self.models}"))
         return (
@@ -78,7 +77,7 @@ class Files:
 
 
 def files(models: Format = ".npz") -> Files:
-    """The example inside the package."""
+    """Return the example inside the package."""
     return Files(_embedded(), models)
 
 

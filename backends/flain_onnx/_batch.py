@@ -1,4 +1,4 @@
-"""Samples as the feeds of a graph, in chunks where the model has a fixed batch size."""
+"""Turns samples into feeds of a graph, in chunks where the model has a fixed batch size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Chunks:
     size: int
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
-        """Feeds of ``size`` samples each; the last ones repeat the last sample."""
+        """Yield feeds of ``size`` samples each; the last ones repeat the last sample."""
         for start in range(0, self.samples, self.size):
             yield {
                 name: _filled(array[start : start + self.size], self.size)
@@ -38,7 +38,7 @@ class Chunks:
             }
 
     def joined(self, scores: list[Array]) -> Array:
-        """Scores of each chunk as ``(n, ...)``, in float32 or float64, in memory of their own."""
+        """Join the scores of each chunk: ``(n, ...)``, float32 or float64, in their own memory."""
         for each in scores:
             if each.ndim == 0 or len(each) != self.size:
                 raise ModelError(
@@ -64,12 +64,13 @@ def chunks_of(x: Batch, inputs: Mapping[str, ValueInfoProto]) -> Chunks:
     given = _by_name(x, list(inputs))
     feeds = {name: _cast(name, given[name], value) for name, value in inputs.items()}
     counts = {len(array) for array in feeds.values()}
-    fixed = {size for value in inputs.values() if (size := _fixed_batch(value))}
+    shapes = (value.type.tensor_type.shape.dim for value in inputs.values())
+    fixed = {int(shape[0].dim_value) for shape in shapes if shape} - {0}
     if len(counts) != 1 or 0 in counts or len(fixed) > 1:
-        shapes = {name: array.shape for name, array in feeds.items()}
+        given = {name: array.shape for name, array in feeds.items()}
         raise ModelError(
             "expected inputs (n, ...) with one n of at least 1, and a model whose inputs agree "
-            f"about it; got {shapes}, and the model fixes {sorted(fixed) or 'none'}"
+            f"about it; got {given}, and the model fixes {sorted(fixed) or 'none'}"
         )
     (samples,) = counts
     return Chunks(feeds, samples, *(fixed or counts))
@@ -103,11 +104,6 @@ def _cast(name: str, array: Any, value: ValueInfoProto) -> Array:
         )
     # A copy, also where nothing is cast: a loader may reuse the array of one batch for the next.
     return np.array(array, dtype=wanted, order="C")
-
-
-def _fixed_batch(value: ValueInfoProto) -> int:
-    dimensions = value.type.tensor_type.shape.dim
-    return int(dimensions[0].dim_value) if dimensions else 0
 
 
 def _filled(array: Array, size: int) -> Array:

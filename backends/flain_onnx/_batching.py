@@ -1,4 +1,4 @@
-"""How many samples a model takes at once.
+"""Finds out how many samples a model takes at once.
 
 Exporters that are not told otherwise fix the batch size of the example they were given, often 1.
 Mostly nothing but the shapes that are written down depends on it; then any number of samples can
@@ -17,8 +17,8 @@ from ._batch import Chunks, chunks_of
 from ._external import is_external
 from ._graph import Graph
 from ._model import OnnxModel
-from ._parts import Parts
 from ._stored import attribute
+from ._subgraphs import Subgraphs
 
 __all__ = ["Batching"]
 
@@ -30,14 +30,14 @@ class Batching:
     """Runs a graph in batches of the size it takes, or of any size if that is as good."""
 
     def __init__(self, graph: Graph, model: OnnxModel, scores: str) -> None:
-        self._graph, self._model, self.scores = graph, model, scores
-        self._fixed = Parts(graph, model, scores)
-        self._free: Parts | None = None
+        self.graph, self.model, self.scores = graph, model, scores
+        self._fixed = Subgraphs(graph, model, scores)
+        self._free: Subgraphs | None = None
         self._tried = False
 
-    def of(self, x: Batch) -> tuple[Parts, Chunks]:
-        """What to run samples with, and the samples as it takes them."""
-        chunks = chunks_of(x, self._graph.inputs)
+    def of(self, x: Batch) -> tuple[Subgraphs, Chunks]:
+        """Return what to run samples with, and the samples as it takes them."""
+        chunks = chunks_of(x, self.graph.inputs)
         if chunks.samples > chunks.size and not self._tried:
             self._free = self._freed(chunks)
             self._tried = True
@@ -45,18 +45,17 @@ class Batching:
             return self._fixed, chunks
         return self._free, Chunks(chunks.feeds, chunks.samples, chunks.samples)
 
-    def _freed(self, chunks: Chunks) -> Parts | None:
+    def _freed(self, chunks: Chunks) -> Subgraphs | None:
         few = min(chunks.samples, chunks.size + _SAMPLES_TO_COMPARE)
         feeds = {name: array[:few] for name, array in chunks.feeds.items()}
         try:
-            parts = Parts(
-                Graph(_without_batch_size(self._graph, chunks.size)), self._model, self.scores
-            )
-            scores = parts.run(Chunks(feeds, few, few), {})
+            graph = Graph(_without_batch_size(self.graph, chunks.size))
+            free = Subgraphs(graph, self.model, self.scores)
+            scores = free.run(Chunks(feeds, few, few), {})
         except ModelError:
             return None
         truth = self._fixed.run(Chunks(feeds, few, chunks.size), {})
-        return parts if _same(scores, truth) else None
+        return free if _same(scores, truth) else None
 
 
 def _without_batch_size(graph: Graph, fixed: int) -> ModelProto:

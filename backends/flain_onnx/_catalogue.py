@@ -1,18 +1,19 @@
-"""The fully connected and convolutional layers of a graph, found by what they compute."""
+"""Finds the fully connected and convolutional layers of a graph by what they compute."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from onnx import NodeProto
+from onnx import GraphProto, NodeProto, TensorProto
 
 from ._forms import DenseForm, Form, form_of
-from ._graph import Graph
+from ._graph import Graph, bodies, constants
 from ._names import layer_names
 from ._refusals import refusal
-from ._stored import Stored, stored_behind
+from ._stored import FOLLOWED, Stored, stored_behind
 
-__all__ = ["Entry", "catalogue"]
+__all__ = ["Entry", "catalogue", "refused_in_bodies"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,6 @@ class Entry:
     """A layer.
 
     Attributes:
-        name: Unique in the model.
         node: What computes it.
         form: How it lays things out.
         stored: Its weight.
@@ -28,12 +28,16 @@ class Entry:
         refusal: Why it cannot be purified; None if it can.
     """
 
-    name: str
     node: NodeProto
     form: Form
     stored: Stored
     shape: tuple[int, ...]
     refusal: str | None
+
+    @property
+    def work(self) -> tuple[object, ...]:
+        """What the layer does, the same in every export."""
+        return self.form.family, self.shape, self.form.groups
 
     @property
     def data(self) -> str:
@@ -47,7 +51,7 @@ class Entry:
 
 
 def catalogue(graph: Graph, scores: str) -> dict[str, Entry]:
-    """Every layer by name, branch by branch; layers in bodies of If and Loop are not."""
+    """Return every layer outside bodies of If and Loop by name, branch by branch."""
     found = [
         (node, form, stored)
         for node in graph.branch_by_branch()
@@ -59,23 +63,68 @@ def catalogue(graph: Graph, scores: str) -> dict[str, Entry]:
     ]
     names = layer_names((node, stored.name) for node, _, stored in found)
     return {
-        name: _entry(graph, scores, name, node, form, stored)
+        name: _entry(graph, scores, node, form, stored)
         for name, (node, form, stored) in zip(names, found, strict=True)
     }
 
 
-def _entry(
-    graph: Graph, scores: str, name: str, node: NodeProto, form: Form, stored: Stored
-) -> Entry:
-    shape = stored.shape
-    if isinstance(form, DenseForm):
-        if len(shape) > 2:
-            stack = f"its weight is a stack of matrices {shape}; a layer has one"
-            return Entry(name, node, form, stored, shape, stack)
+def _entry(graph: Graph, scores: str, node: NodeProto, form: Form, stored: Stored) -> Entry:
+    shape, reason = stored.shape, refusal(node, stored)
+    if isinstance(form, DenseForm) and len(shape) > 2:
+        reason = f"its weight is a stack of matrices {shape}; a layer has one"
+    elif isinstance(form, DenseForm):
         shape = shape[::-1] if form.transposed else shape
     elif form.transposed:
         shape = (shape[1] * form.groups, shape[0] // form.groups, *shape[2:])
-    reason = refusal(node, stored)
     if reason is None and scores not in graph.depending_on([node.output[0]]):
         reason = f"the scores {scores!r} do not depend on it"
-    return Entry(name, node, form, stored, shape, reason)
+    return Entry(node, form, stored, shape, reason)
+
+
+def refused_in_bodies(graph: Graph, taken: Collection[str]) -> dict[str, str]:
+    """Return why the layers in bodies are refused, by names that are not yet taken."""
+    made = {name: graph.nodes[index] for name, index in graph.producer.items()}
+    found = [
+        (owner.op_type, layer, weight)
+        for owner in graph.nodes
+        for body in bodies(owner)
+        for layer, weight in _inside(body, graph.tensors, made)
+    ]
+    names = layer_names(((layer, weight) for _, layer, weight in found), taken)
+    return {
+        name: f"it is in a body of the operator {operator}, which may run it several times or "
+        "never; export the model without control flow around it"
+        for name, (operator, *_) in zip(names, found, strict=True)
+    }
+
+
+def _inside(
+    body: GraphProto, tensors: Mapping[str, TensorProto], made: Mapping[str, NodeProto]
+) -> Iterator[tuple[NodeProto, str]]:
+    """Yield the layers of a body, and of bodies in it, with the names of their stored weights.
+
+    Args:
+        body: The body.
+        tensors: The stored tensors outside, by name.
+        made: The nodes outside, by the names of what they compute.
+    """
+    own = {tensor.name: tensor for tensor in body.initializer}
+    tensors = {**tensors, **own, **constants(body.node)}
+    made = {**made, **{name: node for node in body.node for name in node.output}}
+    for node in body.node:
+        read = [_stored_name(name, tensors, made) for name in node.input[:2]]
+        weights = [name for name in read if name in tensors]
+        if len(read) == 2 and len(weights) == 1:
+            (weight,) = weights
+            if form_of(node, read.index(weight)) and len(tensors[weight].dims) > 1:
+                yield node, weight
+        for inner in bodies(node):
+            yield from _inside(inner, tensors, made)
+
+
+def _stored_name(
+    name: str, tensors: Mapping[str, TensorProto], made: Mapping[str, NodeProto]
+) -> str:
+    while name not in tensors and name in made and made[name].op_type in FOLLOWED:
+        name = made[name].input[0]
+    return name

@@ -3,38 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from flain_core.errors import ModelError
+from flain_core.backend_kit import DenseInput, read_only, split_samples
+from flain_core.errors import LayerError, ModelError
+from flain_core.flipping import only
 from flain_core.network import Array
 
 from ._batch import Chunks
-from ._contribution import LayerInput
+from ._forms import ConvolutionForm, DenseForm
 from ._sessions import Session
 
-__all__ = ["OnnxCut", "Tail"]
+__all__ = ["ConvolutionInput", "MatrixInput", "OnnxCut"]
 
 
-@dataclass(frozen=True, eq=False)
-class Tail:
-    """What comes after a layer.
+class MatrixInput:
+    """What entered a Gemm or MatMul, in float32 or float64.
 
-    Attributes:
-        session: Computes the scores; None if the layer's output is the scores.
-        output: The name of the layer's output.
+    Args:
+        form: How the node lays things out.
+        x: ``(chunks, ..., in)`` or ``(chunks, ..., in, columns)``.
     """
 
-    session: Session | None
-    output: str
+    def __init__(self, form: DenseForm, x: Array) -> None:
+        self._form = form
+        self._entered = DenseInput(x if form.features_last else x.swapaxes(-1, -2))
 
-    def scores(self, output: Array, side: Mapping[str, Array]) -> Array:
-        """The scores for one chunk, given values that do not depend on the layer."""
-        if self.session is None:
-            return output
-        (scores,) = self.session.run({**side, self.output: output})
-        return scores
+    def by_sample(self, size: int) -> Array:
+        """``(chunks * size, in, *positions)``, for chunks of ``size`` samples."""
+        x = self._entered.x
+        rows = x.shape[1:-1]
+        if not rows:
+            raise LayerError("the layer sees a single vector for the whole batch")
+        axis = rows.index(size) if rows.count(size) == 1 else 0
+        x = np.moveaxis(x, 1 + axis, 1)
+        x = split_samples(x.reshape(-1, *x.shape[2:]), len(x) * size)
+        return np.moveaxis(x, -1, 1)
+
+    def linear(self, weight: Array, neurons: Array) -> Array:
+        """What ``neurons`` ``(k,)``, ``k >= 1``, contribute under ``weight``, like the output."""
+        product = self._entered.linear(weight, neurons)
+        if self._form.scale != 1.0:
+            product *= self._form.scale
+        return product if self._form.weight_at == 1 else product.swapaxes(-1, -2)
+
+
+class ConvolutionInput:
+    """What entered a Conv or ConvTranspose, in float32 or float64.
+
+    Args:
+        form: How the node lays things out.
+        convolution: The layer without its bias, which reads ``x`` and ``weight``.
+        x: ``(chunks, n, in, *positions)``.
+    """
+
+    def __init__(self, form: ConvolutionForm, convolution: Session, x: Array) -> None:
+        self._form, self._convolution, self._chunks = form, convolution, len(x)
+        wide = np.promote_types(x.dtype, np.float32)
+        self._x = np.array(x.reshape(-1, *x.shape[2:]), dtype=wide, order="C")
+
+    def by_sample(self, size: int) -> Array:
+        x: Array = split_samples(self._x, self._chunks * size)
+        return x if x.ndim == self._x.ndim else x.swapaxes(1, 2)
+
+    def linear(self, weight: Array, neurons: Array) -> Array:
+        groups = self._form.groups
+        if groups == 1:
+            x, chosen = self._x[:, neurons], weight[:, neurons]
+        else:
+            x, chosen = self._x, only(weight, neurons, groups)
+        kernel = np.ascontiguousarray(self._form.turned(chosen), dtype=x.dtype)
+        (product,) = self._convolution.run({"x": np.ascontiguousarray(x), "weight": kernel})
+        return product.reshape(self._chunks, -1, *product.shape[1:])
 
 
 class OnnxCut:
@@ -49,7 +90,8 @@ class OnnxCut:
         entered: What entered the layer.
         outputs: What came out, for each chunk.
         sides: For each chunk the values that the tail reads besides.
-        tail: What comes after.
+        tail: Computes the scores; None if the layer's output is the scores.
+        name: What the tail calls the layer's output.
         by_sample: Whether the tail treats each sample by itself, and reads nothing of it but the
             layer's output.
     """
@@ -57,24 +99,23 @@ class OnnxCut:
     def __init__(
         self,
         chunks: Chunks,
-        entered: LayerInput,
+        entered: MatrixInput | ConvolutionInput,
         outputs: Sequence[Array],
         sides: Sequence[Mapping[str, Array]],
-        tail: Tail,
+        tail: Session | None,
+        name: str,
         by_sample: bool,
     ) -> None:
         self._chunks, self._entered, self._sides, self._tail = chunks, entered, sides, tail
-        self._by_sample = by_sample
+        self._name, self._by_sample = name, by_sample
         self._element = outputs[0].dtype
-        self._output = np.stack(outputs).astype(np.promote_types(self._element, np.float32))
-        self._output.flags.writeable = False
+        stacked = np.stack(outputs).astype(np.promote_types(self._element, np.float32))
+        self._output = read_only(stacked)
 
     @property
     def inputs(self) -> Array:
         """``(n, in, *positions)``, read only."""
-        inputs = self._entered.by_sample(self._chunks.size)[: self._chunks.samples]
-        inputs.flags.writeable = False
-        return inputs
+        return read_only(self._entered.by_sample(self._chunks.size)[: self._chunks.samples])
 
     @property
     def calls(self) -> int:
@@ -91,7 +132,9 @@ class OnnxCut:
 
         Gathering is fastest if ``weight`` lies in memory column by column (``order="F"``).
         """
-        return self._entered.linear(weight, neurons, self._output)
+        if not len(neurons):
+            return np.zeros_like(self._output)
+        return self._entered.linear(weight, neurons)
 
     def tail(self, output: Array) -> Array:
         """The scores ``(n, ...)`` if the pre-activation were ``output``."""
@@ -101,7 +144,7 @@ class OnnxCut:
             )
         stored = np.ascontiguousarray(output, dtype=self._element)
         return self._chunks.joined(
-            [self._tail.scores(each, side) for each, side in zip(stored, self._sides, strict=True)]
+            [self._scores(each, side) for each, side in zip(stored, self._sides, strict=True)]
         )
 
     @property
@@ -112,5 +155,11 @@ class OnnxCut:
         return self._scores_of
 
     def _scores_of(self, output: Array) -> Array:
-        scores = self._tail.scores(output.astype(self._element), self._sides[0])
+        scores = self._scores(output.astype(self._element), self._sides[0])
         return scores.astype(np.promote_types(scores.dtype, np.float32))
+
+    def _scores(self, output: Array, side: Mapping[str, Array]) -> Array:
+        """The scores of one chunk, given values that do not depend on the layer."""
+        if self._tail is None:
+            return output
+        return self._tail.run({**side, self._name: output})[0]

@@ -1,4 +1,4 @@
-"""Tensors that lie in files beside the model."""
+"""Finds tensors that lie in files beside the model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
+from onnx import AttributeProto, ModelProto, TensorProto, helper
 
 from flain_core.errors import ModelError, WeightsError
 
-from ._graph import all_nodes
+from ._graph import all_nodes, bodies
 from ._model import OnnxModel
 
 __all__ = ["Place", "check_folder", "external_files", "is_external", "located"]
@@ -19,13 +19,7 @@ __all__ = ["Place", "check_folder", "external_files", "is_external", "located"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies.
-
-    Attributes:
-        path: The file.
-        offset: Of its first byte.
-        length: In bytes.
-    """
+    """A tensor's place: ``length`` bytes of a file, from byte ``offset`` on."""
 
     path: Path
     offset: int
@@ -33,18 +27,13 @@ class Place:
 
 
 def check_folder(model: OnnxModel) -> None:
-    """Raise an error unless every external tensor is where the model says.
-
-    Raises:
-        ModelError: Nobody said in which folder to look.
-        WeightsError: A file is missing, too short, or outside the folder.
-    """
+    """Make sure that every external tensor is where the model says."""
     for tensor in _external_tensors(model.proto):
         located(tensor, model.folder)
 
 
 def external_files(model: OnnxModel) -> dict[str, Path]:
-    """The external files by the relative path that the model calls them by."""
+    """Return the external files by the relative path that the model calls them by."""
     return {
         _entry(tensor, "location"): located(tensor, model.folder).path
         for tensor in _external_tensors(model.proto)
@@ -52,12 +41,17 @@ def external_files(model: OnnxModel) -> dict[str, Path]:
 
 
 def is_external(tensor: TensorProto) -> bool:
-    """Whether the values of a tensor are not in the model itself."""
+    """Tell whether the values of a tensor are not in the model itself."""
     return bool(tensor.data_location == TensorProto.EXTERNAL)
 
 
 def located(tensor: TensorProto, folder: Path | None) -> Place:
-    """The place of an external tensor, after making sure that it is there."""
+    """Return the place of an external tensor, after making sure that it is there.
+
+    Raises:
+        ModelError: There is no folder to look in.
+        WeightsError: The file is missing, too short, or outside the folder.
+    """
     if folder is None:
         raise ModelError(
             f"the tensor {tensor.name!r} lies in an external file, and a ModelProto alone does not "
@@ -103,12 +97,8 @@ def _external_tensors(proto: ModelProto) -> Iterator[TensorProto]:
         for attribute in node.attribute:
             if attribute.type == AttributeProto.TENSOR:
                 yield from filter(is_external, (attribute.t,))
-            for body in (attribute.g, *attribute.graphs):
-                yield from _in_body(body)
-
-
-def _in_body(body: GraphProto) -> Iterator[TensorProto]:
-    yield from filter(is_external, body.initializer)
+        for body in bodies(node):
+            yield from filter(is_external, body.initializer)
 
 
 def _entry(tensor: TensorProto, key: str) -> str:

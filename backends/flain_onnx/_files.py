@@ -1,4 +1,4 @@
-"""ONNX files: read with care, and written as copies in which only the purified tensors differ."""
+"""Reads ONNX files with care, and writes copies in which only the purified tensors differ."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from ._external import check_folder, external_files
 from ._model import OnnxModel, Provider
 
 __all__ = ["load", "save"]
-
-_SUFFIX = ".onnx"
 
 
 def load(
@@ -76,8 +74,10 @@ def save(
     """
     source = model if isinstance(model, OnnxModel) else OnnxModel(model)
     target = Path(path)
-    if target.suffix != _SUFFIX:
-        raise OutputError(f"cannot write {target}: expected the suffix {_SUFFIX}")
+    if target.suffix != ".onnx":
+        raise OutputError(
+            f"cannot write {target}: expected the suffix .onnx; got {target.suffix or 'none'}"
+        )
     try:
         content = source.proto.SerializeToString()
     except (EncodeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""How each operator lays its weight, its input and its output out."""
+"""Describes how each operator lays its weight, its input and its output out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from onnx import NodeProto
 
+from flain_core.backend_kit import exchange_channels
 from flain_core.network import Array
 
 from ._stored import attribute
@@ -19,28 +20,23 @@ class DenseForm:
     """A matrix product.
 
     Attributes:
-        weight_at: Which input of the node is the weight: 0 stands on the left.
+        weight_at: Which input of the node is the weight. If 1, the output is ``(..., out)``; if 0,
+            on the left, ``(..., out, columns)``.
         transposed: Whether the weight arrives as ``(in, out)``.
         features_last: Whether the input is ``(..., in)``; otherwise ``(..., in, columns)``.
-        outputs_last: Whether the output is ``(..., out)``; otherwise ``(..., out, columns)``.
         scale: What the product is multiplied by.
     """
 
     weight_at: int
     transposed: bool
     features_last: bool
-    outputs_last: bool
     scale: float = 1.0
 
     kind = family = "dense"
     groups = 1
 
-    def canonical(self, weight: Array) -> Array:
-        """``(out, in)`` from what arrives at the node; a view."""
-        return weight.T if self.transposed else weight
-
-    def arriving(self, weight: Array) -> Array:
-        """The inverse of :meth:`canonical`."""
+    def turned(self, weight: Array) -> Array:
+        """Turn what arrives at the node into ``(out, in)``, or that back; a view."""
         return weight.T if self.transposed else weight
 
 
@@ -62,43 +58,33 @@ class ConvolutionForm:
 
     @property
     def family(self) -> str:
-        """Operators with the same name here do the same."""
+        """Operators of one family do the same."""
         return "transposed convolution" if self.transposed else "convolution"
 
-    def canonical(self, weight: Array) -> Array:
-        """``(out, in / groups, *kernel)`` from what arrives at the node."""
-        return _exchanged(weight, self.groups) if self.transposed else weight
-
-    def arriving(self, weight: Array) -> Array:
-        """The inverse of :meth:`canonical`."""
-        return _exchanged(weight, self.groups) if self.transposed else weight
+    def turned(self, weight: Array) -> Array:
+        """Turn what arrives at the node into ``(out, in / groups, *kernel)``, or that back."""
+        turned: Array = exchange_channels(weight, self.groups) if self.transposed else weight
+        return turned
 
 
 Form: TypeAlias = DenseForm | ConvolutionForm
 
 
 def form_of(node: NodeProto, weight_at: int) -> Form | None:
-    """The form of a node whose input number ``weight_at`` is a weight; None if it has no such."""
+    """Return the form of a node whose input ``weight_at`` is a weight; None if that cannot be."""
     if node.domain not in ("", "ai.onnx"):
         return None
     if node.op_type == "MatMul":
         right = weight_at == 1
-        return DenseForm(weight_at, right, features_last=right, outputs_last=right)
+        return DenseForm(weight_at, transposed=right, features_last=right)
     if node.op_type == "Gemm" and weight_at < 2:
         turned = [bool(attribute(node, name, 0)) for name in ("transA", "transB")]
         # Left: (out, in) times (in, n). Right: (n, in) times (in, out).
         transposed = turned[0] if weight_at == 0 else not turned[1]
         features_last = turned[1] if weight_at == 0 else not turned[0]
         scale = float(attribute(node, "alpha", 1.0))
-        return DenseForm(weight_at, transposed, features_last, weight_at == 1, scale)
+        return DenseForm(weight_at, transposed, features_last, scale)
     if node.op_type in ("Conv", "ConvTranspose") and weight_at == 1:
         groups = int(attribute(node, "group", 1))
         return ConvolutionForm(groups, node.op_type == "ConvTranspose")
     return None
-
-
-def _exchanged(weight: Array, groups: int) -> Array:
-    """Exchange the first two axes within each group; its own inverse."""
-    first, second, *kernel = weight.shape
-    split = weight.reshape(groups, first // groups, second, *kernel).swapaxes(1, 2)
-    return split.reshape(groups * second, first // groups, *kernel)

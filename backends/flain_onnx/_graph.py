@@ -1,4 +1,4 @@
-"""Which node of a graph makes and reads which value, bodies of If and Loop included."""
+"""Knows which node of a graph makes and reads which value, bodies of If and Loop included."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.inliner import inline_local_functions
 
-__all__ = ["Graph", "all_nodes", "values_read"]
+__all__ = ["Graph", "all_nodes", "bodies", "constants"]
 
 _READ_NO_NUMBERS = ("Shape", "Size")
 
@@ -36,8 +36,8 @@ class Graph:
             for each in graph.input
             if each.name not in self.initializers and each.name not in sparse
         }
-        self.tensors = {**self.initializers, **_constants(self.nodes)}
-        self.reads = [tuple(values_read(node)) for node in self.nodes]
+        self.tensors = {**self.initializers, **constants(self.nodes)}
+        self.reads = [tuple(_values_read(node)) for node in self.nodes]
         self.producer = {
             name: index for index, node in enumerate(self.nodes) for name in node.output if name
         }
@@ -51,7 +51,7 @@ class Graph:
         self.fed = self.depending_on(self.inputs)
 
     def depending_on(self, values: Iterable[str]) -> set[str]:
-        """The values themselves and all that is computed from them."""
+        """Return the values themselves and all that is computed from them."""
         reached = set(values)
         for node, reads in zip(self.nodes, self.reads, strict=True):
             if not reached.isdisjoint(reads):
@@ -59,7 +59,7 @@ class Graph:
         return reached
 
     def needed(self, values: Iterable[str], given: Collection[str]) -> list[int]:
-        """Positions of the nodes that compute ``values`` from what is given, sorted."""
+        """Return the sorted positions of the nodes that compute ``values`` from what is given."""
         found: set[int] = set()
         open_values = [name for name in values if name not in given]
         while open_values:
@@ -70,7 +70,7 @@ class Graph:
         return sorted(found)
 
     def branch_by_branch(self) -> list[NodeProto]:
-        """The nodes in the order of a walk from the outputs back along the inputs.
+        """Return the nodes in the order of a walk from the outputs back along the inputs.
 
         Each comes after what it reads. Exporters list parallel branches as they please, of the same
         network one way today and another tomorrow; this order depends on what is computed alone.
@@ -95,34 +95,36 @@ class Graph:
         return (self.producer[name] for name in values if name in self.producer)
 
 
-def values_read(node: NodeProto) -> Iterator[str]:
-    """The inputs of a node, and what the bodies in its attributes capture from outside."""
+def _values_read(node: NodeProto) -> Iterator[str]:
+    """Yield the inputs of a node, and what its bodies capture from outside."""
     yield from (name for name in node.input if name)
-    for body in _bodies(node):
+    for body in bodies(node):
         own = {each.name for each in (*body.initializer, *body.input)}
         own.update(name for inner in body.node for name in inner.output)
         own.update(tensor.values.name for tensor in body.sparse_initializer)
         for inner in body.node:
-            yield from (name for name in values_read(inner) if name not in own)
+            yield from (name for name in _values_read(inner) if name not in own)
         yield from (output.name for output in body.output if output.name not in own)
 
 
 def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """Every node, those in bodies too."""
+    """Yield every node, those in bodies too."""
     for node in graph.node:
         yield node
-        for body in _bodies(node):
+        for body in bodies(node):
             yield from all_nodes(body)
 
 
-def _bodies(node: NodeProto) -> Iterator[GraphProto]:
+def bodies(node: NodeProto) -> Iterator[GraphProto]:
+    """Yield the graphs in a node's attributes, which it runs any number of times."""
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
             yield attribute.g
         yield from attribute.graphs
 
 
-def _constants(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
+def constants(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:
+    """Return the tensors of ``Constant`` nodes by the names of their values."""
     return {
         node.output[0]: attribute.t
         for node in nodes

@@ -7,12 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto, TensorProto
 
-__all__ = ["OnnxModel", "Provider"]
+from flain_core.backend_kit import chosen_output
+from flain_core.errors import ModelError
+
+__all__ = ["FLOATS", "OnnxModel", "Provider", "scores_output"]
+
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
+"""The element types of layers and scores."""
 
 Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
 """An execution provider of onnxruntime: its name, or its name and its options."""
+
+_CHOOSE = (
+    "flain_onnx.load(path, scores=name) or flain_onnx.OnnxModel(proto, scores=name) "
+    "(--scores on the command line)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,3 +45,27 @@ class OnnxModel:
     def __repr__(self) -> str:
         graph = self.proto.graph
         return f"OnnxModel({graph.name!r}, {len(graph.node)} nodes)"
+
+
+def scores_output(graph: GraphProto, chosen: str | None) -> str:
+    """Return the name of the output with the scores ``(n, ...)``.
+
+    That is the chosen one, else the only floating-point output, else the one called logits, scores
+    or output, else the only one with two axes.
+
+    Raises:
+        ModelError: None or several fit.
+    """
+    names = [output.name for output in graph.output]
+    if chosen is not None:
+        return chosen_output(names, chosen, _CHOOSE)
+    floats = [each for each in graph.output if each.type.tensor_type.elem_type in FLOATS]
+    named = [each for each in floats if each.name in ("logits", "scores", "output")]
+    flat = [each for each in floats if len(each.type.tensor_type.shape.dim) == 2]
+    for fitting in (floats, named, flat):
+        if len(fitting) == 1:
+            return str(fitting[0].name)
+    raise ModelError(
+        f"cannot tell which output holds the scores: the model has {names}, of which {len(floats)} "
+        f"are floating point; choose one with {_CHOOSE}"
+    )

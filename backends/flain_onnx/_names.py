@@ -1,11 +1,11 @@
-"""What a layer is called: as in the framework that the model came from, as far as that is known."""
+"""Names layers as the framework did that the model came from, as far as that is known."""
 
 from __future__ import annotations
 
 import re
 from ast import literal_eval
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from onnx import NodeProto
 
@@ -22,23 +22,21 @@ _OPERATOR = re.compile(
 )
 
 
-def layer_names(layers: Iterable[tuple[NodeProto, str]]) -> list[str]:
-    """Unique names for layers, given as their node and the name of their stored weight.
+def layer_names(layers: Iterable[tuple[NodeProto, str]], taken: Collection[str] = ()) -> list[str]:
+    """Name layers, each differently, given as their node and the name of their stored weight.
 
-    The weight's name without its ending, such as ``"fc1"`` of ``"fc1.weight"``; where an exporter
-    made that name up, the module that the exporter noted, the node's name, or the operator and how
-    many of its kind came before.
+    A name is the weight's without its ending, such as ``"fc1"`` of ``"fc1.weight"``; where an
+    exporter made that up, it is the module that the exporter noted, the node's name, or the
+    operator and how many of its kind came before.
     """
     seen: Counter[str] = Counter()
     names: list[str] = []
-    taken: set[str] = set()
     for node, weight in layers:
         base = _from_framework(node, weight) or f"{node.op_type}_{seen[node.op_type]}"
         seen[node.op_type] += 1
         name, again = base, 2
-        while name in taken:
+        while name in taken or name in names:
             name, again = f"{base}_{again}", again + 1
-        taken.add(name)
         names.append(name)
     return names
 
@@ -54,15 +52,13 @@ def _from_framework(node: NodeProto, weight: str) -> str:
 
 
 def _module(node: NodeProto) -> str:
-    for entry in node.metadata_props:
-        if entry.key == _SCOPES:
-            try:
-                scopes = literal_eval(entry.value)
-            except (ValueError, SyntaxError):
-                return ""
-            # The last one is the operator itself.
-            return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""
-    return ""
+    noted = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
+    try:
+        scopes = literal_eval(noted)
+    except (ValueError, SyntaxError):
+        return ""
+    # The last one is the operator itself.
+    return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""
 
 
 def _without_operators(name: str) -> str:

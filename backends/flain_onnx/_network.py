@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from functools import cached_property
 from typing import Any
@@ -12,37 +11,22 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, helper
 
-from flain_core.errors import LayerError, ModelError, nearest
+from flain_core.backend_kit import find_layer, fitting_weight, read_only, refusals, usable
+from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Layer
 
 from ._batching import Batching
-from ._catalogue import Entry, catalogue
+from ._catalogue import Entry, catalogue, refused_in_bodies
 from ._cut import OnnxCut
 from ._external import check_folder
 from ._files import load
 from ._graph import Graph
-from ._model import OnnxModel
-from ._outputs import scores_output
+from ._model import OnnxModel, scores_output
 from ._pairing import renamed
 from ._refusals import check_not_quantized
-from ._weights import fitting, read, with_tensors
+from ._stored import read, with_tensors
 
 __all__ = ["OnnxNetwork", "open_network"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Given:
-    """What was opened.
-
-    Attributes:
-        model: The model as its owner gave it.
-        entries: Its layers by the names they go by here.
-        bare: Whether it came as a ModelProto.
-    """
-
-    model: OnnxModel
-    entries: Mapping[str, Entry]
-    bare: bool
 
 
 def open_network(model: ModelProto | OnnxModel, *, like: Any = None) -> OnnxNetwork:
@@ -72,11 +56,7 @@ def open_network(model: ModelProto | OnnxModel, *, like: Any = None) -> OnnxNetw
     entries = catalogue(graph, scores)
     if other is not None:
         entries = renamed(entries, other.entries)
-    elif entries and all(entry.refusal for entry in entries.values()):
-        reasons = "; ".join(f"{name!r}: {entry.refusal}" for name, entry in entries.items())
-        raise ModelError(f"no layer of the model can be purified: {reasons}")
-    given = _Given(source, entries, bare=not isinstance(model, OnnxModel))
-    return OnnxNetwork(given, Batching(graph, source, scores))
+    return OnnxNetwork(model, entries, Batching(graph, source, scores))
 
 
 def _opened(like: Any) -> OnnxNetwork | None:
@@ -90,114 +70,113 @@ def _opened(like: Any) -> OnnxNetwork | None:
 
 
 def _arrived(
-    model: OnnxModel,
+    given: ModelProto | OnnxModel,
     names: Mapping[str, str],
-    bare: bool,
     scores: str,
     weights: Mapping[str, Array],
 ) -> OnnxNetwork:
+    model = given if isinstance(given, OnnxModel) else OnnxModel(given)
     check_folder(model)
     graph = Graph(model.proto)
     found = {entry.output: entry for entry in catalogue(graph, scores).values()}
-    entries = {name: with_fields(found[output], name=name) for output, name in names.items()}
-    return OnnxNetwork(_Given(model, entries, bare), Batching(graph, model, scores), weights)
+    entries = {name: found[output] for output, name in names.items()}
+    return OnnxNetwork(given, entries, Batching(graph, model, scores), weights)
 
 
 class OnnxNetwork:
     """Implements :class:`flain_core.network.Network`; made by :func:`open_network`.
 
     Args:
-        given: What was opened.
-        batching: Runs it.
+        given: The model as its owner gave it.
+        entries: Every layer outside bodies of If and Loop, by the name it goes by here.
+        batching: Runs the model.
         weights: The stored tensors that are to be others than those of the model, by name.
     """
 
     def __init__(
-        self, given: _Given, batching: Batching, weights: Mapping[str, Array] | None = None
+        self,
+        given: ModelProto | OnnxModel,
+        entries: Mapping[str, Entry],
+        batching: Batching,
+        weights: Mapping[str, Array] | None = None,
     ) -> None:
-        self._given, self._batching = given, batching
+        self._given, self.entries, self._batching = given, entries, batching
         self._weights = weights or {}
 
     def __reduce__(self) -> tuple[Callable[..., OnnxNetwork], tuple[object, ...]]:
         # Sessions of onnxruntime cannot travel; they are built anew.
-        given = self._given
-        names = {entry.output: name for name, entry in given.entries.items()}
-        return _arrived, (given.model, names, given.bare, self._batching.scores, self._weights)
+        names = {entry.output: name for name, entry in self.entries.items()}
+        return _arrived, (self._given, names, self._batching.scores, self._weights)
 
     @property
     def native(self) -> ModelProto | OnnxModel:
         """A copy of what was opened, with exactly the replaced tensors changed."""
-        model = self._given.model
+        model = self._batching.model
         proto = with_tensors(model.proto, self._weights)
-        return proto if self._given.bare else with_fields(model, proto=proto)
+        return with_fields(model, proto=proto) if isinstance(self._given, OnnxModel) else proto
 
     @property
     def scores(self) -> str | None:
         """The output that its owner chose to hold the scores."""
-        return self._given.model.scores
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        """Every layer that was found, also those that cannot be purified."""
-        return self._given.entries
+        return self._batching.model.scores
 
     def layers(self) -> dict[str, Layer]:
         """The Gemm, MatMul, Conv and ConvTranspose nodes whose weight is stored in the model."""
         return dict(self._layers)
 
+    def refused_layers(self) -> dict[str, str]:
+        """Return why the other layers cannot be purified, also those in bodies of If and Loop."""
+        return refusals(self._choices)
+
     def predict(self, x: Batch) -> Array:
         """The scores ``(n, ...)`` of a batch, float32 or float64."""
-        parts, chunks = self._batching.of(x)
-        return parts.run(chunks, self._weights)
+        subgraphs, chunks = self._batching.of(x)
+        return subgraphs.run(chunks, self._weights)
 
     def cut(self, layer: str, x: Batch) -> OnnxCut:
         """Run the batch once and keep what the search needs at ``layer``."""
-        entry = self._find(layer)
-        parts, chunks = self._batching.of(x)
-        return parts.cut(entry, chunks, self._weights)
+        entry = find_layer(self._choices, layer)
+        subgraphs, chunks = self._batching.of(x)
+        return subgraphs.cut(entry, chunks, self._weights)
 
     def replace(self, weights: Mapping[str, Array]) -> OnnxNetwork:
         """A copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced."""
-        entries = {name: self._find(name) for name in weights}
+        entries = {name: find_layer(self._choices, name) for name in weights}
         changed = {
-            entry.stored.name: fitting(entry, weights[name]) for name, entry in entries.items()
+            entry.stored.name: _to_store(name, entry, weights[name])
+            for name, entry in entries.items()
         }
-        return OnnxNetwork(self._given, self._batching, {**self._weights, **changed})
+        return OnnxNetwork(self._given, self.entries, self._batching, {**self._weights, **changed})
+
+    @cached_property
+    def _choices(self) -> dict[str, Entry | str]:
+        """Each layer, or why it is refused."""
+        found = {name: entry.refusal or entry for name, entry in self.entries.items()}
+        return found | refused_in_bodies(self._batching.graph, taken=self.entries)
 
     @cached_property
     def _layers(self) -> Mapping[str, Layer]:
-        return {
-            name: self._layer(name, entry)
-            for name, entry in self.entries.items()
-            if entry.refusal is None
-        }
+        return {name: self._layer(name, entry) for name, entry in usable(self._choices).items()}
 
     def _layer(self, name: str, entry: Entry) -> Layer:
-        stored = entry.stored
+        stored, form = entry.stored, entry.form
         array = self._weights.get(stored.name)
         if array is None:
-            array = read(stored, self._given.model)
-        weight = entry.form.canonical(stored.arriving(array)).view()
-        weight.flags.writeable = False
-        computed = helper.tensor_dtype_to_np_dtype(stored.element)
+            array = read(stored, self._batching.model)
         return Layer(
             name=name,
-            kind=entry.form.kind,
-            weight=weight,
-            groups=entry.form.groups,
-            epsilon=float(np.finfo(computed).eps),
+            kind=form.kind,
+            weight=read_only(form.turned(stored.arriving(array))),
+            groups=form.groups,
+            epsilon=float(np.finfo(stored.dtype).eps),
         )
 
-    def _find(self, name: str) -> Entry:
-        entry = self.entries.get(name)
-        if entry is None:
-            usable = list(self._layers)
-            refused = [each for each in self.entries if each not in usable]
-            raise LayerError(
-                f"no dense or convolutional layer is called {name!r}; the model has {usable}"
-                + (f", and {refused}, which cannot be purified" if refused else "")
-                + f".{nearest(name, self.entries)}"
-            )
-        if entry.refusal is not None:
-            raise LayerError(f"layer {name!r} cannot be purified: {entry.refusal}")
-        return entry
+
+def _to_store(name: str, entry: Entry, weight: Array) -> Array:
+    stored = entry.stored
+    kept = helper.tensor_dtype_to_np_dtype(stored.tensor.data_type)
+    rounded = fitting_weight(name, weight, entry.shape, kept)
+    if stored.dtype != kept:
+        # A cast on the way can narrow the numbers further.
+        fitting_weight(name, rounded, entry.shape, stored.dtype)
+    return np.ascontiguousarray(stored.storing(entry.form.turned(rounded)))

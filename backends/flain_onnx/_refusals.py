@@ -1,4 +1,4 @@
-"""Why a layer, or a whole model, cannot be purified safely."""
+"""Says why a layer, or a whole model, cannot be purified safely."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from onnx import ModelProto, NodeProto, TensorProto
 from flain_core.errors import ModelError
 
 from ._graph import all_nodes
+from ._model import FLOATS
 from ._stored import Stored
 
-__all__ = ["FLOATS", "check_not_quantized", "refusal"]
-
-FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
+__all__ = ["check_not_quantized", "refusal"]
 
 _QUANTIZED = re.compile(
     r"^(QuantizeLinear|DequantizeLinear|DynamicQuantize.*|QLinear.*|QGemm|QAttention"
@@ -36,15 +35,15 @@ def check_not_quantized(model: ModelProto) -> None:
 
 
 def refusal(node: NodeProto, stored: Stored) -> str | None:
-    """Why the layer of a node with a stored weight is refused; None if it is not."""
-    type_name = TensorProto.DataType.Name(stored.tensor.data_type)
+    """Return why the layer of a node with a stored weight is refused; None if it is not."""
     if TensorProto.BFLOAT16 in (stored.tensor.data_type, stored.element):
         return (
             "it computes in bfloat16, which onnxruntime cannot multiply on a CPU; "
             "export the model in float32 or float16"
         )
     if stored.tensor.data_type not in FLOATS or stored.element not in FLOATS:
-        return f"its weight is stored as {type_name}; export the model in float32 or float16"
+        name = TensorProto.DataType.Name(stored.tensor.data_type)
+        return f"its weight is stored as {name}; export the model in float32 or float16"
     if stored.shared:
         return (
             f"its weight {stored.name!r} is used elsewhere in the model too, so a change would "

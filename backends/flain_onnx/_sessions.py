@@ -1,4 +1,4 @@
-"""Runs a model, or a part of one, through onnxruntime."""
+"""Runs a model through onnxruntime."""
 
 from __future__ import annotations
 
@@ -19,39 +19,29 @@ __all__ = ["Session", "check_providers"]
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _SPINNING = "session.intra_op.allow_spinning"
 _ELEMENTS = {
-    "tensor(float)": TensorProto.FLOAT,
-    "tensor(double)": TensorProto.DOUBLE,
-    "tensor(float16)": TensorProto.FLOAT16,
-    "tensor(int8)": TensorProto.INT8,
-    "tensor(int16)": TensorProto.INT16,
-    "tensor(int32)": TensorProto.INT32,
-    "tensor(int64)": TensorProto.INT64,
-    "tensor(uint8)": TensorProto.UINT8,
-    "tensor(uint16)": TensorProto.UINT16,
-    "tensor(uint32)": TensorProto.UINT32,
-    "tensor(uint64)": TensorProto.UINT64,
-    "tensor(bool)": TensorProto.BOOL,
-    "tensor(string)": TensorProto.STRING,
+    f"tensor({name})": TensorProto.DataType.Value(name.upper())
+    for name in (
+        *("float", "double", "float16", "int8", "int16", "int32", "int64"),
+        *("uint8", "uint16", "uint32", "uint64", "bool", "string"),
+    )
 }
+"""Element types that NumPy knows, by the names that onnxruntime has for tensors of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """A model that is ready to run.
+    """A session of onnxruntime, the names it reads, and its outputs with their element types.
 
-    Attributes:
-        runtime: The session of onnxruntime.
-        inputs: The names it reads.
-        elements: Element type of each output; None where it is no tensor that NumPy knows.
+    A type is None where the output is no tensor that NumPy knows.
     """
 
     runtime: Any
     inputs: tuple[str, ...]
-    elements: tuple[int | None, ...]
+    outputs: Mapping[str, int | None]
 
     @classmethod
-    def of(cls, part: ModelProto, model: OnnxModel, *, threads: int = 0) -> Session:
-        """Build a session for a part of a model, on some threads; 0 for one thread per core."""
+    def of(cls, proto: ModelProto, model: OnnxModel, *, threads: int = 0) -> Session:
+        """Build a session for some of ``model``, on some threads; 0 for one thread per core."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
@@ -61,7 +51,7 @@ class Session:
             options.add_session_config_entry(_FOLDER, str(model.folder))
         try:
             runtime = onnxruntime.InferenceSession(
-                part.SerializeToString(), options, providers=list(model.providers)
+                proto.SerializeToString(), options, providers=list(model.providers)
             )
         # onnxruntime raises subclasses of Exception that it does not document.
         except Exception as error:
@@ -69,17 +59,16 @@ class Session:
         return cls(
             runtime,
             tuple(each.name for each in runtime.get_inputs()),
-            tuple(_ELEMENTS.get(each.type) for each in runtime.get_outputs()),
+            {each.name: _ELEMENTS.get(each.type) for each in runtime.get_outputs()},
         )
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """All outputs, given at least the inputs it reads."""
+        """Return all outputs, given at least the inputs it reads."""
+        read = {name: feeds[name] for name in self.inputs}
         try:
-            results: list[Array] = self.runtime.run(
-                None, {name: feeds[name] for name in self.inputs}
-            )
+            results: list[Array] = self.runtime.run(None, read)
         except Exception as error:
-            shapes = {name: feeds[name].shape for name in self.inputs}
+            shapes = {name: array.shape for name, array in read.items()}
             raise ModelError(
                 f"onnxruntime failed on inputs of shapes {shapes}: {_first_line(error)}"
             ) from error

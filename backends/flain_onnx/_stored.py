@@ -1,20 +1,25 @@
-"""From the weight that a node reads back to the tensor that is stored, and forth again."""
+"""Follows the weight that a node reads back to the stored tensor, reads that and changes it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from flain_core.errors import WeightsError
 from flain_core.network import Array
 
-from ._graph import Graph
+from ._external import is_external, located
+from ._graph import Graph, constants
+from ._model import OnnxModel
 
-__all__ = ["Stored", "attribute", "stored_behind"]
+__all__ = ["FOLLOWED", "Stored", "attribute", "read", "stored_behind", "with_tensors"]
 
-_FOLLOWED = ("Identity", "Transpose", "Cast")
+FOLLOWED = ("Identity", "Transpose", "Cast")
+"""Operators that may stand between a stored weight and the node that reads it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +27,11 @@ class Stored:
     """A stored tensor on its way to a node.
 
     Attributes:
-        name: Of its value.
+        name: The name of its value.
         tensor: The initializer, or the value of a ``Constant`` node.
         axes: The order of its axes in which it arrives.
-        element: The element type in which it arrives.
-        shared: Whether something else reads it, or what is made of it on the way, too.
+        element: The element type in which it arrives, and that the layer computes in.
+        shared: Whether anything else reads it, or reads what is made of it on the way.
     """
 
     name: str
@@ -40,6 +45,11 @@ class Stored:
         """The shape in which it arrives."""
         return tuple(self.tensor.dims[axis] for axis in self.axes)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """``element`` for NumPy."""
+        return helper.tensor_dtype_to_np_dtype(self.element)
+
     def arriving(self, array: Array) -> Array:
         """What the node reads when ``array`` is stored, before casts; a view."""
         return array.transpose(self.axes)
@@ -50,13 +60,13 @@ class Stored:
 
 
 def stored_behind(graph: Graph, value: str) -> Stored | None:
-    """The tensor that ``value`` is made of; None if it is computed by other means."""
+    """Find the tensor that ``value`` is made of; None if it is computed by other means."""
     shared = False
     orders: list[tuple[int, ...] | None] = []
     element = None
     while value not in graph.tensors:
         index = graph.producer.get(value)
-        if index is None or graph.nodes[index].op_type not in _FOLLOWED:
+        if index is None or graph.nodes[index].op_type not in FOLLOWED:
             return None
         node = graph.nodes[index]
         shared = shared or graph.uses[value] > 1
@@ -79,8 +89,46 @@ def stored_behind(graph: Graph, value: str) -> Stored | None:
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """The value of a node's attribute."""
-    for each in node.attribute:
-        if each.name == name:
-            return helper.get_attribute_value(each)
-    return default
+    """Return the value of a node's attribute."""
+    found = (helper.get_attribute_value(each) for each in node.attribute if each.name == name)
+    return next(found, default)
+
+
+def read(stored: Stored, model: OnnxModel) -> Array:
+    """Read the stored tensor from the model or its external file."""
+    tensor = stored.tensor
+    try:
+        if not is_external(tensor):
+            return numpy_helper.to_array(tensor)
+        place = located(tensor, model.folder)
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type).newbyteorder("<")
+        with place.path.open("rb") as file:
+            file.seek(place.offset)
+            values = np.frombuffer(file.read(place.length), dtype)
+        return values.reshape(tuple(tensor.dims)).astype(dtype.newbyteorder("="))
+    except WeightsError:
+        raise
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"cannot read the weight {stored.name!r}: {error}; export the model again"
+        ) from error
+
+
+def with_tensors(proto: ModelProto, arrays: Mapping[str, Array]) -> ModelProto:
+    """Copy a model, with some stored tensors changed, by the names of their values."""
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    tensors = {tensor.name: tensor for tensor in copy.graph.initializer}
+    tensors |= constants(copy.graph.node)
+    for name, array in arrays.items():
+        if name not in tensors:
+            raise WeightsError(
+                f"cannot write the weight {name!r}: it is stored inside a local function; inline "
+                "it first with onnx.inliner.inline_local_functions"
+            )
+        tensor = tensors[name]
+        # Its name, type, shape and remarks stay.
+        for field in ("float_data", "int32_data", "double_data", "external_data", "data_location"):
+            tensor.ClearField(field)
+        tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    return copy

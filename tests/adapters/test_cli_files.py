@@ -105,6 +105,47 @@ def test_layers_of_an_onnx_file(files):
     assert ["conv2", "conv", "32", "×", "16", "×", "3", "×", "3", "1", "16"] in rows
 
 
+def test_layers_names_those_that_cannot_be_purified(files):
+    path = files.paths[1]
+    shared(path)
+    ran = invoke("layers", path)
+    assert ran.exit_code == 0, ran.output
+    rows = [line.split() for line in ran.output.splitlines()]
+    assert [row[0] for row in rows if "×" in row] == ["conv1", "conv2", "fc2"]
+    reason = "its weight 'fc1.weight' is used elsewhere in the model too, so a change would reach"
+    assert f"fc1 cannot be purified: {reason}" in ran.output
+
+    model = onnx.load(path)
+    for name in ("conv1", "conv2", "fc2"):
+        model.graph.output.append(models.value(f"{name}.weight"))
+    onnx.save(model, path)
+    ran = invoke("layers", path)
+    assert ran.exit_code == 0, ran.output
+    told = [line.partition(" cannot be purified: its weight ") for line in ran.output.splitlines()]
+    assert [name for name, because, _ in told if because] == ["conv1", "conv2", "fc1", "fc2"]
+    assert "input neurons" not in ran.output
+    ran = purify(files)
+    assert isinstance(ran.exception, flain.FlainError)
+
+
+def test_layers_of_a_model_without_any(tmp_path):
+    nodes = [models.node("Relu", ["x"], ["scores"])]
+    ends = [[models.value(name, "n", 5)] for name in ("x", "scores")]
+    onnx.save(models.model(nodes, *ends), tmp_path / "model.onnx")
+    ran = invoke("layers", tmp_path / "model.onnx")
+    assert ran.exit_code == 0, ran.output
+    assert ran.output == "the model has no fully connected or convolutional layer\n"
+
+
+def test_purify_says_which_layers_a_group_left_out(files):
+    for path in files.paths[:2]:
+        shared(path)
+    ran = purify(files, "--layer", "dense")
+    assert ran.exit_code == 0, ran.output
+    said = " ".join(ran.output.split())
+    assert "note: 'fc1' was left out, as it cannot be purified: its weight 'fc1.weight'" in said
+
+
 def test_an_onnx_file_is_purified_into_another(files):
     final, purified = files.paths[1], files.folder / "purified.onnx"
     report = files.folder / "report.json"

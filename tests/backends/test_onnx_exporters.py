@@ -148,7 +148,7 @@ def test_folded_batch_normalization_is_recognized(tmp_path: Path) -> None:
         folded = open_network(tmp_path / f"{exporter}-True.onnx")
         assert [layer.kind for layer in folded.layers().values()] == ["dense"]
         with pytest.raises(LayerError, match="folded a batch normalization into it"):
-            folded.cut(next(iter(folded.entries)), np.zeros((2, 3, 4, 4)))
+            folded.cut(next(iter(folded.refused_layers())), np.zeros((2, 3, 4, 4)))
         unfolded = open_network(tmp_path / f"{exporter}-False.onnx")
         assert [layer.kind for layer in unfolded.layers().values()] == ["conv", "dense"]
         with pytest.raises(WeightsError, match=r"in one of the two models, where .* unfolded"):
@@ -162,7 +162,7 @@ def test_shared_weights_are_recognized(tmp_path: Path) -> None:
     for dynamo in (True, False):
         network = open_network(tmp_path / f"tied-{dynamo}.onnx")
         assert [layer.weight.shape for layer in network.layers().values()] == [(3, 6)]
-        refused = [name for name in network.entries if name not in network.layers()]
+        refused = network.refused_layers()
         assert len(refused) == 2
         for name in refused:
             with pytest.raises(LayerError, match="is used elsewhere in the model too"):

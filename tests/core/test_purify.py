@@ -391,7 +391,7 @@ def narrower():
     ("options", "error", "words"),
     [
         ({"layers": "fc_1"}, flain.LayerError, "Did you mean 'fc1'"),
-        ({"layers": ["fc1", "fc9"]}, flain.LayerError, "fc1, fc2, fc3"),
+        ({"layers": ["fc1", "fc9"]}, flain.LayerError, "'fc1', 'fc2', 'fc3'"),
         ({"layers": "fc1.weight"}, flain.LayerError, "Did you mean 'fc1'"),
         ({"layers": None}, flain.LayerError, '"auto"'),
         ({"settings": {"tolerance": 0.1}}, flain.SettingsError, "flain.Settings("),
