@@ -9,8 +9,6 @@ import numpy as np
 from .errors import DataError
 from .network import Array
 
-__all__ = ["STATISTICS", "ActivationStatistics"]
-
 STATISTICS = ("mean", "mean_abs", "rms", "active_fraction")
 """The statistics a threshold can be compared with."""
 

@@ -10,8 +10,6 @@ import numpy as np
 from .errors import WeightsError, listed
 from .network import Array
 
-__all__ = ["Arrays", "Form", "by_name", "fitting", "form_of", "packed"]
-
 Arrays: TypeAlias = "Mapping[str, Array] | Sequence[Array] | Array"
 """All arrays of a model: by name, in order, or one after another in a flat vector."""
 

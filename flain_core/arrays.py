@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from .options import PurifyOptions
 
-__all__ = ["PurifiedArrays", "purify_arrays"]
-
 
 @dataclass(frozen=True, eq=False)
 class PurifiedArrays:

@@ -17,8 +17,6 @@ from .network import Array, Cut
 from .samples import Samples
 from .score import Score, Scored, Tally, tally
 
-__all__ = ["ByBatch", "CutBatch", "bytes_kept"]
-
 _MOST_AT_ONCE = 32
 _BYTES_AT_ONCE = 32 * 2**20
 

@@ -18,8 +18,6 @@ from .flipping import FlippingOrder
 from .network import Array, Cut
 from .score import Margins, Scored, margins
 
-__all__ = ["BySample", "by_sample"]
-
 _MOST_AT_ONCE = 16
 _BYTES_AT_ONCE = 8 * 2**20
 _BYTES_PER_CALL = 2**19

@@ -8,8 +8,6 @@ from typing import Any
 
 from .errors import ModelError
 
-__all__ = ["imported"]
-
 
 def imported(name: str, *, what: str, remedy: str) -> Callable[[], Any]:
     """Import the function or class that builds a model.

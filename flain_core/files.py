@@ -9,8 +9,6 @@ from pathlib import Path
 
 from .errors import OutputError, WeightsError
 
-__all__ = ["check_writable", "hashes", "readable", "written_whole"]
-
 # So that the name of a scratch file is no longer than one that a file system takes.
 _STEM = 32
 

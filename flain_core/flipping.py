@@ -14,8 +14,6 @@ import numpy as np
 from .errors import SettingsError, WeightsError
 from .network import Array, Layer, Network
 
-__all__ = ["FlippingOrder", "columns", "flip", "low_activation", "match_norm", "only"]
-
 
 def low_activation(mean: Array, threshold: float) -> Array:
     """Return which input neurons clean data hardly activates: ``0 <= mean <= threshold``.

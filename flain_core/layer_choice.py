@@ -9,8 +9,6 @@ import numpy as np
 from .errors import LayerError, WeightsError, listed, nearest
 from .network import Array, Layer, Network, refused_layers
 
-__all__ = ["chosen_layers", "initial_weights", "left_out"]
-
 _GROUPS = ("dense", "conv", "all")
 
 

@@ -13,8 +13,6 @@ from .sample_source import SampleFacts
 from .score import Tally
 from .settings import Settings, as_fraction
 
-__all__ = ["Note", "notes_on"]
-
 _TOO_FEW_SAMPLES = 20
 _DOUBTFUL_ACCURACY = 0.5
 _NOTABLE_LOSS = 0.01

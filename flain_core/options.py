@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from .score import Score
     from .settings import Settings
 
-__all__ = ["MEMORY_LIMIT", "PurifyOptions", "SampleOptions"]
-
 MEMORY_LIMIT = 2 * 2**30
 """Bytes that may be spent on keeping batches at the layer, unless told otherwise."""
 

@@ -14,8 +14,6 @@ from .network import Array
 from .score import Scored
 from .settings import Settings
 
-__all__ = ["LayerOutcome", "Measurement", "Method", "Purification", "Step", "StopReason"]
-
 Method = Literal["incremental", "whole network", "none"]
 """The way a layer was searched: event by event at a proved cut; by running the whole network for
 each candidate; or not at all."""

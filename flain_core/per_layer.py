@@ -20,8 +20,6 @@ from .score import Scored
 from .search import Found, search
 from .settings import Settings
 
-__all__ = ["Purified", "SearchContext", "purify_layers"]
-
 _LEAST_WINDOW = 2e-5
 _WINDOW_PER_ERROR = 4.0
 

@@ -10,8 +10,6 @@ from typing import TypeAlias
 
 from .outcome import Step
 
-__all__ = ["OnProgress", "Progress", "listening"]
-
 
 @dataclass(frozen=True)
 class Progress:

@@ -16,8 +16,6 @@ from .errors import ModelError, WeightsError
 from .flipping import FlippingOrder, columns
 from .network import Array, Batch, Network
 
-__all__ = ["Proof", "check_deterministic", "error_allowed", "prove"]
-
 _LEAST_ERROR_ALLOWED = 1e-4
 _ROUNDINGS_ALLOWED = 64
 _ERROR_PER_MOVEMENT = 0.05

@@ -17,8 +17,6 @@ from .score import Score, accuracy
 from .settings import Settings, settings_or_default, whole_number
 from .threads import one_blas_thread
 
-__all__ = ["purify"]
-
 
 def purify(
     model: Any,

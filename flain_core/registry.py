@@ -17,8 +17,6 @@ from .network import MEMBERS, Array, Network, is_network
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Backend", "architecture", "arrays_of", "built_in", "open_network", "save", "versions"]
-
 
 @dataclass(frozen=True)
 class Backend:

@@ -13,8 +13,6 @@ import numpy as np
 from .errors import DataError
 from .network import Array, Batch
 
-__all__ = ["Samples"]
-
 _BATCH_BYTES = 8 * 2**20
 _LARGEST_BATCH = 256
 _LARGEST_LABEL = 2**31

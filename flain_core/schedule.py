@@ -11,8 +11,6 @@ from .errors import LayerError
 from .network import Array
 from .settings import Grid
 
-__all__ = ["MOST_EVENTS", "Schedule"]
-
 MOST_EVENTS = 4096
 """Most candidates that are tried without a grid; beyond, neighbouring values are grouped."""
 

@@ -11,8 +11,6 @@ import numpy as np
 from .errors import DataError, ModelError
 from .network import Array
 
-__all__ = ["Margins", "Score", "Scored", "Tally", "accuracy", "margins", "tally"]
-
 Score: TypeAlias = Callable[[Array, Array], Array]
 """A function of (scores ``(n, ...)``, y ``(n, ...)``) that gives each sample's worth ``(n,)``,
 greater is better."""

@@ -12,8 +12,6 @@ from .schedule import Schedule
 from .score import Scored, Tally
 from .settings import Settings
 
-__all__ = ["Found", "search"]
-
 
 @dataclass(frozen=True)
 class Found:

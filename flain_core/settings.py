@@ -16,18 +16,6 @@ from .network import Array
 if TYPE_CHECKING:
     from fractions import Fraction
 
-__all__ = [
-    "Crossing",
-    "DataSet",
-    "Grid",
-    "Settings",
-    "Statistic",
-    "as_fraction",
-    "one_of",
-    "settings_or_default",
-    "whole_number",
-]
-
 _MOST_THRESHOLDS = 10_000_000
 
 Crossing = Literal["revert", "keep"]

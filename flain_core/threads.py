@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-__all__ = ["one_blas_thread", "one_thread_for"]
-
 _WORTH_SHARING = 4 * 2**20
 
 

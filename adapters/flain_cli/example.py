@@ -20,8 +20,6 @@ from flain_core.progress import OnProgress
 from flain_core.registry import open_network
 from flain_core.samples import Samples
 
-__all__ = ["Files", "Format", "Measured", "copy_to", "files", "purify"]
-
 Measured: TypeAlias = Mapping[str, tuple[float, float]]
 """Shares from 0 to 1, before and after, by name."""
 

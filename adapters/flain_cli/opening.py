@@ -10,8 +10,6 @@ from flain_core import ModelError
 from flain_core.factory import imported
 from flain_core.registry import built_in
 
-__all__ = ["open_model"]
-
 
 def open_model(path: Path, architecture: str | None, scores: str | None = None) -> Any:
     """Open a file as :func:`flain_core.purify` takes a model.

@@ -12,8 +12,6 @@ from flain_core.network import Array
 
 from .erf import erf
 
-__all__ = ["GELU", "ReLU", "Sigmoid", "Softmax", "Tanh"]
-
 
 @dataclass(frozen=True, eq=False)
 class ReLU:

@@ -9,8 +9,6 @@ import numpy as np
 from flain_core.errors import ModelError
 from flain_core.network import Array
 
-__all__ = ["frozen", "shape_text"]
-
 
 def frozen(values: Any) -> Array:
     """Return a read-only copy in native byte order.

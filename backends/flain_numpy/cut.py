@@ -14,8 +14,6 @@ from flain_core.network import Array
 from .layers import Contribution, LinearLayer
 from .program import Program, depending, run
 
-__all__ = ["Cut"]
-
 
 class Cut:
     """One batch of n samples at one layer; see :class:`flain_core.network.Cut`."""

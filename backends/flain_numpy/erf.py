@@ -8,8 +8,6 @@ import numpy as np
 
 from flain_core.network import Array
 
-__all__ = ["erf"]
-
 # Beyond 6 the error function is 1 to double precision. With a power of two as their number, the
 # distance to the nearest node has no rounding error.
 _LIMIT = 6

@@ -18,8 +18,6 @@ from flain_core.network import Array, Layer
 from .arrays import frozen, shape_text
 from .windows import Padding, Pair, Window, pair
 
-__all__ = ["Contribution", "Conv2d", "Dense", "LinearLayer"]
-
 Contribution: TypeAlias = Callable[[Array, Array], Array]
 """Returns, for ``(weight, neurons)``, what these input neurons add to a pre-activation."""
 

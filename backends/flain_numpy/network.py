@@ -19,8 +19,6 @@ from .cut import Cut
 from .layers import LinearLayer
 from .program import Operation, Program, Residual, mapped, program_of, run
 
-__all__ = ["Network", "arrays_of", "open_network"]
-
 _BUFFERS = ("mean", "variance")
 
 

@@ -12,8 +12,6 @@ from flain_core.network import Array
 
 from .arrays import frozen
 
-__all__ = ["BatchNorm"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BatchNorm:

@@ -13,8 +13,6 @@ from flain_core.network import Array
 
 from .windows import Pair, Window, pair
 
-__all__ = ["AvgPool2d", "Flatten", "GlobalAvgPool2d", "MaxPool2d"]
-
 
 @dataclass(frozen=True, eq=False)
 class _Pool2d:

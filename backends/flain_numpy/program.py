@@ -11,8 +11,6 @@ from flain_core.network import Array
 
 from .arrays import shape_text
 
-__all__ = ["Operation", "Program", "Residual", "Step", "depending", "mapped", "program_of", "run"]
-
 Operation: TypeAlias = Callable[..., Array]
 """A pure function from array to array. Any will do; only this package's own can be saved."""
 

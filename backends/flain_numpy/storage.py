@@ -26,8 +26,6 @@ from .normalization import BatchNorm
 from .pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d
 from .program import Operation, Residual, mapped
 
-__all__ = ["load", "save"]
-
 _FORMAT = "flain_numpy.Network"
 _VERSION = 1
 _DESCRIPTION = "network"

@@ -11,8 +11,6 @@ import numpy as np
 from flain_core.errors import ModelError
 from flain_core.network import Array
 
-__all__ = ["Padding", "Pair", "Window", "pair"]
-
 Pair: TypeAlias = int | tuple[int, int]
 """One number for both axes of an image, or one for its height and one for its width."""
 

@@ -12,8 +12,6 @@ from onnx import ValueInfoProto, helper
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch
 
-__all__ = ["Chunks", "chunks_of"]
-
 
 @dataclass(frozen=True, eq=False)
 class Chunks:

@@ -20,8 +20,6 @@ from ._model import OnnxModel
 from ._stored import attribute
 from ._subgraphs import Subgraphs
 
-__all__ = ["Batching"]
-
 _SAMPLES_TO_COMPARE = 16
 _ERROR_ALLOWED = 1e-5
 

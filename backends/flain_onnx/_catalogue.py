@@ -13,8 +13,6 @@ from ._names import layer_names
 from ._refusals import refusal
 from ._stored import FOLLOWED, Stored, stored_behind
 
-__all__ = ["Entry", "catalogue", "refused_in_bodies"]
-
 
 @dataclass(frozen=True, eq=False)
 class Entry:

@@ -15,8 +15,6 @@ from ._batch import Chunks
 from ._forms import ConvolutionForm, DenseForm
 from ._sessions import Session
 
-__all__ = ["ConvolutionInput", "MatrixInput", "OnnxCut"]
-
 
 class MatrixInput:
     """What entered a Gemm or MatMul, in float32 or float64.

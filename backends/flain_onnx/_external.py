@@ -14,8 +14,6 @@ from flain_core.errors import ModelError, WeightsError
 from ._graph import all_nodes, bodies
 from ._model import OnnxModel
 
-__all__ = ["Place", "check_folder", "external_files", "is_external", "located"]
-
 
 @dataclass(frozen=True)
 class Place:

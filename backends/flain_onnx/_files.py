@@ -18,8 +18,6 @@ from flain_core.files import readable, written_whole
 from ._external import check_folder, external_files
 from ._model import OnnxModel, Provider
 
-__all__ = ["load", "save"]
-
 
 def load(
     path: str | os.PathLike[str],

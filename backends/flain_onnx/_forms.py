@@ -12,8 +12,6 @@ from flain_core.network import Array
 
 from ._stored import attribute
 
-__all__ = ["ConvolutionForm", "DenseForm", "Form", "form_of"]
-
 
 @dataclass(frozen=True)
 class DenseForm:

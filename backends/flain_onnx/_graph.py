@@ -8,8 +8,6 @@ from collections.abc import Collection, Iterable, Iterator
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.inliner import inline_local_functions
 
-__all__ = ["Graph", "all_nodes", "bodies", "constants"]
-
 _READ_NO_NUMBERS = ("Shape", "Size")
 
 

@@ -12,8 +12,6 @@ from onnx import GraphProto, ModelProto, TensorProto
 from flain_core.backend_kit import chosen_output
 from flain_core.errors import ModelError
 
-__all__ = ["FLOATS", "OnnxModel", "Provider", "scores_output"]
-
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 """The element types of layers and scores."""
 

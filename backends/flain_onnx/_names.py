@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterable
 
 from onnx import NodeProto
 
-__all__ = ["layer_names"]
-
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _MADE_UP = re.compile(
     r"^$|^onnx::|^val_\d+$|^\d+$|^_?const|^node_|^(MatMul|Gemm|Conv|ConvTranspose)(_\d+)?$"

@@ -26,8 +26,6 @@ from ._pairing import renamed
 from ._refusals import check_not_quantized
 from ._stored import read, with_tensors
 
-__all__ = ["OnnxNetwork", "open_network"]
-
 
 def open_network(model: ModelProto | OnnxModel, *, like: Any = None) -> OnnxNetwork:
     """Open a model for purification. The model itself is never touched.

@@ -14,8 +14,6 @@ from flain_core.errors import WeightsError
 
 from ._catalogue import Entry
 
-__all__ = ["renamed"]
-
 _REMEDY = "export both with the same exporter, of the same version and with the same options"
 
 

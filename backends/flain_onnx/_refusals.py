@@ -12,8 +12,6 @@ from ._graph import all_nodes
 from ._model import FLOATS
 from ._stored import Stored
 
-__all__ = ["check_not_quantized", "refusal"]
-
 _QUANTIZED = re.compile(
     r"^(QuantizeLinear|DequantizeLinear|DynamicQuantize.*|QLinear.*|QGemm|QAttention"
     r"|MatMulInteger.*|ConvInteger|MatMulNBits|MatMulBnb4|QMoE)$"

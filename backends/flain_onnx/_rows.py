@@ -8,8 +8,6 @@ from onnx import NodeProto, TensorProto
 
 from ._stored import attribute
 
-__all__ = ["row_by_row"]
-
 _OF_ONE_NUMBER = {
     *("Relu", "LeakyRelu", "Elu", "Selu", "Gelu", "Mish", "HardSwish", "HardSigmoid", "Softplus"),
     *("Tanh", "Sigmoid", "Erf", "Exp", "Neg", "Abs", "Identity", "Cast"),

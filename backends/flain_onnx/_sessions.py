@@ -14,8 +14,6 @@ from flain_core.network import Array
 
 from ._model import OnnxModel, Provider
 
-__all__ = ["Session", "check_providers"]
-
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _SPINNING = "session.intra_op.allow_spinning"
 _ELEMENTS = {

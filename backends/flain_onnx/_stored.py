@@ -16,8 +16,6 @@ from ._external import is_external, located
 from ._graph import Graph, constants
 from ._model import OnnxModel
 
-__all__ = ["FOLLOWED", "Stored", "attribute", "read", "stored_behind", "with_tensors"]
-
 FOLLOWED = ("Identity", "Transpose", "Cast")
 """Operators that may stand between a stored weight and the node that reads it."""
 

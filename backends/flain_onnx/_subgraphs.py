@@ -20,8 +20,6 @@ from ._model import OnnxModel
 from ._rows import row_by_row
 from ._sessions import Session, check_providers
 
-__all__ = ["Subgraphs"]
-
 _WORTH_SHARING = 4 * 2**20
 
 

@@ -12,8 +12,6 @@ from flain_core.network import Array
 
 from ._forward import Forward
 
-__all__ = ["SklearnCut"]
-
 
 class SklearnCut:
     """One batch of n samples at one layer; implements :class:`flain_core.network.Cut`.

@@ -12,8 +12,6 @@ from scipy.special import expit
 from flain_core.errors import ModelError
 from flain_core.network import Array
 
-__all__ = ["Forward", "forward_of"]
-
 _Function = Callable[[Array], Array]
 
 

@@ -19,8 +19,6 @@ from flain_core.network import Array, Layer
 from ._cut import SklearnCut
 from ._forward import forward_of
 
-__all__ = ["SklearnNetwork", "arrays_of", "open_network"]
-
 Estimator: TypeAlias = MLPClassifier | MLPRegressor
 
 _WEIGHTS = ("coefs_", "intercepts_")

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from flain_core.errors import DataError
 from flain_core.network import Batch
 
-__all__ = ["TorchBatch", "as_batch"]
-
 
 @dataclass(frozen=True, eq=False)
 class TorchBatch:

@@ -15,8 +15,6 @@ from flain_core.errors import WeightsError
 
 from ._layers import WeightLayer, assign_weight, weight_of
 
-__all__ = ["catalogue", "shared_parameters"]
-
 
 def shared_parameters(module: nn.Module) -> Mapping[str, str]:
     """Pair the name of every parameter that others share or view with the name of one of them."""

@@ -17,8 +17,6 @@ from flain_core.network import Array
 
 from ._layers import Convolution, TransposedConvolution, WeightLayer, exchanged, wide
 
-__all__ = ["LayerInput", "copied_input"]
-
 
 class _DenseInput:
     """``(*rows, in)``, stored neuron by neuron, so that a few neurons are a few contiguous rows."""

@@ -23,8 +23,6 @@ from ._rows import row_by_row
 from ._run import on_cpu, run, scores_array
 from ._tape import Escapes, Tape
 
-__all__ = ["TorchCut", "cut_at"]
-
 
 @dataclass(eq=False)
 class _Observation:

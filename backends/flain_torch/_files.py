@@ -18,8 +18,6 @@ from flain_core.files import readable, written_whole
 from ._private import unwrapped
 from ._state import load_state
 
-__all__ = ["load", "save"]
-
 _SAFETENSORS = ".safetensors"
 _TORCH = (".pt", ".pth")
 _SUFFIX = f"expected the suffix {_SAFETENSORS} or {' or '.join(_TORCH)}"

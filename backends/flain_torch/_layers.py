@@ -13,17 +13,6 @@ from flain_core.backend_kit import exchange_channels, fitting_weight, not_finite
 from flain_core.errors import WeightsError
 from flain_core.network import Array
 
-__all__ = [
-    "Convolution",
-    "TransposedConvolution",
-    "WeightLayer",
-    "array_of",
-    "assign_weight",
-    "exchanged",
-    "weight_of",
-    "wide",
-]
-
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 TransposedConvolution: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 WeightLayer: TypeAlias = nn.Linear | Convolution | TransposedConvolution

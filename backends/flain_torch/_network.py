@@ -22,8 +22,6 @@ from ._private import private_copy, unwrapped
 from ._run import run, scores_array
 from ._state import load_state
 
-__all__ = ["TorchNetwork", "open_network"]
-
 
 def open_network(
     model: nn.Module | Mapping[str, Any], *, like: nn.Module | None = None

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from flain_core.errors import ModelError
 
-__all__ = ["private_copy", "unwrapped"]
-
 _NO_MODULES = {
     "ExportedProgram": "open torch.export.unflatten(program)",
     "ScriptFunction": "open the Python module that it was made from",

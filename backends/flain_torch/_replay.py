@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Replay", "Slot", "Step", "found_in"]
-
 
 @dataclass(frozen=True)
 class Slot:

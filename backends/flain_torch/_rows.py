@@ -14,8 +14,6 @@ from torch import Tensor
 
 from ._replay import Slot, Step, found_in
 
-__all__ = ["row_by_row"]
-
 _ATEN = torch.ops.aten
 
 

@@ -16,8 +16,6 @@ from flain_core.network import Array
 from ._batch import TorchBatch
 from ._layers import wide
 
-__all__ = ["on_cpu", "run", "scores_array"]
-
 # The switches below are global: two threads would restore each other's settings.
 _one_run_at_a_time = RLock()
 

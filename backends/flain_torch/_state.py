@@ -15,8 +15,6 @@ from flain_core.network import Array
 from ._layers import array_of
 from ._private import private_copy
 
-__all__ = ["arrays_of", "load_state"]
-
 _WRAPPERS = ("module.", "_orig_mod.")
 
 

@@ -18,8 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ._replay import Replay, Slot, Step, found_in
 
-__all__ = ["Escapes", "Tape"]
-
 _WAYS_OUT = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr)
 
 

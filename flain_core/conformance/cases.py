@@ -17,8 +17,6 @@ from flain_core.network import Array
 
 from .networks import Conv, Dense, Mean, Part, Reference, ReLU, Residual
 
-__all__ = ["CASES", "Case"]
-
 
 @dataclass(frozen=True, eq=False)
 class Case:

@@ -9,8 +9,6 @@ import numpy as np
 from flain_core.errors import FlainError
 from flain_core.network import Array
 
-__all__ = ["expect", "expect_error", "expect_same"]
-
 
 def expect(holds: bool, expected: str, given: object) -> None:
     """Raise :class:`AssertionError` unless something holds; python -O does not switch it off.

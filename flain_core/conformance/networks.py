@@ -11,8 +11,6 @@ import numpy as np
 
 from flain_core.network import Array
 
-__all__ = ["Conv", "Dense", "Mean", "Part", "ReLU", "Reference", "Residual"]
-
 
 @dataclass(frozen=True, eq=False)
 class Dense:

@@ -7,8 +7,6 @@ from typing import Any, cast
 
 from flain_core.network import Array, Batch, Cut, Network
 
-__all__ = ["NeverCut"]
-
 
 class NeverCut:
     """A network whose layers all claim to run twice, so that it is never cut."""
