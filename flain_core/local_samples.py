@@ -65,30 +65,34 @@ class LocalSamples:
     memory_limit: int = MEMORY_LIMIT
 
     @classmethod
-    def of(cls, data: Any, **options: Unpack[SampleOptions]) -> LocalSamples:
+    def of(
+        cls,
+        data: Any,
+        *,
+        probes: Mapping[str, Any] | None = None,
+        score: Score = accuracy,
+        batch_size: int | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> LocalSamples:
         """Read the samples, in any form that :meth:`Samples.of` takes.
 
         Raises:
             DataError: Samples cannot be used.
             SettingsError: An option is out of range or of the wrong type.
         """
-        batch_size = options.get("batch_size")
         if batch_size is not None:
             batch_size = whole_number(batch_size, "batch_size, in samples,", least=1)
-        memory_limit = options.get("memory_limit", MEMORY_LIMIT)
-        score = options.get("score", accuracy)
         if not callable(score):
             raise SettingsError(
                 f"expected score to be a function of (scores, y); got {score!r}. Leave it out for "
                 "top-1 accuracy"
             )
-        probes = _checked_probes(options.get("probes"))
         classify = score is accuracy
         return cls(
             clean=Samples.of(data, classify=classify),
             probes={
                 name: Samples.of(probe, name=f"probe {name!r}", classify=classify)
-                for name, probe in probes.items()
+                for name, probe in _checked_probes(probes).items()
             },
             score=score,
             batch_size=batch_size,
@@ -155,7 +159,7 @@ def source_of(data: Any, **options: Unpack[SampleOptions]) -> SampleSource:
     """
     if not is_sample_source(data):
         return LocalSamples.of(data, **options)
-    given = [name for name, value in options.items() if value != _DEFAULTS[name]]
+    given = [name for name, value in options.items() if value != _DEFAULTS.get(name, ...)]
     if given:
         raise SettingsError(
             f"give {', '.join(given)} to the {type(data).__name__}, which holds the samples, and "

@@ -1,20 +1,22 @@
-"""The plain call: two records in, the purified one out."""
+"""Purifies the arrays of two records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import ArrayRecord
 
 import flain_core as flain
-from flain_core.progress import OnProgress
-from flain_core.score import Score
 
-from .records import to_arrays, to_record
+from .records import as_given, to_arrays, to_record
 
-__all__ = ["purify"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from flain_core.options import PurifyOptions
 
 
 def purify(
@@ -23,32 +25,19 @@ def purify(
     *,
     model: Any,
     data: Any,
-    layers: str | Sequence[str] = "auto",
-    settings: flain.Settings | None = None,
-    probes: Mapping[str, Any] | None = None,
-    score: Score = flain.accuracy,
-    progress: bool | OnProgress = False,
-    batch_size: int | None = None,
-    memory_limit: int = 2 * 2**30,
-    seed: int = 0,
+    **options: Unpack[PurifyOptions],
 ) -> flain.PurifiedArrays:
     """Remove a backdoor from the arrays that a Flower strategy returned.
 
     Args:
-        initial_arrays: What training started from.
-        final_arrays: What it ended with, ``result.arrays``. The two are matched by key.
+        initial_arrays: The arrays that training started from.
+        final_arrays: The trained arrays, ``result.arrays``. The two are matched by key.
         model: The architecture: a PyTorch module, a Keras model, or any other that
             :func:`flain_core.purify_arrays` takes. Its own weights do not matter and do not change.
-        data: A few hundred clean samples with labels; this and all further options as in
-            :func:`flain_core.purify`.
-        layers: Which layers to purify.
-        settings: How the search decides.
-        probes: Further samples to measure, by name.
-        score: What a sample is worth.
-        progress: Whether, or to whom, to show progress.
-        batch_size: Samples per pass.
-        memory_limit: Bytes that may be spent on keeping batches at the layer.
-        seed: Of the proof of the cut.
+        data: A few hundred clean samples with labels, as :func:`flain_core.purify` takes them; or
+            :class:`~flain_flower.TrustedNodes`, who have such samples.
+        options: Every option of :func:`flain_core.purify`, such as ``layers``, ``settings`` or
+            ``probes``.
 
     Returns:
         ``arrays``, a record with the keys, order, shapes and types of ``final_arrays``; and
@@ -57,6 +46,7 @@ def purify(
     Raises:
         FlainError: One of its children says which input cannot be used, and why. Nothing given is
             changed.
+        TypeError: There is no such option.
 
     Example:
         >>> import numpy as np
@@ -76,18 +66,17 @@ def purify(
         array([[ 1.,  0.,  9.],
                [ 0.,  1., -9.]])
     """
+    check_options(options)
     purified = flain.purify_arrays(
-        to_arrays(initial_arrays, "initial_arrays"),
-        to_arrays(final_arrays, "final_arrays"),
+        as_given(to_arrays(initial_arrays, "initial_arrays")),
+        as_given(to_arrays(final_arrays, "final_arrays")),
         model,
         data=data,
-        layers=layers,
-        settings=settings,
-        probes=probes,
-        score=score,
-        progress=progress,
-        batch_size=batch_size,
-        memory_limit=memory_limit,
-        seed=seed,
+        **options,
     )
     return replace(purified, arrays=to_record(purified.arrays, like=final_arrays))
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Raise :class:`TypeError` for what :func:`flain_core.purify` has no option for."""
+    signature(flain.purify).bind(None, initial=None, data=None, **options)

@@ -15,8 +15,6 @@ from flain_core.network import Array
 
 from .records import to_arrays, to_record
 
-__all__ = ["rehearse"]
-
 _NUDGE = 2.0**-7
 _ONE_THRESHOLD = flain.Grid(start=0.0, step=1.0, stop=0.0)
 
@@ -33,11 +31,7 @@ def rehearse(
         FlainError: As the real call would.
     """
     arrays = to_arrays(initial_arrays, "initial_arrays")
-    changed = (
-        {name: _nudged(array) for name, array in arrays.items()}
-        if isinstance(arrays, dict)
-        else [_nudged(array) for array in arrays]
-    )
+    changed = {name: _nudged(array) for name, array in arrays.items()}
     with warnings.catch_warnings():
         # They would speak of a model that nobody trained.
         warnings.simplefilter("ignore", flain.FlainWarning)
@@ -50,7 +44,7 @@ def rehearse(
 
 
 def _nudged(array: Array) -> Array:
-    """The array, each number a little larger, as far from overflow as before."""
+    """Return the array with each number a little larger, as far from overflow as before."""
     if array.dtype.kind != "f":
         return array
     nudged: Array = np.where(array == 0, _NUDGE**2, array * (1 + _NUDGE)).astype(array.dtype)

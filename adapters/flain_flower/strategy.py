@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -13,16 +13,16 @@ from flwr.serverapp.strategy import Result, Strategy
 
 import flain_core as flain
 from flain_core.local_samples import source_of
-from flain_core.progress import OnProgress
-from flain_core.score import Score
+from flain_core.options import SampleOptions
 from flain_core.settings import settings_or_default
 
-from .errors import PurificationError
-from .purify import purify
-from .records import copied
+from .purify import check_options, purify
 from .rehearsal import rehearse
 
-__all__ = ["Evaluate", "OnError", "Purify"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from flain_core.options import PurifyOptions
 
 OnError: TypeAlias = Literal["raise", "keep"]
 Evaluate: TypeAlias = "Callable[[int, ArrayRecord], MetricRecord | None]"
@@ -30,13 +30,26 @@ Evaluate: TypeAlias = "Callable[[int, ArrayRecord], MetricRecord | None]"
 _log = logging.getLogger("flwr")
 
 
+class PurificationError(flain.FlainError, RuntimeError):
+    """The purification or the evaluation after a training failed; ``__cause__`` says why.
+
+    Attributes:
+        result: The result that Flower would have returned, with the trained model; with the
+            purified one if only its evaluation failed.
+    """
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class Purify(Strategy):
     """Runs a strategy as it is, and removes a backdoor from the model that comes out.
 
     No message and no round differs from those of the wrapped strategy. After the last round
     ``result.arrays`` is the purified model, with the keys, order, shapes and types of the trained
-    one. What ``evaluate_fn`` says of it is in
-    ``result.evaluate_metrics_serverapp[num_rounds + 1]``.
+    one, and ``result.evaluate_metrics_serverapp[num_rounds + 1]`` its evaluation by
+    ``evaluate_fn``.
 
     It has to be the outermost strategy: wrap a DP strategy in it, not the other way around.
 
@@ -44,22 +57,23 @@ class Purify(Strategy):
         strategy: Any strategy of the Message API (``flwr.serverapp.strategy``).
         model: The architecture of the global model: a PyTorch module, a Keras model, or any other
             that :func:`flain_core.purify_arrays` takes. Its own weights do not matter.
-        data: A few hundred clean samples with labels, read at once; this, ``layers``, ``settings``,
-            ``probes``, ``score``, ``progress``, ``batch_size``, ``memory_limit`` and ``seed`` are
-            those of :func:`flain_core.purify`. Or :class:`~flain_flower.TrustedNodes`, who have
-            such samples; then nothing is rehearsed before training.
-        on_error: What happens if the trained model cannot be purified. ``"raise"`` raises a
-            :class:`PurificationError` that carries the trained result; ``"keep"`` returns the
-            trained result. Both log the failure.
+        data: A few hundred clean samples with labels, read at once, in any form that
+            :func:`flain_core.purify` takes. Or :class:`~flain_flower.TrustedNodes`, who have such
+            samples; then nothing is rehearsed before training.
+        on_error: ``"raise"`` raises a :class:`PurificationError` that carries the trained result if
+            it cannot be purified; ``"keep"`` returns the trained result. Both log the failure.
+        options: Every option of :func:`flain_core.purify`, such as ``layers``, ``settings`` or
+            ``probes``.
 
     Attributes:
         trained_arrays: The unpurified model; None before a run has trained one.
-        purification: What was done to it; None if nothing was.
-        failure: Why it could not be purified, or the purified model not be evaluated; else None.
+        purification: The purification of it; None if there was none.
+        failure: The error that kept it from being purified, or from being evaluated; else None.
 
     Raises:
         SettingsError: An option is out of range or of the wrong type.
         DataError: The samples cannot be used.
+        TypeError: There is no such option.
 
     Example:
         >>> import numpy as np
@@ -73,9 +87,9 @@ class Purify(Strategy):
         True
     """
 
-    trained_arrays: ArrayRecord | None
-    purification: flain.Purification | None
-    failure: Exception | None
+    trained_arrays: ArrayRecord | None = None
+    purification: flain.Purification | None = None
+    failure: Exception | None = None
 
     def __init__(
         self,
@@ -83,16 +97,10 @@ class Purify(Strategy):
         *,
         model: Any,
         data: Any,
-        layers: str | Sequence[str] = "auto",
-        settings: flain.Settings | None = None,
-        probes: Mapping[str, Any] | None = None,
-        score: Score = flain.accuracy,
         on_error: OnError = "raise",
-        progress: bool | OnProgress = False,
-        batch_size: int | None = None,
-        memory_limit: int = 2 * 2**30,
-        seed: int = 0,
+        **options: Unpack[PurifyOptions],
     ) -> None:
+        check_options(options)
         _check_strategy(strategy)
         if on_error not in ("raise", "keep"):
             raise flain.SettingsError(
@@ -100,21 +108,14 @@ class Purify(Strategy):
             )
         self.strategy = strategy
         self.on_error = on_error
-        self._settings = settings_or_default(settings)
+        self._settings = settings_or_default(options.get("settings"))
+        left: dict[str, Any] = dict(options)
+        names = left.keys() & SampleOptions.__annotations__
         # Read now: a file may be gone after training, and a generator gives its samples once.
-        self._data = source_of(
-            data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
+        self._data = source_of(data, **{name: left.pop(name) for name in names})
+        self._purify: Callable[..., flain.PurifiedArrays] = partial(
+            purify, model=model, data=self._data, **left
         )
-        self._purify = partial(
-            purify,
-            model=model,
-            data=self._data,
-            layers=layers,
-            settings=self._settings,
-            progress=progress,
-            seed=seed,
-        )
-        self._forget()
 
     def start(
         self,
@@ -138,11 +139,12 @@ class Purify(Strategy):
                 fit each other.
             PurificationError: After training, with ``on_error="raise"``.
         """
-        self._forget()
+        self.trained_arrays = self.purification = self.failure = None
         if self._data.facts.local:
             # Trusted nodes may only come while training runs, and are asked nothing before.
             rehearse(self._purify, initial_arrays, self._settings)
-        initial = copied(initial_arrays)
+        # The caller's record may have trained arrays put into it.
+        initial = ArrayRecord(dict(initial_arrays))
         result = self.strategy.start(
             grid=grid,
             initial_arrays=initial_arrays,
@@ -156,10 +158,17 @@ class Purify(Strategy):
         try:
             self._purify_result(result, initial)
             if evaluate_fn is not None:
-                _evaluate_after(result, num_rounds, evaluate_fn)
+                metrics = evaluate_fn(num_rounds + 1, result.arrays)
+                _log.info("FLAIN: evaluation of the purified model: %s", metrics)
+                if metrics is not None:
+                    result.evaluate_metrics_serverapp[num_rounds + 1] = metrics
         except Exception as error:
             self.failure = error
-            message = self._what_failed()
+            message = (
+                "the trained model was not purified"
+                if self.purification is None
+                else "the model was purified, but evaluating it failed"
+            )
             _log.error("FLAIN: %s: %s", message, error)
             if self.on_error == "raise":
                 raise PurificationError(
@@ -180,20 +189,10 @@ class Purify(Strategy):
         result.arrays = purified.arrays
         _log.info("FLAIN: %r", self.purification)
 
-    def _what_failed(self) -> str:
-        if self.purification is None:
-            return "the trained model was not purified"
-        return "the model was purified, but evaluating it failed"
-
-    def _forget(self) -> None:
-        self.trained_arrays = None
-        self.purification = None
-        self.failure = None
-
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask the wrapped strategy, which only another strategy around this one makes necessary."""
+        """Ask the wrapped strategy; only another strategy around this one calls this."""
         _log.warning(
             "FLAIN: Purify is driven by another strategy and purifies nothing; call start() of "
             "Purify, and wrap that strategy in it: Purify(Other(...), ...)"
@@ -221,13 +220,6 @@ class Purify(Strategy):
     def summary(self) -> None:
         """Log the summary of the wrapped strategy."""
         self.strategy.summary()
-
-
-def _evaluate_after(result: Result, num_rounds: int, evaluate_fn: Evaluate) -> None:
-    metrics = evaluate_fn(num_rounds + 1, result.arrays)
-    _log.info("FLAIN: evaluation of the purified model: %s", metrics)
-    if metrics is not None:
-        result.evaluate_metrics_serverapp[num_rounds + 1] = metrics
 
 
 def _check_strategy(strategy: object) -> None:

@@ -1,8 +1,7 @@
-"""What a trusted client adds to its job: answers about its clean samples."""
+"""Executor of a trusted client: answers questions about its clean samples."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
@@ -12,13 +11,11 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
-from flain_core import SettingsError
 from flain_core.federated.holder import answered
 
 from .architecture import architecture
+from .paths import checked_path, custom_folder
 from .trusted_clients import REASON, TASK
-
-__all__ = ["Answering"]
 
 
 class Answering(Executor):
@@ -44,16 +41,14 @@ class Answering(Executor):
 
     def __init__(self, data: str, model: Any, batch_size: int | None = None) -> None:
         super().__init__()
-        if not isinstance(data, (str, Path)) or not str(data):
-            raise SettingsError(f"expected data to be the path of an .npz file; got {data!r}")
         # A job's configuration is made of the attributes that are called like the arguments.
-        self.data = str(data)
+        self.data = checked_path(data, "data")
         self.model = model
         self.batch_size = batch_size
 
     def samples(self, fl_ctx: FLContext) -> Any:
-        """The clean samples, in any form that :func:`flain_core.purify` takes."""
-        return _custom_folder(fl_ctx) / self.data
+        """Return the clean samples, in any form that :func:`flain_core.purify` takes."""
+        return custom_folder(fl_ctx) / self.data
 
     def execute(
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
@@ -66,7 +61,7 @@ class Answering(Executor):
         try:
             arrays = answered(
                 from_shareable(shareable).data,
-                architecture(self.model, None, _custom_folder(fl_ctx)),
+                architecture(self.model, None, custom_folder(fl_ctx)),
                 self.samples(fl_ctx),
                 batch_size=self.batch_size,
             )
@@ -76,7 +71,3 @@ class Answering(Executor):
             return make_reply(ReturnCode.EXECUTION_EXCEPTION, {REASON: str(error)})
         result: Shareable = DXO(DataKind.APP_DEFINED, data=arrays).to_shareable()
         return result
-
-
-def _custom_folder(fl_ctx: FLContext) -> Path:
-    return Path(fl_ctx.get_engine().get_workspace().get_app_custom_dir(fl_ctx.get_job_id()))

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from flain_core import ModelError
-
-__all__ = ["architecture"]
+from flain_core.factory import imported
 
 _FACTORY = re.compile(r"[\w.]+:[\w.]+")
 
 
 def architecture(model: Any, persistor: Any, folder: Path) -> Any:
-    """What :func:`flain_core.purify_arrays` takes as the model.
+    """Return the model that :func:`flain_core.purify_arrays` takes.
 
     Args:
         model: ``"module:factory"``, the path of a file that holds a whole model, or a model; None
             for the one that the persistor holds, as those of PyTorch and TensorFlow do.
         persistor: The job's persistor.
-        folder: What a relative path starts from.
+        folder: The folder that a relative path starts from.
 
     Raises:
         ModelError: There is none, or it cannot be imported or built.
@@ -48,8 +45,11 @@ def _held_by(persistor: Any) -> Any:
 
 
 def _built(name: str) -> Any:
+    factory = imported(
+        name, what="model=", remedy="install it on the server, or send it with the job"
+    )
     try:
-        return _factory(name)()
+        return factory()
     except ModelError:
         raise
     except Exception as error:
@@ -57,19 +57,3 @@ def _built(name: str) -> Any:
             f"the architecture {name!r} could not be built without arguments "
             f"({type(error).__name__}: {error})"
         ) from error
-
-
-def _factory(name: str) -> Callable[[], Any]:
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = import_module(module_name)
-    except (Exception, SystemExit) as error:
-        # Whatever the user's module does when it is imported.
-        raise ModelError(
-            f"cannot import {module_name!r} for model={name!r} ({type(error).__name__}: {error}); "
-            "install it on the server, or send it with the job"
-        ) from error
-    factory: Callable[[], Any] | None = getattr(module, attribute, None)
-    if not callable(factory):
-        raise ModelError(f"{module_name!r} has no function or class {attribute!r} for model=")
-    return factory

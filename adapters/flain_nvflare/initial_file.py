@@ -11,13 +11,11 @@ from nvflare.app_common.np.constants import NPConstants
 from flain_core import WeightsError
 from flain_core.network import Array
 
-__all__ = ["read_initial"]
-
 _TORCH = (".safetensors", ".pt", ".pth")
 
 
 def read_initial(path: Path, model: Any) -> dict[str, Array]:
-    """The parameters in a file, named as the server names them.
+    """Read the parameters in a file, named as the server names them.
 
     Args:
         path: An ``.npy`` file for a job whose model is a single array; an ``.npz`` file with one

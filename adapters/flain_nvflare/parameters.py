@@ -12,14 +12,12 @@ from nvflare.app_common.np.constants import NPConstants
 from flain_core import WeightsError
 from flain_core.network import Array
 
-__all__ = ["Parameters"]
-
 _KERAS_MARK = "_nvf_"
 
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """What a workflow hands to its persistor, by name.
+    """Parameters that a workflow hands to its persistor, by name.
 
     Attributes:
         given: Arrays or tensors by name: PyTorch's names; ``<layer>_nvf_<position>`` for Keras; or
@@ -32,7 +30,7 @@ class Parameters:
 
     @property
     def arrays(self) -> dict[str, Array] | list[Array] | Array:
-        """In the form that :func:`flain_core.purify_arrays` takes.
+        """Arrays in the form that :func:`flain_core.purify_arrays` takes.
 
         Raises:
             WeightsError: A parameter is neither an array nor a tensor, or layers are missing.
@@ -44,10 +42,10 @@ class Parameters:
         return arrays if order is None else [arrays[name] for name in order]
 
     def holding(self, arrays: Any) -> dict[str, Any]:
-        """Parameters with the names, order, shapes and kinds of these, and other values.
+        """Return parameters with the names, order, shapes and kinds of these, and other values.
 
         Args:
-            arrays: In the form that :attr:`arrays` has.
+            arrays: The values, in the form that :attr:`arrays` has.
         """
         order = self._keras_order
         if order is not None:
@@ -58,7 +56,7 @@ class Parameters:
 
     @property
     def _keras_order(self) -> list[str] | None:
-        """The names in the order of Keras's ``get_weights()``."""
+        """Names in the order of Keras's ``get_weights()``; None for other frameworks."""
         if not self.given or not all(_KERAS_MARK in str(name) for name in self.given):
             return None
         order = [

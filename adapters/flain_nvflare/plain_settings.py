@@ -9,11 +9,9 @@ from typing import Any
 from flain_core import Grid, Settings, SettingsError
 from flain_core.errors import nearest
 
-__all__ = ["plain", "settings_of"]
-
 
 def plain(settings: Settings | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The settings in types that JSON knows, after making sure that they are valid.
+    """Return valid settings in types that JSON knows.
 
     Raises:
         SettingsError: A value is out of range, or has no such name.
@@ -31,7 +29,7 @@ def plain(settings: Settings | Mapping[str, Any] | None) -> dict[str, Any] | Non
 
 
 def settings_of(values: Mapping[str, Any] | None) -> Settings:
-    """The settings that plain values stand for; the defaults for what they leave out.
+    """Return the settings that plain values stand for; defaults stand for what they leave out.
 
     Raises:
         SettingsError: A value is out of range, or has no such name.

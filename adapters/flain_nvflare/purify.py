@@ -1,9 +1,8 @@
-"""The workflow: what it takes from events, and what it does when its turn comes."""
+"""The workflow that purifies: it watches training, and acts when its turn comes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from nvflare.apis.event_type import EventType
@@ -14,26 +13,17 @@ from nvflare.app_common.abstract.model import ModelLearnableKey, make_model_lear
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.workflows.model_controller import ModelController
 
-from flain_core import (
-    FlainError,
-    Progress,
-    PurifiedArrays,
-    Settings,
-    SettingsError,
-    WeightsError,
-)
+from flain_core import FlainError, Progress, PurifiedArrays, Settings, SettingsError, WeightsError
 from flain_core.files import check_writable
 
 from .architecture import architecture
-from .assignment import Assignment
 from .initial_file import read_initial
+from .job import Job
+from .paths import checked_path, custom_folder, run_folder
 from .plain_settings import plain, settings_of
 from .saved_model import SavedModel
 from .training import Training
 from .trusted_clients import TrustedClients
-
-__all__ = ["Purify"]
-
 
 OnError = Literal["raise", "keep"]
 
@@ -93,9 +83,9 @@ class Purify(ModelController):
     ) -> None:
         super().__init__(persistor_id=persistor_id)
         # A job's configuration is made of the attributes that are called like the arguments.
-        self.data = data if isinstance(data, TrustedClients) else _path(data, "data")
+        self.data = data if isinstance(data, TrustedClients) else checked_path(data, "data")
         self.model = model
-        self.initial = initial if initial is None else _path(initial, "initial")
+        self.initial = initial if initial is None else checked_path(initial, "initial")
         if not isinstance(layers, (str, list, tuple)):
             raise SettingsError(f"expected layers to be a name or a list of names; got {layers!r}")
         self.layers = layers if isinstance(layers, str) else list(layers)
@@ -103,26 +93,26 @@ class Purify(ModelController):
         if not isinstance(probes, (dict, type(None))):
             raise SettingsError(f"expected probes to be a dict of paths by name; got {probes!r}")
         self.probes = {
-            name: _path(path, f"probe {name!r}") for name, path in (probes or {}).items()
+            name: checked_path(path, f"probe {name!r}") for name, path in (probes or {}).items()
         }
-        self.report = report if report is None else _path(report, "report")
+        self.report = report if report is None else checked_path(report, "report")
         if on_error not in ("raise", "keep"):
             raise SettingsError(f'expected on_error to be "raise" or "keep"; got {on_error!r}')
         self.on_error = on_error
         self.persistor_id = persistor_id
         self._training = Training()
-        self._assignment: Assignment | None = None
+        self._job: Job | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Prepare before training, and remember what training started from."""
         super().handle_event(event_type, fl_ctx)
-        if event_type == EventType.START_WORKFLOW and self._assignment is None:
+        if event_type == EventType.START_WORKFLOW and self._job is None:
             self._before_training(fl_ctx, self._prepare)
         elif self._training.follow(event_type, fl_ctx):
             self._before_training(fl_ctx, self._check_initial)
 
     def run(self) -> None:
-        """Purify what was trained."""
+        """Purify the trained model."""
         try:
             self._purify()
         except Exception as error:
@@ -147,33 +137,29 @@ class Purify(ModelController):
                 f"expected {self.persistor_id!r} to be the job's persistor; it is a "
                 f"{type(persistor).__name__}. Without one there is nothing to save with"
             )
-        folder = _custom_folder(fl_ctx)
-        self._assignment = Assignment(
+        folder = custom_folder(fl_ctx)
+        self._job = Job(
             model=architecture(self.model, persistor, folder),
-            data=(
-                self.data.asked_by(self)
-                if isinstance(self.data, TrustedClients)
-                else folder / self.data
-            ),
+            data=folder / self.data if isinstance(self.data, str) else self.data.asked_by(self),
             probes={name: folder / path for name, path in self.probes.items()},
             layers=self.layers,
             settings=settings_of(self.settings),
         )
-        self._assignment.check()
+        self._job.check()
         if self.report is not None:
-            check_writable(_run_folder(fl_ctx) / self.report)
+            check_writable(run_folder(fl_ctx) / self.report)
         if self.initial is not None:
             file = folder / self.initial
-            self._training.initial = read_initial(file, self._assignment.model)
+            self._training.initial = read_initial(file, self._job.model)
         self._check_initial(fl_ctx)
 
     def _check_initial(self, _: FLContext) -> None:
         # A workflow may load the model before the first one is said to start.
-        if self._assignment is not None and self._training.initial is not None:
-            self._assignment.check_initial(self._training.initial)
+        if self._job is not None and self._training.initial is not None:
+            self._job.check_initial(self._training.initial)
 
     def _purify(self) -> None:
-        if self._assignment is None or self._training.initial is None:
+        if self._job is None or self._training.initial is None:
             raise WeightsError(
                 "the initial model was never seen: no workflow before this one announced it or "
                 "sent it to a client; give its file as Purify(initial=...)"
@@ -183,16 +169,16 @@ class Purify(ModelController):
                 "training saved no model: no round was aggregated, or the workflow before this one "
                 f"does not save with {self.persistor_id!r}"
             )
-        saved = SavedModel(self.persistor, _run_folder(self.fl_ctx))
-        trained = saved.read(self.fl_ctx) or self._training.announced
+        saved = SavedModel(self.persistor, self.fl_ctx)
+        trained = saved.read() or self._training.announced
         weights = trained[ModelLearnableKey.WEIGHTS]
-        result = self._assignment.purify(self._training.initial, weights, self._watch)
-        self.info(f"the unpurified model is in {saved.keep(weights, self.fl_ctx)}")
+        result = self._job.purify(self._training.initial, weights, self._watch)
+        self.info(f"the unpurified model is in {saved.keep(weights)}")
         self._replace(trained, result)
         self.info(repr(result.purification))
         for note in result.purification.notes:
             self.warning(note)
-        for path in saved.others(self.fl_ctx):
+        for path in saved.others():
             self.warning(
                 f"{path} was not purified, only the model that was saved last; do not use it"
             )
@@ -203,7 +189,7 @@ class Purify(ModelController):
 
     def _replace(self, trained: Mapping[str, Any], result: PurifiedArrays) -> None:
         meta = trained[ModelLearnableKey.META]
-        report = None if self.report is None else _run_folder(self.fl_ctx) / self.report
+        report = None if self.report is None else run_folder(self.fl_ctx) / self.report
         if report is not None:
             result.purification.to_json(report)
         self._announce(make_model_learnable(result.arrays, meta))
@@ -218,17 +204,3 @@ class Purify(ModelController):
     def _announce(self, learnable: Any) -> None:
         """Let later workflows find the model where those that train put it."""
         self.fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, learnable, private=True, sticky=True)
-
-
-def _custom_folder(fl_ctx: FLContext) -> Path:
-    return Path(fl_ctx.get_engine().get_workspace().get_app_custom_dir(fl_ctx.get_job_id()))
-
-
-def _run_folder(fl_ctx: FLContext) -> Path:
-    return Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id()))
-
-
-def _path(value: Any, what: str) -> str:
-    if not isinstance(value, (str, Path)) or not str(value):
-        raise SettingsError(f"expected {what} to be the path of a file; got {value!r}")
-    return str(value)

@@ -1,4 +1,4 @@
-"""Adding the workflow to NVIDIA FLARE's recipes."""
+"""Adds the workflow to NVIDIA FLARE's recipes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 from flain_core import SettingsError
 
 from .purify import Purify
-
-__all__ = ["add_purification"]
 
 
 def add_purification(recipe: Any, purify: Purify, *, custom_code: bool = True) -> None:

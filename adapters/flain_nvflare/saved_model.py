@@ -9,44 +9,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nvflare.apis.fl_context import FLContext
 
 from flain_core import WeightsError
 from flain_core.files import written_whole
 
-__all__ = ["SavedModel"]
+from .paths import run_folder
 
-# The attributes by which the persistors of PyTorch and TensorFlow know their own file.
+# Attributes by which the persistors of PyTorch and TensorFlow know their own file.
 _FILE_NAMES = ("global_model_file_name", "save_name")
 _PREFIX = "unpurified_"
 
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """What the persistor saved last.
+    """The model that the persistor saved last.
 
     Attributes:
-        persistor: Who saved it. Those of PyTorch and TensorFlow tell where, and read it back.
-        run_folder: Where the unpurified model of any other goes.
+        persistor: The persistor; PyTorch's and TensorFlow's tell where they saved it, and read it.
+        fl_ctx: The context of the job, in whose run folder the unpurified model of any other goes.
     """
 
     persistor: Any
-    run_folder: Path
+    fl_ctx: FLContext
 
-    def read(self, fl_ctx: Any) -> Any | None:
-        """The learnable, weights and meta; None if the persistor cannot read it back.
+    def read(self) -> Any | None:
+        """Return the learnable, weights and meta; None if the persistor cannot read it back.
 
         Raises:
             WeightsError: The file cannot be read.
         """
-        path = self._path(fl_ctx)
+        path = self._path()
         if path is None:
             return None
-        learnable = self.persistor.get(path.name, fl_ctx)
+        learnable = self.persistor.get(path.name, self.fl_ctx)
         if not learnable:
             raise WeightsError(f"the persistor cannot read {path}, which it saved")
         return learnable
 
-    def keep(self, arrays: Mapping[str, Any], fl_ctx: Any) -> Path:
+    def keep(self, arrays: Mapping[str, Any]) -> Path:
         """Keep the unpurified model, whole or not at all, and return where.
 
         A copy of the persistor's file, beside it and with ``unpurified_`` before its name; or
@@ -55,9 +56,9 @@ class SavedModel:
         Raises:
             OutputError: The file exists already or cannot be written.
         """
-        path = self._path(fl_ctx)
+        path = self._path()
         if path is None:
-            target = self.run_folder / f"{_PREFIX}model.npz"
+            target = run_folder(self.fl_ctx) / f"{_PREFIX}model.npz"
             with written_whole(target) as scratch, scratch.open("wb") as stream:
                 np.savez(stream, **arrays)
             return target
@@ -66,19 +67,19 @@ class SavedModel:
             shutil.copyfile(path, scratch)
         return target
 
-    def others(self, fl_ctx: Any) -> list[Path]:
-        """Further models that training left, such as the best one: nobody purifies them."""
-        own = self._path(fl_ctx)
-        return [path for path in self._inventory(fl_ctx).values() if path != own]
+    def others(self) -> list[Path]:
+        """Return further models that training left, such as the best one: nobody purifies them."""
+        own = self._path()
+        return [path for path in self._inventory().values() if path != own]
 
-    def _path(self, fl_ctx: Any) -> Path | None:
+    def _path(self) -> Path | None:
         names = [getattr(self.persistor, attribute, None) for attribute in _FILE_NAMES]
-        inventory = self._inventory(fl_ctx)
+        inventory = self._inventory()
         return next((inventory[name] for name in names if name in inventory), None)
 
-    def _inventory(self, fl_ctx: Any) -> dict[str, Path]:
+    def _inventory(self) -> dict[str, Path]:
         ask = getattr(self.persistor, "get_model_inventory", None)
-        models = (ask(fl_ctx) if ask else None) or {}
+        models = (ask(self.fl_ctx) if ask else None) or {}
         return {
             name: Path(found.location)
             for name, found in models.items()

@@ -1,4 +1,4 @@
-"""What a job's events tell about its training."""
+"""Follows a job's training by its events."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
-__all__ = ["Training"]
-
 
 class Training:
-    """The model that training started from, and whether it came to an end.
+    """The model that training started from, and the one it ended with.
 
     Attributes:
         initial: Parameters by name, copied before training changed them; None until they are seen.

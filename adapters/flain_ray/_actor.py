@@ -1,4 +1,4 @@
-"""An actor: holds some of the batches, and answers for each of them."""
+"""An actor, which holds some of the batches and answers for each of them."""
 
 from __future__ import annotations
 
@@ -14,48 +14,33 @@ from flain_core.federated.holder import Holder
 from flain_core.federated.messages import Answer, ModelState, Question
 from flain_core.local_samples import LocalSamples
 from flain_core.network import Array, Batch, Network
-from flain_core.samples import Samples
 from flain_core.score import Score
 
-__all__ = ["Actor", "Needed", "Part", "Shard"]
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One batch of the auxiliary samples, with the probes that are measured along with it."""
-
-    clean: Samples
-    probes: Mapping[str, Samples]
-    batch_size: int
-
-
-Shard: TypeAlias = Mapping[str, Part]
-"""Batches by name."""
+Shard: TypeAlias = Mapping[str, LocalSamples]
+"""Batches by name, each with the probes that are measured along with it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Needed:
-    """What an actor needs in order to answer. It comes with every question.
+    """References to what an actor needs in order to answer; they come with every question.
 
     Attributes:
-        packed: Refers to the trained model and the score function, pickled.
-        shards: Refer to the shards that the actor is to hold.
-        memory_limit: Bytes to spend on keeping cut batches.
+        packed: Reference to the trained model and the score function, pickled.
+        shards: References to the shards that the actor is to hold.
     """
 
     packed: Any
     shards: Sequence[Any]
-    memory_limit: int
 
 
 class Actor:
-    """Fetches what it needs once. If it is started anew it does so again, and answers alike."""
+    """Holder of some shards. If it is lost, its successor fetches the same, and answers alike."""
 
     def __init__(self) -> None:
         self._opened: tuple[Network, Holder, Sequence[str]] | None = None
 
     def scores(self, needed: Needed, x: Batch) -> Array | FlainError:
-        """What the trained model scores here."""
+        """Run the trained model on a few samples."""
         try:
             network, _, _ = self._open(needed)
             return network.predict(x)
@@ -65,7 +50,7 @@ class Actor:
     def answer(
         self, needed: Needed, state: ModelState, question: Question
     ) -> Mapping[str, Answer] | FlainError:
-        """Answers by name of batch. The question comes without its state, which lies apart."""
+        """Answer by name of batch. The question comes without its state, which lies apart."""
         try:
             _, holder, names = self._open(needed)
             answers = holder.answers(replace(question, state=state))
@@ -76,13 +61,14 @@ class Actor:
     def _open(self, needed: Needed) -> tuple[Network, Holder, Sequence[str]]:
         if self._opened is None:
             network, score = _unpacked(ray.get(needed.packed))
-            parts = {name: part for shard in ray.get(needed.shards) for name, part in shard.items()}
-            each = needed.memory_limit // len(parts)
-            examinations = (
-                LocalSamples(part.clean, part.probes, score, part.batch_size, each)
-                for part in parts.values()
+            batches: dict[str, LocalSamples] = {}
+            for shard in ray.get(needed.shards):
+                batches |= shard
+            samples = (
+                replace(each, score=score, memory_limit=each.memory_limit // len(batches))
+                for each in batches.values()
             )
-            self._opened = network, Holder(network, *examinations), tuple(parts)
+            self._opened = network, Holder(network, *samples), tuple(batches)
         return self._opened
 
 

@@ -1,11 +1,11 @@
-"""What a user holds: samples cut into shards, for actors of a Ray cluster."""
+"""Samples cut into shards, for actors of a Ray cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -14,18 +14,18 @@ from flain_core.errors import SettingsError
 from flain_core.federated.coordinator import CoordinatedSamples
 from flain_core.local_samples import LocalSamples
 from flain_core.network import Network
-from flain_core.options import MEMORY_LIMIT
+from flain_core.options import SampleOptions
 from flain_core.sample_source import SampleFacts, Scorer
 from flain_core.samples import Samples
-from flain_core.score import Score, accuracy
+from flain_core.score import accuracy
 from flain_core.settings import whole_number
 
-from ._actor import Actor, Part, Shard
-from ._crew import Crew
+from ._actor import Actor, Shard
+from ._actor_pool import ActorPool
 
-__all__ = ["Shards"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-_SAMPLES_TO_COMPARE = 8
 _OPTIONS = {"num_cpus": 1, "max_restarts": 3, "max_task_retries": -1}
 
 
@@ -41,24 +41,23 @@ class Shards:
 
     Args:
         data: The samples, in any form that :func:`flain_core.purify` takes.
-        actors: How many actors hold them.
-        shards: Into how many parts the samples are cut, at least one per actor; None for one each.
-        probes: Further samples by name, as for :func:`flain_core.purify`.
-        score: What a sample is worth, likewise.
-        batch_size: Samples per pass. None takes what a search without Ray would, but no more than
-            leave every shard a batch.
-        memory_limit: Bytes that each actor may spend on keeping its batches at the layer, shared
-            equally among them.
-        lookahead: How many candidates are asked about at once. More of them save messages, and
-            waste what lies beyond the end of the search.
+        actors: Number of actors that hold them.
+        shards: Number of parts to cut the samples into, at least one per actor; None for one each.
+        lookahead: Number of candidates to ask about at once. More of them save messages, and waste
+            what lies beyond the end of the search.
         timeout: Seconds that an answer may take, the start of an actor included; None for any time.
         options: How to start an actor, for ``options()`` of Ray: ``{"num_cpus": 4}``,
             ``{"num_gpus": 1}``, ``{"runtime_env": ...}``. An actor has one CPU and is started again
             up to three times (``max_restarts``) if it is lost, and asked again.
+        sample_options: ``probes``, ``score``, ``batch_size`` and ``memory_limit``, as
+            :func:`flain_core.purify` has them. Without a ``batch_size`` it is what a search without
+            Ray would take, but no more than leave every shard a batch. The ``memory_limit`` is that
+            of each actor, shared equally among its batches.
 
     Raises:
         DataError: Samples cannot be used.
         SettingsError: An option is out of range, or there are more shards than batches.
+        TypeError: There is no such option.
 
     Example:
         >>> x, y = np.random.default_rng(0).normal(size=(100, 4)), np.arange(100) % 2
@@ -73,17 +72,17 @@ class Shards:
         *,
         actors: int,
         shards: int | None = None,
-        probes: Mapping[str, Any] | None = None,
-        score: Score = accuracy,
-        batch_size: int | None = None,
-        memory_limit: int = MEMORY_LIMIT,
         lookahead: int = 16,
         timeout: float | None = None,
         options: Mapping[str, Any] | None = None,
+        **sample_options: Unpack[SampleOptions],
     ) -> None:
-        self._examination = LocalSamples.of(
-            data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
-        )
+        if unknown := sample_options.keys() - SampleOptions.__annotations__:
+            raise TypeError(
+                f"Shards has no option {', '.join(sorted(unknown))}; those of samples are "
+                f"{', '.join(SampleOptions.__annotations__)}"
+            )
+        samples = LocalSamples.of(data, **sample_options)
         self._actors = whole_number(actors, "actors", least=1)
         self._shards = whole_number(
             self._actors if shards is None else shards,
@@ -98,74 +97,76 @@ class Shards:
             )
         self._options = _OPTIONS | dict(options or {})
         self._start = _starter(self._options)
-        self._crew: Crew | None = None
+        self._pool: ActorPool | None = None
         self._running = ExitStack()
-        _check_enough(self._examination, self._shards, self.batch_size)
+        count = len(samples.clean)
+        usual = min(samples.clean.usual_batch, max(count // self._shards, 1))
+        self._batch_size = samples.batch_size or usual
+        batches = -(-count // self.batch_size)
+        if batches < self._shards:
+            raise SettingsError(
+                f"expected at most {batches} shards, as {count} samples make {batches} batches of "
+                f"{self.batch_size}; got {self._shards}. Take fewer shards, or a smaller batch_size"
+            )
+        self._samples = replace(samples, batch_size=self.batch_size)
 
     @property
     def batch_size(self) -> int:
         """Samples per pass."""
-        clean = self._examination.clean
-        usual = min(clean.usual_batch, max(len(clean) // self._shards, 1))
-        return self._examination.batch_size or usual
+        return self._batch_size
 
     @property
     def facts(self) -> SampleFacts:
-        """What is known of the samples; a model is sent to the actors to be scored."""
-        return replace(self._examination.facts, local=False)
+        """Facts about the samples; a model is sent to the actors to be scored."""
+        return replace(self._samples.facts, local=False)
 
     def scorer(self, network: Network) -> Scorer:
-        """Who asks the actors about this trained model; it is sent to them.
+        """Send the trained model to the actors, and return what asks them about it.
 
         Raises:
             SettingsError: Outside of the ``with`` statement.
             ModelError: The model cannot be sent, or does not arrive as it was.
         """
-        if self._crew is None:
+        if self._pool is None:
             raise SettingsError(
                 "expected shards inside a with statement, which starts and stops the actors: "
                 "with flain_ray.Shards(...) as shards: flain_core.purify(..., data=shards)"
             )
-        examination = self._examination
-        samples = CoordinatedSamples(
-            self._crew,
-            probes=tuple(examination.probes),
-            facts=self.facts,
-        )
+        probes = tuple(self._samples.probes)
+        samples = CoordinatedSamples(self._pool, probes=probes, facts=self.facts)
         return samples.scorer(network)
 
     def __enter__(self) -> Shards:
-        if self._crew is not None:
+        if self._pool is not None:
             raise SettingsError(
                 "the shards are in a with statement already; use that one, or cut the samples "
                 "again: another Shards"
             )
-        examination = self._examination
         with ExitStack() as stack:
             if not ray.is_initialized():
                 ray.init()
                 stack.callback(ray.shutdown)
             self._check_room()
-            shards = [ray.put(shard) for shard in _cut(examination, self._shards, self.batch_size)]
-            self._crew = Crew(
+            shards = [
+                ray.put(shard) for shard in _cut(self._samples, self._shards, self.batch_size)
+            ]
+            self._pool = ActorPool(
+                self._samples,
                 shards=[shards[first :: self._actors] for first in range(self._actors)],
-                few=examination.clean[:_SAMPLES_TO_COMPARE].x,
-                score=examination.score,
-                memory_limit=examination.memory_limit,
                 start=self._start,
                 timeout=self._timeout,
                 lookahead=self._lookahead,
             )
-            stack.callback(self._crew.close)
+            stack.callback(self._pool.close)
             self._running = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._crew = None
+        self._pool = None
         self._running.close()
 
     def _check_room(self) -> None:
-        """Refuse to wait for ever."""
+        """Raise :class:`SettingsError` where actors would wait for ever."""
         there = ray.cluster_resources().get("CPU", 0)
         needed = self._actors * (self._options["num_cpus"] or 0)
         if needed > there and self._timeout is None:
@@ -176,42 +177,33 @@ class Shards:
             )
 
 
-def _cut(examination: LocalSamples, shards: int, batch_size: int) -> Iterator[Shard]:
-    """The batches, as named in their order, in shards of about as many."""
-    batches = list(examination.clean.batches(batch_size))
+def _cut(samples: LocalSamples, shards: int, batch_size: int) -> Iterator[Shard]:
+    """Yield the batches, with names in their order, in shards of about as many."""
+    batches = list(samples.clean.batches(batch_size))
     probes = {
-        name: _spread(samples, len(batches), batch_size)
-        for name, samples in examination.probes.items()
+        name: _spread(probe, len(batches), batch_size) for name, probe in samples.probes.items()
     }
     digits = len(str(len(batches)))
     names = [f"batch {number:0{digits}}" for number in range(len(batches))]
     for which in np.array_split(np.arange(len(batches)), shards):
         yield {
-            names[number]: Part(
+            names[number]: replace(
+                samples,
                 clean=batches[number],
                 probes={name: spread[number] for name, spread in probes.items() if spread[number]},
-                batch_size=batch_size,
+                # The caller's travels with the model, pickled where a failure is explained.
+                score=accuracy,
             )
             for number in which
         }
 
 
 def _spread(samples: Samples, parts: int, batch_size: int) -> list[Samples]:
-    """Samples in so many consecutive parts, cut where their batches end; some may be empty."""
+    """Cut samples into so many consecutive parts where their batches end; some may be empty."""
     batches = -(-len(samples) // batch_size)
     each = [len(which) * batch_size for which in np.array_split(np.arange(batches), parts)]
     ends = np.cumsum(each)
     return [samples[end - size : end] for end, size in zip(ends, each, strict=True)]
-
-
-def _check_enough(examination: LocalSamples, shards: int, batch_size: int) -> None:
-    samples = len(examination.clean)
-    batches = -(-samples // batch_size)
-    if batches < shards:
-        raise SettingsError(
-            f"expected at most {batches} shards, as {samples} samples make {batches} batches of "
-            f"{batch_size}; got {shards}. Take fewer shards, or a smaller batch_size"
-        )
 
 
 def _starter(options: Mapping[str, Any]) -> Callable[[], Any]:

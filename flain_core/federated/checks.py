@@ -1,8 +1,8 @@
-"""Whether what a holder answered can be true, and whether it stands by it."""
+"""Checks of answers: whether they can be true, and whether a holder stands by them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,8 +13,6 @@ from flain_core.proof import Proof, error_allowed
 from flain_core.score import Scored, Tally
 
 from .messages import Answer, Question
-
-__all__ = ["Record", "check_answer"]
 
 _ROUNDING = 1e-6
 _ROUNDING_OF_TOTALS = 1e-9
@@ -37,10 +35,10 @@ def check_answer(
     A lie that is possible passes; merge by median or trimmed mean to bound what it can do.
 
     Args:
-        answer: As it came.
-        question: What was asked.
+        answer: The answer as it came.
+        question: The question.
         layer: The layer that the question is about; None for none.
-        probes: The names of the probes; a holder may have no samples of some.
+        probes: Names of the probes; a holder may have no samples of some.
         classify: Whether totals are whole numbers of samples.
     """
     if question.task == "statistics":
@@ -138,53 +136,21 @@ def _counts(scored: Scored) -> tuple[int, frozenset[tuple[str, int]]]:
     return scored.clean.count, frozenset(probes)
 
 
-class Record:
-    """What holders said about the candidates of a search, by how many neurons these flip.
+def contradiction(said: Tally, now: Tally) -> DataError | None:
+    """Return what is wrong if a holder says two things of one candidate, or nothing.
 
-    Who says one thing while the search runs and another when the candidate is run in full is
-    faulty or lies, and could otherwise keep any purified model from being confirmed.
+    A holder that says one thing while the search runs, and another when the candidate is run in
+    full, is faulty or lies, and could otherwise keep any purified model from being confirmed.
 
-    Example:
-        >>> from flain_core.score import Scored
-        >>> def says(right):
-        ...     return Answer(scored=(Scored(Tally(right, 10)),))
-        >>> record = Record()
-        >>> record.keep([3], {"one": says(9), "other": says(9)}, exact=True)
-        >>> record.contradictions(3, {"one": says(9), "other": says(1)})
-        {'other': DataError('it said that a candidate scores 9, and then 1')}
+    Args:
+        said: The tally of the candidate while the search ran, with what rounding can explain.
+        now: Its tally in full.
+
+    >>> contradiction(Tally(9, 10, uncertain=1), Tally(8, 10))
+    >>> contradiction(Tally(9, 10, uncertain=1), Tally(1, 10))
+    DataError('it said that a candidate scores 9, and then 1')
     """
-
-    def __init__(self) -> None:
-        self._said: dict[int, dict[str, Tally]] = {}
-
-    def keep(self, n_flipped: Sequence[int], answers: Mapping[str, Answer], *, exact: bool) -> None:
-        """Keep what was said.
-
-        Args:
-            n_flipped: The candidates.
-            answers: By name of the holder, a score of each candidate.
-            exact: Whether the candidates were run in full; then rounding is no excuse.
-        """
-        for name, answer in answers.items():
-            for end, scored in zip(n_flipped, answer.scored, strict=True):
-                clean = scored.clean
-                kept = Tally(clean.total, clean.count, 0 if exact else clean.uncertain)
-                self._said.setdefault(end, {})[name] = kept
-
-    def contradictions(self, end: int, answers: Mapping[str, Answer]) -> dict[str, DataError]:
-        """Who now says something else of a candidate that was run in full, by name.
-
-        Args:
-            end: The candidate.
-            answers: By name of the holder, what it scores.
-        """
-        found: dict[str, DataError] = {}
-        for name, said in self._said.get(end, {}).items():
-            total = answers[name].scored[0].clean.total
-            if abs(total - said.total) > said.uncertain + _ROUNDING_OF_TOTALS * max(
-                abs(said.total), 1
-            ):
-                found[name] = DataError(
-                    f"it said that a candidate scores {said.total}, and then {total}"
-                )
-        return found
+    slack = _ROUNDING_OF_TOTALS * max(abs(said.total), 1)
+    if abs(now.total - said.total) <= said.uncertain + slack:
+        return None
+    return DataError(f"it said that a candidate scores {said.total}, and then {now.total}")

@@ -1,4 +1,4 @@
-"""Auxiliary samples of which several holders have a part each, scored as if in one place.
+"""Scores auxiliary samples that lie with several holders as if they were in one place.
 
 Only sums travel: activations per input neuron, and whole numbers of samples that were classified
 right. A holder may be a process, a machine, or a client of the federation; how questions reach it
@@ -24,7 +24,7 @@ from flain_core.sample_source import HolderLostError, SampleFacts
 from flain_core.score import Scored, Tally
 from flain_core.settings import whole_number
 
-from .checks import Record, check_answer
+from .checks import check_answer, contradiction
 from .merging import Merging
 from .messages import Answer, ModelState, Question, Task
 
@@ -34,19 +34,19 @@ _LOOKAHEAD_IN_FULL = 16
 
 
 class Holders(Protocol):
-    """How questions reach those who hold the samples: what another engine has to write."""
+    """The way of questions to the holders of samples and back; another engine writes its own."""
 
     @property
     def lookahead(self) -> int:
-        """About how many candidates to ask at once: the more, the slower a question travels."""
+        """Number of candidates to ask about at once, roughly; more where questions are slow."""
         ...
 
     def open(self, network: Network) -> None:
-        """Be ready for questions about this trained model and what ``replace`` makes of it."""
+        """Prepare for questions about this trained model and what ``replace`` makes of it."""
         ...
 
     def ask(self, question: Question) -> Mapping[str, Answer | FlainError]:
-        """Everyone's answer by name; an error stands for one that never came or cannot be read.
+        """Return everyone's answer by name, or an error if none came or it cannot be read.
 
         Raises a :class:`~flain_core.FlainError` where nobody can be asked.
         """
@@ -58,15 +58,15 @@ class CoordinatedSamples:
     """Implements :class:`~flain_core.sample_source.SampleSource` over several holders.
 
     Attributes:
-        holders: Everyone who has a part of the samples.
-        merging: How their findings are merged.
-        probes: Names of the probes that holders measure as well, those who have samples of them.
-        facts: What is known of all the samples.
+        holders: The holders, each with a part of the samples.
+        merging: The rule that merges their findings.
+        probes: Names of the probes that holders measure as well, if they have samples of them.
+        facts: Facts about all the samples together.
         may_leave: Whether a holder that does not answer, answers what cannot be true, or
             contradicts itself, is left out with a warning, and the search starts again with the
             others. Otherwise a missing or impossible answer is an error, so that a result never
             rests on a part of the samples unnoticed.
-        least: How many holders have to answer.
+        least: Number of holders that have to answer.
 
     Raises:
         SettingsError: Not even one holder would have to answer.
@@ -92,7 +92,7 @@ class _Coordinator:
     """Implements :class:`~flain_core.sample_source.Scorer`."""
 
     def __init__(self, samples: CoordinatedSamples, trained: Network) -> None:
-        self._samples = samples
+        self.samples = samples
         self._trained = trained.layers()
         self._members: set[str] | None = None
         self._left: set[str] = set()
@@ -106,17 +106,17 @@ class _Coordinator:
 
     def in_full(self, network: Network, *, probes: bool = True) -> Mapping[str, Answer]:
         """Ask everyone what a network scores."""
-        return self.answers(Question("in full", self.state(network), probes=probes))
+        return self.answers(Question("in full", self._state(network), probes=probes))
 
     def study(self, network: Network, layer: str) -> _CoordinatedLayer:
         """Have everyone run their samples once up to a layer."""
-        state = self.state(network, layer)
+        state = self._state(network, layer)
         answers = self.answers(Question("statistics", state)).values()
         each = [one.statistics for one in answers if one.statistics]
-        return _CoordinatedLayer(self, state, self._samples.merging.statistics(each))
+        return _CoordinatedLayer(self, state, self.samples.merging.statistics(each))
 
-    def state(self, network: Network, layer: str = "") -> ModelState:
-        """What tells holders of the trained model which one is meant."""
+    def _state(self, network: Network, layer: str = "") -> ModelState:
+        """Describe a network to holders of the trained model."""
         changed = {
             name: each.weight
             for name, each in network.layers().items()
@@ -124,95 +124,86 @@ class _Coordinator:
         }
         return ModelState(changed, layer)
 
-    @property
-    def lookahead(self) -> int:
-        """That of the holders."""
-        return self._samples.holders.lookahead
-
     def merged(self, answers: Mapping[str, Answer], *, probes: bool = True) -> list[Scored]:
-        """What each candidate scores, according to all answers together."""
+        """Return what each candidate scores, according to all answers together."""
         by_candidate = zip(*(one.scored for one in answers.values()), strict=True)
-        merged = [self._samples.merging.scored(each) for each in by_candidate]
-        unseen = set(self._samples.probes) - set(merged[0].probes) if probes else ()
+        merged = [self.samples.merging.scored(each) for each in by_candidate]
+        unseen = set(self.samples.probes) - set(merged[0].probes) if probes else ()
         if unseen:
             raise DataError(f"no holder of auxiliary samples measured the probes {sorted(unseen)}")
         return merged
 
     def answers(self, question: Question) -> Mapping[str, Answer]:
-        """What everyone answers by name, in the order of their names.
+        """Return everyone's answer by name, in the order of the names.
 
         Raises:
-            HolderLostError: Someone who was counted before is counted no longer.
+            HolderLostError: A holder that was counted before is counted no longer.
             DataError: Too few are left, or one is missing and none may leave.
         """
-        answers = self._samples.holders.ask(question)
+        answers = self.samples.holders.ask(question)
         expected = (set(answers) if self._members is None else self._members) - self._left
         good: dict[str, Answer] = {}
         for name in sorted(expected):
-            answer = self._checked(name, answers.get(name), question)
-            if isinstance(answer, Answer):
-                good[name] = answer
-            else:
-                self._leave(name, answer)
-        self._counted_on(set(good))
+            try:
+                good[name] = self._checked(name, answers.get(name), question)
+            except FlainError as error:  # noqa: PERF203
+                self._leave(name, error)
+        self._count_on(set(good))
         return good
 
     def confront(self, contradictions: Mapping[str, DataError]) -> None:
-        """Leave out those who contradict themselves.
+        """Leave out holders that contradict themselves.
 
-        Where half of all or more do, it is rather the cut that is wrong.
+        If half of them or more do, the cut is to blame rather than they.
 
         Raises:
-            HolderLostError: Someone was left out.
+            HolderLostError: A holder was left out.
             DataError: Too few are left.
         """
         members = self._members or set()
-        if not self._samples.may_leave or 2 * len(contradictions) >= len(members):
+        if not self.samples.may_leave or 2 * len(contradictions) >= len(members):
             return
         for name, error in contradictions.items():
             self._leave(name, error)
-        self._counted_on(members - set(contradictions))
+        self._count_on(members - set(contradictions))
 
-    def _counted_on(self, members: set[str]) -> None:
-        if len(members) < self._samples.least:
+    def _count_on(self, members: set[str]) -> None:
+        if len(members) < self.samples.least:
             raise DataError(
-                f"expected at least {self._samples.least} holders of auxiliary samples to answer; "
+                f"expected at least {self.samples.least} holders of auxiliary samples to answer; "
                 f"{len(members)} did"
             )
         before, self._members = self._members, members
         if before is not None and before != members:
             raise HolderLostError
 
-    def _checked(
-        self, name: str, answer: Answer | FlainError | None, question: Question
-    ) -> Answer | FlainError:
-        """The answer, or what is wrong with it."""
+    def _checked(self, name: str, answer: Answer | FlainError | None, question: Question) -> Answer:
+        """Return the answer, or raise what is wrong with it."""
+        if isinstance(answer, FlainError):
+            raise answer
         if not isinstance(answer, Answer):
-            return answer if isinstance(answer, FlainError) else DataError("no answer came")
+            raise DataError("no answer came")
         layer = question.state.layer
-        try:
-            check_answer(
-                answer,
-                question,
-                layer=self._trained[layer] if layer else None,
-                probes=self._samples.probes,
-                classify=self._samples.facts.classify,
-            )
-        except DataError as error:
-            return error
+        check_answer(
+            answer,
+            question,
+            layer=self._trained[layer] if layer else None,
+            probes=self.samples.probes,
+            classify=self.samples.facts.classify,
+        )
         if answer.statistics is not None:
             self._values[name] = answer.statistics.count
         for scored in answer.scored:
             count = self._counts.setdefault(name, scored.clean.count)
             if scored.clean.count != count:
-                return DataError(f"it had {count} samples before, and {scored.clean.count} now")
+                raise DataError(f"it had {count} samples before, and {scored.clean.count} now")
             values = self._values.get(name, count)
             if values % count:
-                return DataError(f"it has {count} samples, and statistics of {values} values")
+                raise DataError(f"it has {count} samples, and statistics of {values} values")
         return answer
 
     def _leave(self, name: str, error: FlainError) -> None:
-        if not self._samples.may_leave:
+        if not self.samples.may_leave:
             raise DataError(f"{name}, which holds auxiliary samples, failed: {error}") from error
         self._left.add(name)
         warnings.warn(
@@ -226,72 +217,74 @@ class _Coordinator:
 class _CoordinatedLayer:
     """Implements :class:`~flain_core.sample_source.LayerScorer`."""
 
-    scorer: _Coordinator
+    coordinator: _Coordinator
     state: ModelState
     statistics: ActivationStatistics
 
     def prove(self, flipping: FlippingOrder, *, seed: int) -> Proof:
-        """Faithful where every holder finds it so."""
+        """Call the cut faithful where every holder finds it so."""
         question = Question("proof", self._flipping(flipping), seed=seed)
-        proofs = [one.proof for one in self.scorer.answers(question).values() if one.proof]
-        for proof in proofs:
-            if not proof.faithful:
-                return proof
-        return max(proofs, key=lambda proof: proof.error)
+        proofs = [one.proof for one in self.coordinator.answers(question).values() if one.proof]
+        return max(proofs, key=lambda proof: (not proof.faithful, proof.error))
 
     def candidates(
         self, flipping: FlippingOrder, *, window: float | None
     ) -> AbstractContextManager[_CoordinatedCandidates]:
         """Score candidates from the layer on, or by having every holder run the whole network."""
-        state = self._flipping(flipping)
+        state = replace(self._flipping(flipping), window=window or 0.0)
         task: Task = "in full" if window is None else "candidates"
-        state = replace(state, window=window or 0.0)
-        return nullcontext(_CoordinatedCandidates(self.scorer, state, flipping, task))
+        return nullcontext(_CoordinatedCandidates(self.coordinator, state, flipping, task))
 
     def _flipping(self, flipping: FlippingOrder) -> ModelState:
-        return replace(
-            self.state,
-            initial=flipping.initial,
-            factor=flipping.factor,
-            order=flipping.order,
-        )
+        initial, factor, order = flipping.initial, flipping.factor, flipping.order
+        return replace(self.state, initial=initial, factor=factor, order=order)
 
 
 @dataclass(frozen=True, eq=False)
 class _CoordinatedCandidates:
     """Implements :class:`~flain_core.sample_source.Candidates`."""
 
-    scorer: _Coordinator
+    coordinator: _Coordinator
     state: ModelState
     flipping: FlippingOrder
     task: Task
-    record: Record = field(default_factory=Record)
+    said: dict[tuple[int, str], Tally] = field(default_factory=dict)
 
     @property
     def lookahead(self) -> int:
-        """That of the holders, as far as candidates are cheap."""
-        lookahead = self.scorer.lookahead
+        """Number that the holders take at once, as far as candidates are cheap."""
+        lookahead = self.coordinator.samples.holders.lookahead
         return min(lookahead, _LOOKAHEAD_IN_FULL) if self.task == "in full" else lookahead
 
     def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
         """Ask what each candidate scores, and merge the answers."""
-        answers = self.scorer.answers(Question(self.task, self.state, tuple(n_flipped)))
-        self.record.keep(n_flipped, answers, exact=self.task == "in full")
-        return self.scorer.merged(answers)
+        answers = self.coordinator.answers(Question(self.task, self.state, tuple(n_flipped)))
+        for name, answer in answers.items():
+            for number, scored in zip(n_flipped, answer.scored, strict=True):
+                self._keep(number, name, scored.clean, in_full=self.task == "in full")
+        return self.coordinator.merged(answers)
 
     def score_in_full(self, n_flipped: int) -> Tally:
         """Return the clean tally of the whole network with really flipped weights."""
-        answers = self._confronted(self.flipping.candidate(n_flipped), n_flipped, probes=False)
-        self.record.keep([n_flipped], answers, exact=True)
-        return self.scorer.merged(answers, probes=False)[0].clean
+        answers = self._in_full(self.flipping.candidate(n_flipped), n_flipped, probes=False)
+        return self.coordinator.merged(answers, probes=False)[0].clean
 
     def confirm(self, network: Network, n_flipped: int) -> Scored:
         """Score the candidate as it was written into ``network``, run in full."""
-        return self.scorer.merged(self._confronted(network, n_flipped, probes=True))[0]
+        return self.coordinator.merged(self._in_full(network, n_flipped, probes=True))[0]
 
-    def _confronted(
-        self, network: Network, n_flipped: int, *, probes: bool
-    ) -> Mapping[str, Answer]:
-        answers = self.scorer.in_full(network, probes=probes)
-        self.scorer.confront(self.record.contradictions(n_flipped, answers))
+    def _in_full(self, network: Network, n_flipped: int, *, probes: bool) -> Mapping[str, Answer]:
+        answers = self.coordinator.in_full(network, probes=probes)
+        errors: dict[str, DataError] = {}
+        for name, answer in answers.items():
+            now = answer.scored[0].clean
+            said = self.said.get((n_flipped, name), now)
+            if error := contradiction(said, now):
+                errors[name] = error
+            self._keep(n_flipped, name, now, in_full=True)
+        self.coordinator.confront(errors)
         return answers
+
+    def _keep(self, n_flipped: int, name: str, said: Tally, *, in_full: bool) -> None:
+        # Rounding is no excuse where the candidate was run in full.
+        self.said[n_flipped, name] = replace(said, uncertain=0) if in_full else said

@@ -31,7 +31,7 @@ class Holder:
 
     Args:
         network: The trained model.
-        samples: One or more parts. Each is answered for as if a holder of its own had it, while
+        samples: One or more parts. Each gets an answer as if a holder of its own had it, while
             the model is in memory once.
 
     Example:
@@ -54,7 +54,7 @@ class Holder:
         self._steppers: tuple[Stepper, ...] = ()
 
     def answer(self, question: Question) -> Answer:
-        """Answer from samples that are here in one part; raises what :meth:`answers` raises."""
+        """Answer from samples that are here in one part; raise what :meth:`answers` raises."""
         (answer,) = self.answers(question)
         return answer
 
@@ -135,15 +135,15 @@ def answered(
 ) -> dict[str, Array]:
     """Answer a question that carries the trained model, for holders that keep nothing in between.
 
-    A client of a federation forgets between two messages, and has the architecture, but not the
-    trained weights. So each question takes these along.
+    A client of a federation forgets between two messages, and has the architecture but not the
+    trained weights, so each question takes these along.
 
     Args:
         arrays: The question. Its arrays are read as numbers; nothing is unpickled.
         model: The architecture, with layers of the names that the asking side knows. Its weights
             do not matter, and it is never changed.
         data: The samples, in any form that ``flain.purify(data=...)`` takes.
-        score: What a sample is worth.
+        score: Worth of a sample, a function of (scores, y).
         batch_size: Samples per pass; None lets the size of a sample decide.
 
     Returns:

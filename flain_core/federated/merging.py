@@ -1,4 +1,4 @@
-"""What several holders found becomes one finding: their sum, or a robust mean."""
+"""Merges the findings of several holders into their sum, or into a robust mean."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rule = Literal["sum", "median", "trimmed_mean"]
 
 @dataclass(frozen=True)
 class Merging:
-    """How the findings of several holders are merged.
+    """A rule that merges the findings of several holders.
 
     Attributes:
         rule: ``"sum"`` counts every sample once, as if all were in one place. ``"median"`` and
@@ -47,12 +47,12 @@ class Merging:
     trim: float = 0.2
 
     def __post_init__(self) -> None:
-        one_of(self.rule, ("sum", "median", "trimmed_mean"), "rule")
+        one_of(self.rule, ("sum", "median", "trimmed_mean"), "the merging rule")
         if not isinstance(self.trim, (int, float)) or not 0 <= self.trim < 0.5:
             raise SettingsError(f"expected a trim from 0 to less than 0.5; got {self.trim!r}")
 
     def statistics(self, each: Sequence[ActivationStatistics]) -> ActivationStatistics:
-        """Merge what the holders' samples do to a layer."""
+        """Merge how the holders' samples activate a layer."""
         if self.rule == "sum":
             return reduce(ActivationStatistics.merge, each)
         count = sum(one.count for one in each)
@@ -69,7 +69,7 @@ class Merging:
         )
 
     def tally(self, each: Sequence[Tally]) -> Tally:
-        """Merge what a model scored on the holders' samples."""
+        """Merge the tallies of a model on the holders' samples."""
         if self.rule == "sum":
             return reduce(add, each)
         count = sum(one.count for one in each)

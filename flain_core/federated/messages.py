@@ -1,4 +1,4 @@
-"""What holders of auxiliary samples are asked, and what they answer."""
+"""Questions to holders of auxiliary samples, and their answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from flain_core.score import Scored
 __all__ = ["Answer", "ModelState", "Question", "Task"]
 
 Task = Literal["statistics", "proof", "candidates", "in full"]
-"""How the samples activate a layer; whether it may be cut there; what candidates score from the
-layer on; what one candidate scores when the whole network runs."""
+"""In this order: measure how the samples activate a layer; prove that it may be cut there; score
+candidates from the layer on; score networks as a whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +45,13 @@ class ModelState:
 
     @cached_property
     def model_digest(self) -> str:
-        """Tells models and layers apart."""
+        """Digest that tells models and layers apart."""
         named = [array for name in sorted(self.weights) for array in (name, self.weights[name])]
         return _digest(self.layer, *named)
 
     @cached_property
     def digest(self) -> str:
-        """Tells states apart, so that a holder can go on where it was."""
+        """Digest that tells states apart, so that a holder can go on where it was."""
         return _digest(
             self.model_digest, str(self.factor), str(self.window), self.initial, self.order
         )
@@ -62,8 +62,8 @@ class Question:
     """One question to everyone who holds some of the auxiliary samples.
 
     Attributes:
-        task: What to do.
-        state: With which model.
+        task: The task.
+        state: The model to do it with.
         n_flipped: The candidates, by how many neurons of the order they flip, ascending. Empty for
             the model as it stands.
         probes: Whether the probes are wanted as well.
@@ -79,12 +79,12 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What one holder found on its samples; what was not asked is None or empty.
+    """The findings of one holder on its samples; None or empty where nothing was asked.
 
     Attributes:
-        statistics: How they activate the layer.
+        statistics: Activations of the layer's input neurons.
         proof: Whether the layer may be cut there.
-        scored: Of each candidate, or of the model as it stands.
+        scored: Scores of each candidate, or of the model as it stands.
     """
 
     statistics: ActivationStatistics | None = None

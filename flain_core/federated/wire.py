@@ -6,7 +6,7 @@ anything else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import count, takewhile
 from typing import get_args
 
@@ -22,6 +22,7 @@ from flain_core.score import Scored, Tally
 from .messages import Answer, ModelState, Question, Task
 
 __all__ = [
+    "printable",
     "read_answer",
     "read_question",
     "read_trained",
@@ -127,7 +128,9 @@ def write_answer(answer: Answer) -> dict[str, Array]:
         arrays["why"] = _text(answer.proof.why)
         arrays["error"] = np.asarray(answer.proof.error, dtype=np.float64)
     if answer.scored:
-        arrays["clean"] = _rows([scored.clean for scored in answer.scored])
+        tallies = [scored.clean for scored in answer.scored]
+        rows = [(each.total, each.count, each.uncertain) for each in tallies]
+        arrays["clean"] = np.array(rows, dtype=np.float64)
     return arrays
 
 
@@ -156,6 +159,15 @@ def read_answer(arrays: Mapping[str, Array]) -> Answer:
     return Answer(statistics, proof, _scored(arrays) if "clean" in arrays else ())
 
 
+def printable(text: str) -> str:
+    """Return what others wrote, cut short and so that it cannot drive a terminal.
+
+    >>> printable("no samples" + chr(27) + "[2J")
+    'no samples?[2J'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST_TEXT])
+
+
 def _scored(arrays: Mapping[str, Array]) -> tuple[Scored, ...]:
     with np.errstate(over="ignore"):
         rows = _floats(arrays, "clean").astype(float)
@@ -167,17 +179,9 @@ def _scored(arrays: Mapping[str, Array]) -> tuple[Scored, ...]:
     if not (rows[:, 1] == np.floor(rows[:, 1])).all():
         raise DataError(f"expected whole numbers of samples; got {rows[:, 1]}")
     return tuple(
-        Scored(Tally(_whole(total), int(count), uncertain))
+        Scored(Tally(int(total) if total.is_integer() else total, int(count), uncertain))
         for total, count, uncertain in rows.tolist()
     )
-
-
-def _rows(tallies: Sequence[Tally]) -> Array:
-    return np.array([(one.total, one.count, one.uncertain) for one in tallies], dtype=np.float64)
-
-
-def _whole(total: float) -> float:
-    return int(total) if total.is_integer() else total
 
 
 def _text(text: str) -> Array:
@@ -188,8 +192,7 @@ def _read_text(arrays: Mapping[str, Array], name: str) -> str:
     array = _array(arrays, name)
     if array.dtype != np.uint8 or array.ndim != 1 or array.size > _LONGEST_TEXT:
         raise DataError(f"expected {name!r} to be text in UTF-8; got {_kind(array)}")
-    text = array.tobytes().decode(errors="replace")
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable(array.tobytes().decode(errors="replace"))
 
 
 def _number(arrays: Mapping[str, Array], name: str, *, finite: bool = True) -> float:

@@ -480,6 +480,8 @@ def broken_labels(count=400):
         ({"probes": {"ASR": (np.full((9, 12), np.inf), np.zeros(9))}}, flain.DataError, "ASR"),
         ({"batch_size": 0}, flain.SettingsError, "batch_size"),
         ({"score": 3}, flain.SettingsError, "function of"),
+        ({"tolerance": 0.1}, TypeError, "'tolerance'"),
+        ({"initial": 0}, TypeError, "'initial'"),
         ({"strategy": wrapped()}, flain.SettingsError, "flip the updates back"),
         (
             {"strategy": flower.DifferentialPrivacyServerSideFixedClipping(wrapped(), **FIXED)},
@@ -517,6 +519,11 @@ def test_what_does_not_fit_fails_before_training(options, error, words, on_error
         run(strategy, grid=grid)
     assert words in str(caught.value)
     assert grid.sent == []
+
+
+def test_an_unknown_option_of_the_plain_call_is_refused_before_anything_is_read():
+    with pytest.raises(TypeError, match="'tolerance'"):
+        flain_flower.purify(None, None, model=None, data=None, tolerance=0.1)
 
 
 def damaged(content):

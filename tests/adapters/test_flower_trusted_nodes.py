@@ -416,12 +416,12 @@ def test_the_simulation_finds_what_a_serial_search_finds(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "sum.npy"), expected.layers[0].flipped)
     _, _, _, clean, triggered = files.paths
     held_out = LocalSamples.of(clean, probes={"ASR": triggered})
-    before = held_out.of(flain_numpy.load(files.paths[1]))
+    before = held_out.score_of(flain_numpy.load(files.paths[1]))
     assert before.probes["ASR"].mean > 0.95
     # Merged by median with one in five who lies, and summed without the liar.
     for name in ("median", "sum"):
         with np.load(tmp_path / f"{name}.npz") as arrays:
             purified = flain_numpy.open_network(dict(arrays), like=flain_numpy.load(files.paths[0]))
-        after = held_out.of(purified)
+        after = held_out.score_of(purified)
         assert after.probes["ASR"].mean <= 0.02
         assert after.clean.mean >= before.clean.mean - 0.01

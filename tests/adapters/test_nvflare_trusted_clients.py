@@ -207,7 +207,7 @@ def test_a_median_outvotes_one_who_lies(run, merging, survives):
 
     server = run(tamper=tamper, trusted={"merging": merging})
     purified = in_network(server.saved(), UNTRAINED)
-    asr = LocalSamples.of(backdoored.triggered(200, seed=12)).of(purified).clean.mean
+    asr = LocalSamples.of(backdoored.triggered(200, seed=12)).score_of(purified).clean.mean
     assert (asr > 0.95) == survives
     assert survives or asr < 0.1
 
@@ -266,7 +266,7 @@ def test_a_recipe_is_purified_with_what_its_clients_say(tmp_path):
     (trained,) = np.load(server / "unpurified_model.npz").values()
     triggered = LocalSamples.of(backdoored.triggered(200, seed=12))
     asr = [
-        triggered.of(in_network(vector, UNTRAINED)).clean.mean
+        triggered.score_of(in_network(vector, UNTRAINED)).clean.mean
         for vector in (trained.ravel(), np.load(server / "models" / "server.npy"))
     ]
     assert asr[0] > 0.95
@@ -292,8 +292,8 @@ def test_the_simulator_finds_what_a_serial_search_finds(tmp_path):
     np.testing.assert_allclose(purified, expected.arrays, rtol=1e-6)
 
     held_out = LocalSamples.of(clean, probes={"ASR": triggered})
-    before = held_out.of(flain_numpy.load(final))
-    after = held_out.of(in_network(purified, flain_numpy.load(initial)))
+    before = held_out.score_of(flain_numpy.load(final))
+    after = held_out.score_of(in_network(purified, flain_numpy.load(initial)))
     assert before.probes["ASR"].mean > 0.95
     assert after.probes["ASR"].mean <= 0.02
     assert after.clean.mean >= before.clean.mean - 0.01

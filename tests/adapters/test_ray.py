@@ -400,7 +400,7 @@ def killed(held, *, at_step, no_restart):
     def on_progress(progress):
         steps.append(progress)
         if len(steps) == at_step:
-            actor, _ = held._crew.actors[0]
+            actor, _ = held._pool.actors[0]
             ray.kill(actor, no_restart=no_restart)
 
     return on_progress

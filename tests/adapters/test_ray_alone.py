@@ -55,6 +55,11 @@ def test_options_are_refused_before_anything_starts(options, told):
         shards(**options)
 
 
+def test_an_unknown_option_is_refused_before_anything_is_read():
+    with pytest.raises(TypeError, match=r"no option batchsize; .* batch_size"):
+        shards(batchsize=5)
+
+
 def test_samples_are_read_before_anything_starts():
     flain_ray = pytest.importorskip("flain_ray")
     with pytest.raises(flain.DataError, match="NaN"):

@@ -134,10 +134,10 @@ def test_a_probe_that_nobody_asked_for_is_an_error():
 def test_what_is_known_of_the_samples_is_remarked_on():
     rng = np.random.default_rng(0)
     data = CLEAN[0], rng.integers(0, 3, len(CLEAN[1]))
-    known = SampleFacts(classes=3, one_hot=True)
+    facts = SampleFacts(classes=3, one_hot=True)
     holders = Holds(LocalSamples.of(data))
     with pytest.warns(FlainWarning, match="no better than chance"):
-        result = purify(CoordinatedSamples(holders, known=known))
+        result = purify(CoordinatedSamples(holders, facts=facts))
     assert any("one-hot" in note for note in result.notes)
 
 
@@ -279,8 +279,8 @@ def test_too_few_holders_are_an_error():
         purify(samples)
 
 
-@pytest.mark.parametrize("way", ["median", "trimmed_mean"])
-def test_a_robust_mean_bounds_what_a_possible_lie_can_do(way):
+@pytest.mark.parametrize("rule", ["median", "trimmed_mean"])
+def test_a_robust_mean_bounds_what_a_possible_lie_can_do(rule):
     """One of five says that the trigger's inputs are the most active, and that nothing is lost."""
     parts, _ = split(CLEAN, 5)
     triggered = np.arange(12) >= 9
@@ -309,7 +309,7 @@ def test_a_robust_mean_bounds_what_a_possible_lie_can_do(way):
         return purify(data, settings=Settings(tolerance=0.02)).layers[0].flipped
 
     assert not flipped(Merging()).any() or not flipped(Merging())[triggered].any()
-    assert flipped(Merging(way))[triggered].all()
+    assert flipped(Merging(rule))[triggered].all()
 
 
 def test_an_answer_of_another_type_is_none():
@@ -323,7 +323,7 @@ def test_an_answer_of_another_type_is_none():
 
 def test_scores_may_be_asked_for_before_statistics():
     scorer = CoordinatedSamples(Holds(LocalSamples.of(CLEAN))).scorer(FINAL)
-    assert scorer.score(FINAL) == LocalSamples.of(CLEAN).of(FINAL)
+    assert scorer.score_of(FINAL) == LocalSamples.of(CLEAN).score_of(FINAL)
 
 
 def test_options_out_of_range_are_refused():
@@ -353,16 +353,16 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("task", ["candidates", "in full"])
-@pytest.mark.parametrize(("setting", "ends", "error"), NONSENSE.values(), ids=NONSENSE)
-def test_a_holder_refuses_questions_that_make_no_sense(task, setting, ends, error):
+@pytest.mark.parametrize(("state", "n_flipped", "error"), NONSENSE.values(), ids=NONSENSE)
+def test_a_holder_refuses_questions_that_make_no_sense(task, state, n_flipped, error):
     with pytest.raises(error):
-        Holder(FINAL, LocalSamples.of(CLEAN)).answer(Question(task, setting, ends))
+        Holder(FINAL, LocalSamples.of(CLEAN)).answer(Question(task, state, n_flipped))
 
 
 def test_a_holder_refuses_to_score_no_candidates():
-    setting = ModelState({}, NAME, FIRST, order=ORDER)
+    state = ModelState({}, NAME, FIRST, order=ORDER)
     with pytest.raises(flain.DataError, match=r"candidates in ascending order.*; got \(\)"):
-        Holder(FINAL, LocalSamples.of(CLEAN)).answer(Question("candidates", setting))
+        Holder(FINAL, LocalSamples.of(CLEAN)).answer(Question("candidates", state))
 
 
 def test_trimming_everybody_is_refused():
@@ -379,8 +379,8 @@ def test_trimming_everybody_is_refused():
 
 def test_a_question_arrives_as_it_was_asked():
     weights = {"fc1": np.ones((2, 3), np.float32), "wörter": np.zeros((1, 2))}
-    setting = ModelState(weights, "fc1", np.eye(2, 3), 1.5, np.array([2, 0]), 1e-4)
-    question = Question("candidates", setting, n_flipped=(0, 1, 2), probes=False, seed=7)
+    state = ModelState(weights, "fc1", np.eye(2, 3), 1.5, np.array([2, 0]), 1e-4)
+    question = Question("candidates", state, n_flipped=(0, 1, 2), probes=False, seed=7)
     arrived = read_question(write_question(question))
     assert (arrived.task, arrived.n_flipped, arrived.probes, arrived.seed) == (
         question.task,
@@ -388,9 +388,9 @@ def test_a_question_arrives_as_it_was_asked():
         question.probes,
         question.seed,
     )
-    assert arrived.setting.digest == setting.digest
-    assert arrived.setting.weights["fc1"].dtype == np.float32
-    np.testing.assert_array_equal(arrived.setting.initial, setting.initial)
+    assert arrived.state.digest == state.digest
+    assert arrived.state.weights["fc1"].dtype == np.float32
+    np.testing.assert_array_equal(arrived.state.initial, state.initial)
 
 
 def test_no_array_on_the_wire_holds_objects():
@@ -399,7 +399,7 @@ def test_no_array_on_the_wire_holds_objects():
     assert all(array.dtype.kind in "fiu" for array in (question | answer).values())
 
 
-@pytest.mark.parametrize("name", ["task", "layer", "factor", "order", "ends", "seed"])
+@pytest.mark.parametrize("name", ["task", "layer", "factor", "order", "n_flipped", "seed"])
 def test_a_question_with_a_part_missing_is_refused(name):
     arrays = write_question(Question("proof", ModelState(layer="fc1", initial=np.eye(2))))
     with pytest.raises(flain.DataError, match=name):
@@ -430,10 +430,10 @@ def test_a_holder_that_failed_half_way_answers_right_afterwards():
 
         return {"tail_by_sample": tail}
 
-    def asked(holder, end):
-        return holder.answer(Question("candidates", setting, (end,))).scored[0].clean
+    def asked(holder, n_flipped):
+        return holder.answer(Question("candidates", state, (n_flipped,))).scored[0].clean
 
-    setting = ModelState({}, NAME, FIRST, order=ORDER[::-1], window=2e-5)
+    state = ModelState({}, NAME, FIRST, order=ORDER[::-1], window=2e-5)
     holder, fresh = (Holder(Recut(FINAL, change), LocalSamples.of(CLEAN)) for _ in range(2))
     start = asked(holder, 0)
     broken.append(True)

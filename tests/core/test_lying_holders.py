@@ -149,11 +149,11 @@ def two_faced(question, arrays):
     return arrays
 
 
-@pytest.mark.parametrize("way", ["sum", "median", "trimmed_mean"])
-def test_who_contradicts_itself_cannot_keep_a_model_from_being_confirmed(way):
+@pytest.mark.parametrize("rule", ["sum", "median", "trimmed_mean"])
+def test_who_contradicts_itself_cannot_keep_a_model_from_being_confirmed(rule):
     settings = Settings(tolerance=0.02)
     with pytest.warns(FlainWarning, match="part 001, .* scores 60, and then 0"):
-        result, _ = purify(two_faced, settings=settings, merging=Merging(way))
+        result, _ = purify(two_faced, settings=settings, merging=Merging(rule))
     assert result.layers[0].method == "incremental"
     assert result.layers[0].flipped[TRIGGER].all()
 
@@ -214,11 +214,11 @@ def test_where_all_contradict_themselves_the_cut_is_to_blame():
 def test_candidates_that_are_run_in_full_are_those_that_were_asked_about():
     holder = Holder(FINAL, LocalSamples.of(CLEAN))
     initial, final = (each.layers()["fc1"].weight for each in (INITIAL, FINAL))
-    setting = ModelState(layer="fc1", initial=initial, order=np.arange(12))
-    answer = holder.answer(Question("in full", setting, n_flipped=(0, 3, 12)))
-    for end, scored in zip((0, 3, 12), answer.scored, strict=True):
-        weight = flain.flip(initial, final, np.arange(end))
-        assert scored == LocalSamples.of(CLEAN).of(FINAL.replace({"fc1": weight}))
+    state = ModelState(layer="fc1", initial=initial, order=np.arange(12))
+    answer = holder.answer(Question("in full", state, n_flipped=(0, 3, 12)))
+    for n_flipped, scored in zip((0, 3, 12), answer.scored, strict=True):
+        weight = flain.flip(initial, final, np.arange(n_flipped))
+        assert scored == LocalSamples.of(CLEAN).score_of(FINAL.replace({"fc1": weight}))
 
 
 # --- What a possible lie can do ------------------------------------------------------------------

@@ -9,23 +9,28 @@ import flain_core as flain
 import flain_numpy
 from flain_core.conformance.never_cut import NeverCut
 from flain_core.federated.coordinator import CoordinatedSamples
+from flain_core.federated.holder import answered
 from flain_core.federated.messages import ModelState, Question
-from flain_core.federated.wire import Inquiry, answered, read_answer, write_question
+from flain_core.federated.wire import read_answer, write_question, write_trained
 
 CLEAN = backdoored.samples(300, seed=11)
 UNTRAINED, FINAL = backdoored.networks()
 QUESTION = Question("statistics", ModelState(layer="fc1"))
 
 
+def asked(question):
+    return write_question(question) | write_trained(FINAL)
+
+
 class ByLetter(InProcess):
     """Holders that have the architecture and their samples, and nothing else."""
 
     def open(self, network):
-        self.inquiry = Inquiry(network)
+        self.trained = write_trained(network)
 
     def ask(self, question):
         self.asked.append(question)
-        letter = self.inquiry.write(question)
+        letter = write_question(question) | self.trained
         size = len(self.parts[0][1])
         return {
             f"part {index:03}": read_answer(answered(letter, UNTRAINED, part, batch_size=size))
@@ -53,15 +58,15 @@ def test_the_answer_is_that_of_one_place(layers):
 def test_a_model_of_another_architecture_is_refused():
     other = flain_numpy.Network([flain_numpy.Dense("fc1", np.zeros((3, 12)))])
     with pytest.raises(flain.WeightsError, match="the trained model: expected 1 arrays"):
-        answered(Inquiry(FINAL).write(QUESTION), other, CLEAN)
-    letter = Inquiry(FINAL).write(QUESTION)
+        answered(asked(QUESTION), other, CLEAN)
+    letter = asked(QUESTION)
     letter["trained 0"] = np.zeros((10, 13), np.float32)
     with pytest.raises(flain.WeightsError, match=r"shape \(10, 13\), the model's \(10, 12\)"):
         answered(letter, UNTRAINED, CLEAN)
 
 
 def test_weights_that_are_not_finite_are_refused():
-    letter = Inquiry(FINAL).write(QUESTION)
+    letter = asked(QUESTION)
     letter["trained 2"] = np.full_like(letter["trained 2"], np.nan)
     with pytest.raises(flain.WeightsError, match=r"fc2.weight.* NaN"):
         answered(letter, UNTRAINED, CLEAN)
@@ -73,7 +78,7 @@ def test_a_question_without_a_model_is_refused():
 
 
 def test_an_unknown_layer_is_refused():
-    letter = Inquiry(FINAL).write(Question("statistics", ModelState(layer="fc9")))
+    letter = asked(Question("statistics", ModelState(layer="fc9")))
     with pytest.raises(flain.LayerError, match="fc9"):
         answered(letter, UNTRAINED, CLEAN)
 
@@ -83,4 +88,4 @@ def test_a_model_that_cannot_be_had_as_arrays_is_refused_before_anything_is_aske
         native = object()
 
     with pytest.raises(flain.ModelError, match="arrays_of"):
-        Inquiry(Foreign(FINAL))
+        write_trained(Foreign(FINAL))

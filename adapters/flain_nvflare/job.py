@@ -1,4 +1,4 @@
-"""What a job asks for, with every path and import resolved."""
+"""A job's purification, with every path and import resolved."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ from flain_core.sample_source import SampleSource
 
 from .parameters import Parameters
 
-__all__ = ["Assignment"]
-
 
 @dataclass(frozen=True, eq=False)
-class Assignment:
+class Job:
     """Everything that :func:`flain_core.purify_arrays` needs besides the weights.
 
     Attributes:
         model: The architecture.
-        data: Where the clean samples lie, ``.npz`` with ``x`` and ``y``; or whom to ask.
+        data: The path of the clean samples, ``.npz`` with ``x`` and ``y``; or clients to ask.
         probes: Further samples by name, likewise.
-        layers: Which layers to purify.
-        settings: How the search decides.
+        layers: Names of the layers to purify, or ``"auto"``, ``"dense"``, ``"conv"``, ``"all"``.
+        settings: The settings of the search.
     """
 
     model: Any
@@ -42,7 +40,7 @@ class Assignment:
         """Find the layers, read the samples, and run the untrained model on those that are here.
 
         Raises:
-            FlainError: Whatever would make the purification fail after training.
+            FlainError: The purification would fail after training.
         """
         source = source_of(self.data, probes=self.probes or None)
         network = open_network(self.model)
@@ -51,11 +49,7 @@ class Assignment:
             source.scorer(network).score_of(network)
 
     def check_initial(self, initial: Mapping[str, Any]) -> None:
-        """Make sure that the initial parameters, and so the trained ones, fit the architecture.
-
-        Raises:
-            WeightsError: They do not.
-        """
+        """Raise :class:`WeightsError` unless initial, and so trained, parameters fit the model."""
         arrays = Parameters(initial, self.model).arrays
         vector = not isinstance(arrays, (dict, list))
         held = arrays_of(architecture(self.model), buffers=not vector)
@@ -64,11 +58,11 @@ class Assignment:
     def purify(
         self, initial: Mapping[str, Any], trained: Mapping[str, Any], progress: OnProgress
     ) -> PurifiedArrays:
-        """Purify, and give back the parameters as the server holds them.
+        """Purify, and return the parameters as the server holds them.
 
         Args:
-            initial: What training started from, arrays or tensors by name.
-            trained: What came out, likewise.
+            initial: The parameters that training started from, arrays or tensors by name.
+            trained: The trained ones, likewise.
             progress: Called at every step of the search.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The actors, asked together: implements flain_core's Holders."""
+"""Asks all actors at once."""
 
 from __future__ import annotations
 
@@ -13,37 +13,35 @@ from ray import cloudpickle
 
 from flain_core.errors import DataError, FlainError, ModelError
 from flain_core.federated.messages import Answer, ModelState, Question
-from flain_core.network import Array, Batch, Network
+from flain_core.local_samples import LocalSamples
+from flain_core.network import Array, Network
 from flain_core.score import Score
 
 from ._actor import Needed
 
-__all__ = ["Crew"]
-
+# A share of the greatest score, far above what another machine's rounding does, even in half
+# precision.
 _DIFFERENCE_ALLOWED = 1e-2
-"""Of the greatest score. Far above what another machine's rounding does, even in half precision."""
-
+_SAMPLES_TO_COMPARE = 8
 _LONGEST_QUOTE = 300
 
 
 @dataclass(eq=False)
-class Crew:
+class ActorPool:
     """The actors that hold the shards of one set of samples.
 
+    It implements :class:`~flain_core.federated.coordinator.Holders`.
+
     Attributes:
+        samples: The samples.
         shards: References to the shards, by the actor that is to hold them.
-        few: Inputs of a few samples, to see that a model arrived as it was sent.
-        score: What a sample is worth.
-        memory_limit: Bytes that each actor may spend on keeping cut batches.
         start: Starts an actor.
         timeout: Seconds that an answer may take; None for any time.
-        lookahead: How many candidates to ask about at once.
+        lookahead: Number of candidates to ask about at once.
     """
 
+    samples: LocalSamples
     shards: Sequence[Sequence[Any]]
-    few: Batch
-    score: Score
-    memory_limit: int
     start: Callable[[], Any]
     timeout: float | None
     lookahead: int
@@ -57,19 +55,25 @@ class Crew:
             ModelError: It cannot be sent, or is another one where it arrives.
         """
         self.close()
-        packed = ray.put(_packed(network, self.score))
+        packed = ray.put(_packed(network, self.samples.score))
         for shards in self.shards:
-            self.actors.append((self.start(), Needed(packed, shards, self.memory_limit)))
-        asked = [actor.scores.remote(needed, self.few) for actor, needed in self.actors]
-        here = network.predict(self.few)
+            self.actors.append((self.start(), Needed(packed, shards)))
+        few = self.samples.clean[:_SAMPLES_TO_COMPARE].x
+        asked = [actor.scores.remote(needed, few) for actor, needed in self.actors]
+        here = network.predict(few)
         for there in self._all(asked):
             _check_same(here, there)
 
     def ask(self, question: Question) -> Mapping[str, Answer | FlainError]:
-        """Everyone's answers, by name of batch; the first error that an actor meets is raised."""
-        state = self._sent(question.state)
+        """Return everyone's answers by name of batch; raise the first error that an actor met."""
+        state = question.state
+        # A search asks many questions with one state.
+        if self._state is None or self._state[0] is not state:
+            # The digests travel along, so that no actor has to find them for every question.
+            _ = state.digest
+            self._state = state, ray.put(state)
         rest = replace(question, state=ModelState())
-        asked = [actor.answer.remote(needed, state, rest) for actor, needed in self.actors]
+        asked = [actor.answer.remote(needed, self._state[1], rest) for actor, needed in self.actors]
         return {name: answer for each in self._all(asked) for name, answer in each.items()}
 
     def close(self) -> None:
@@ -80,14 +84,6 @@ class Crew:
             # Where Ray was shut down, killing an actor would start it again.
             if ray.is_initialized():
                 ray.kill(actor)
-
-    def _sent(self, state: ModelState) -> Any:
-        """Where the state lies: a search asks many questions with one."""
-        if self._state is None or self._state[0] is not state:
-            # The digests travel along, so that no actor has to find them for every question.
-            _ = state.digest
-            self._state = state, ray.put(state)
-        return self._state[1]
 
     def _all(self, asked: Sequence[Any]) -> list[Any]:
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
@@ -114,7 +110,7 @@ class Crew:
                 "find out whether the cluster has room for all actors"
             ) from error
         except ray.exceptions.RayTaskError as error:
-            # What a model or a score function of the user's own raised, as without Ray.
+            # A model or a score function of the user's own raised it, as it does without Ray.
             if not isinstance(error.cause, ray.exceptions.RayError):
                 raise error.cause from error
             raise _failed(f"{who} failed", error.cause) from error
@@ -126,7 +122,7 @@ class Crew:
 def _packed(network: Network, score: Score) -> bytes:
     try:
         packed: bytes = cloudpickle.dumps((network, score))
-    # Whatever a class does when it is pickled.
+    # A class may do anything when it is pickled.
     except Exception as error:
         raise ModelError(
             f"cannot send the {type(network).__name__} or the score function to the actors: they "
