@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import os
+import tempfile
 
 import pytest
 
@@ -48,6 +49,30 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
         target.write_text("theirs")
     assert target.read_text() == "theirs"
     assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_a_file_is_written_where_the_file_system_has_no_links(tmp_path, monkeypatch):
+    def no_links(source, target):
+        raise OSError("not supported")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with written_whole(tmp_path / "a.json") as scratch:
+        scratch.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "whole"
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch):
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    with (
+        pytest.raises(flain.OutputError, match="No space left"),
+        written_whole(tmp_path / "a.json"),
+    ):
+        pytest.fail("there is nothing to write to")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_link_is_followed(tmp_path):

@@ -1,12 +1,15 @@
 """The one call, on a network that really has a backdoor."""
 
+import io
 import json
+import sys
 import warnings
 
 import backdoored
 import numpy as np
 import pytest
 from plain import plain_reevaluation
+from recut import OtherCut
 
 import flain_core as flain
 import flain_numpy
@@ -327,6 +330,41 @@ def test_progress_is_told(pair, capsys):
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("fc1: candidate 1 of at most")
     assert len(told) == len(result.layers[0].steps)
+
+
+def test_progress_on_a_terminal_stays_on_one_line(pair, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    result = purify(pair, progress=True)
+    told = sys.stderr.getvalue()
+    assert told.count("\r") == len(result.layers[0].steps)
+    assert told.count("\n") == 1
+    assert told.endswith("\n")
+
+
+def test_a_network_that_cannot_be_confirmed_is_refused(pair):
+    class Fickle(Opaque):
+        """Scores all the samples otherwise when it is asked again, and the few of the proof not."""
+
+        def replace(self, weights):
+            return Fickle(self.inner.replace(weights))
+
+        def predict(self, x):
+            scores, asked = self.inner.predict(x), weight(self.inner).tobytes()
+            if len(x) > 32 and asked in seen:
+                return np.roll(scores, 1, axis=1)
+            seen.add(asked)
+            return scores
+
+        def cut(self, layer, x):
+            return OtherCut(self.inner.cut(layer, x), lambda _: {"calls": 2})
+
+    seen = set()
+    with pytest.raises(flain.ModelError, match="differently each time"):
+        flain.purify(Fickle(pair[1]), initial=pair[0], data=CLEAN, batch_size=len(CLEAN[1]))
 
 
 def test_files_go_in_and_out(pair, tmp_path):

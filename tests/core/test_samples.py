@@ -112,6 +112,25 @@ def test_several_inputs_are_batched_together():
     np.testing.assert_array_equal(pair[2:4].x[1], X[2:4, :1])
 
 
+def test_loaders_may_give_several_inputs():
+    parts = [slice(0, 4), slice(4, 6)]
+    by_name = Samples.of([({"a": X[part], "b": X[part, :1]}, Y[part]) for part in parts])
+    np.testing.assert_array_equal(by_name.x["b"], X[:, :1])
+    in_order = Samples.of([((X[part], X[part, :1]), Y[part]) for part in parts])
+    np.testing.assert_array_equal(in_order.x[0], X)
+    for samples in (by_name, in_order):
+        np.testing.assert_array_equal(samples.y, Y)
+
+
+def test_samples_may_be_read_twice():
+    samples = Samples.of((X, Y))
+    np.testing.assert_array_equal(Samples.of(samples).x, X)
+
+
+def test_labels_in_a_column_are_classes():
+    np.testing.assert_array_equal(Samples.of((X, Y[:, None])).y, Y)
+
+
 def test_batches_are_larger_the_smaller_a_sample_is():
     small = Samples.of((np.zeros((3000, 4), np.float32), np.zeros(3000, int)))
     large = Samples.of((np.zeros((9, 2**20), np.float32), np.zeros(9, int)))

@@ -38,6 +38,11 @@ class Scripted:
         return Tally(self.exact[n_flipped], 100)
 
 
+def test_an_activation_that_overflows_is_refused():
+    with pytest.raises(flain.LayerError, match="too large for a float64"):
+        Schedule.of(np.array([0.1, np.inf]))
+
+
 FOUR = Schedule.of(np.array([0.1, 0.2, 0.3, 0.4]))
 
 

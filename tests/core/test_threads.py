@@ -1,5 +1,7 @@
 """Thread limits hold inside a block and nowhere else."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -28,4 +30,12 @@ def test_large_work_is_left_to_share():
     with threadpoolctl.threadpool_limits(2):
         before = threads()
         with one_thread_for(2**30):
+            assert threads() == before
+
+
+def test_without_threadpoolctl_nothing_is_limited(monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    with threadpoolctl.threadpool_limits(2):
+        before = threads()
+        with one_blas_thread(), one_thread_for(1000):
             assert threads() == before

@@ -1,0 +1,93 @@
+"""Which layers are purified, and what is said of those that cannot be."""
+
+import backdoored
+import pytest
+
+import flain_core as flain
+
+CLEAN = backdoored.samples(300, seed=11)
+INITIAL, FINAL = backdoored.networks()
+REASONS = {"fc1": "it is quantized", "fc2": "it shares its weight", "fc3": "it is never called"}
+
+
+class Refusing:
+    """A network of which some layers cannot be purified."""
+
+    def __init__(self, network, refused, says=True):
+        self.network, self.refused = network, refused
+        if says:
+            self.refused_layers = lambda: {name: REASONS[name] for name in refused}
+
+    native = property(lambda self: self.network)
+
+    def layers(self):
+        found = self.network.layers()
+        return {name: layer for name, layer in found.items() if name not in self.refused}
+
+    def predict(self, x):
+        return self.network.predict(x)
+
+    def cut(self, layer, x):
+        return self.network.cut(layer, x)
+
+    def replace(self, weights):
+        for name in self.refused:
+            if name in weights:
+                raise flain.LayerError(f"layer {name!r} cannot be purified: {REASONS[name]}")
+        return Refusing(self.network.replace(weights), self.refused)
+
+
+def purify(refused, layers, **options):
+    final, initial = Refusing(FINAL, refused, **options), Refusing(INITIAL, refused)
+    return flain.purify(final, initial=initial, data=CLEAN, layers=layers)
+
+
+@pytest.mark.parametrize("layers", ["auto", "dense", "conv", "all", "fc1", ["fc2", "fc1"]])
+def test_a_model_whose_layers_are_all_refused_gives_the_reasons(layers):
+    with pytest.raises(flain.LayerError, match="no layer of the model can be purified") as raised:
+        purify([*REASONS], layers)
+    for name, reason in REASONS.items():
+        assert f"{name!r}: {reason}" in str(raised.value)
+
+
+def test_a_model_without_layers_says_so():
+    with pytest.raises(flain.LayerError, match="has no fully connected or convolutional layer"):
+        purify([*REASONS], "auto", says=False)
+
+
+@pytest.mark.parametrize("group", ["dense", "all"])
+def test_a_group_names_the_layers_that_it_leaves_out(group):
+    result = purify(["fc2"], group)
+    assert [outcome.name for outcome in result.layers] == ["fc1", "fc3"]
+    note = "'fc2' was left out, as it cannot be purified: it shares its weight"
+    assert result.notes.count(note) == 1
+
+
+@pytest.mark.parametrize("layers", ["auto", "fc1", ["fc3"]])
+def test_layers_by_name_leave_nothing_out(layers):
+    assert not any("left out" in note for note in purify(["fc2"], layers).notes)
+
+
+def test_a_refused_layer_that_is_asked_for_by_name_gives_its_reason():
+    with pytest.raises(flain.LayerError, match="'fc2' cannot be purified: it shares its weight"):
+        purify(["fc2"], ["fc1", "fc2"])
+
+
+def test_a_kind_without_layers_lists_the_others():
+    with pytest.raises(flain.LayerError, match=r"no conv layer that can be purified.*'fc1'"):
+        purify([], "conv")
+
+
+@pytest.mark.parametrize("layers", [3, None])
+def test_what_is_no_name_is_refused(layers):
+    with pytest.raises(flain.LayerError, match="expected layers to be"):
+        purify([], layers)
+
+
+def test_a_network_that_takes_any_layer_is_told_of_one_that_is_not_there():
+    class Taking(Refusing):
+        def replace(self, weights):
+            return self
+
+    with pytest.raises(flain.LayerError, match=r"there is no layer 'fc9'. Did you mean"):
+        flain.purify(Taking(FINAL, []), initial=INITIAL, data=CLEAN, layers="fc9")
