@@ -154,7 +154,7 @@ def _unknown(model: Any) -> str:
         return f"expected a network with {', '.join(MEMBERS)}; {given} lacks {', '.join(missing)}"
     return (
         f"expected a model that a backend opens, a path, or an object with {', '.join(MEMBERS)}, "
-        f"as flain_core.Network describes them; got {given}. "
+        f"as flain.Network describes them; got {given}. "
         f"Backends: {', '.join(backend.module for backend in _backends())}"
     )
 
@@ -185,7 +185,7 @@ def arrays_of(model: Any, *, buffers: bool = True) -> dict[str, Array]:
         name = type(model).__qualname__ if backend is None else f"the backend {backend.module}"
         raise ModelError(
             f"{name} offers no arrays_of, so the model cannot be had as arrays; load your arrays "
-            "into an initial and a final model and give both to flain_core.purify"
+            "into an initial and a final model and give both to flain.purify"
         )
     arrays: dict[str, Array] = give(model, buffers=buffers)
     return arrays
@@ -283,7 +283,7 @@ def _loaded(entry_point: EntryPoint) -> Backend | None:
     try:
         backend = entry_point.load()
         if not isinstance(backend, Backend):
-            raise TypeError(f"it is a {type(backend).__name__}, not a flain_core.Backend")
+            raise TypeError(f"it is a {type(backend).__name__}, not a flain.Backend")
     # Somebody else's package may raise anything when it is imported.
     except Exception as error:
         warnings.warn(

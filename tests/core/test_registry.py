@@ -37,7 +37,7 @@ def offer(monkeypatch):
     [
         ("no_such_package:backend", "No module named 'no_such_package'"),
         ("math:no_such_name", "no attribute 'no_such_name'"),
-        ("math:pi", "it is a float, not a flain_core.Backend"),
+        ("math:pi", "it is a float, not a flain.Backend"),
     ],
 )
 def test_a_broken_backend_is_left_out_with_a_warning_that_names_it(offer, broken, why):
