@@ -13,13 +13,22 @@
 ['conv1', 'fc1']
 """
 
-from .activations import GELU, ReLU, Sigmoid, Softmax, Tanh
-from .layers import Conv2d, Dense
+from ._files import load, save
+from ._layers import Conv2d, Dense
+from ._operations import (
+    GELU,
+    AvgPool2d,
+    BatchNorm,
+    Flatten,
+    GlobalAvgPool2d,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from ._program import Residual
 from .network import Network, arrays_of, open_network
-from .normalization import BatchNorm
-from .pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d
-from .program import Residual
-from .storage import load, save
 
 __all__ = [
     "GELU",

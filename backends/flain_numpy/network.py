@@ -14,10 +14,10 @@ from flain_core.backend_kit import find_layer, fitting_weight
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Layer
 
-from .arrays import shape_text
-from .cut import Cut
-from .layers import LinearLayer
-from .program import Operation, Program, Residual, mapped, program_of, run
+from ._arrays import shape_text
+from ._cut import Cut
+from ._layers import LinearLayer
+from ._program import Operation, Program, Residual, mapped, program_of, run
 
 _BUFFERS = ("mean", "variance")
 
@@ -166,7 +166,7 @@ def arrays_of(network: Network, *, buffers: bool = True) -> dict[str, Array]:
 def _places(network: Network) -> dict[str, tuple[Any, str]]:
     """Return where each array is: an operation, and the name of its field."""
     operations: dict[int, tuple[str, Any]] = {}
-    for index, step in enumerate(network._program):
+    for index, step in enumerate(program_of(network.operations)):
         name = getattr(step.operation, "name", str(index))
         operations.setdefault(id(step.operation), (name, step.operation))
     return {

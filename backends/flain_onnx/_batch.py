@@ -15,15 +15,10 @@ from flain_core.network import Array, Batch
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """A batch of n samples.
-
-    Attributes:
-        feeds: ``(n, ...)`` for each input of the graph.
-        samples: n.
-        size: How many samples the model takes at once.
-    """
+    """A batch of n samples for a model that takes ``size`` of them at once."""
 
     feeds: Mapping[str, Array]
+    """``(n, ...)`` for each input of the graph."""
     samples: int
     size: int
 
@@ -50,15 +45,7 @@ class Chunks:
 
 
 def chunks_of(x: Batch, inputs: Mapping[str, ValueInfoProto]) -> Chunks:
-    """Cast samples to what a graph reads.
-
-    Args:
-        x: An array for a graph of one input; a tuple in the order of the inputs; or a dict by name.
-        inputs: The graph's inputs.
-
-    Raises:
-        ModelError: The samples do not fit the inputs.
-    """
+    """Cast samples to what a graph reads; a tuple is in the order of its inputs."""
     given = _by_name(x, list(inputs))
     feeds = {name: _cast(name, given[name], value) for name, value in inputs.items()}
     counts = {len(array) for array in feeds.values()}

@@ -17,19 +17,14 @@ from ._sessions import Session
 
 
 class MatrixInput:
-    """What entered a Gemm or MatMul, in float32 or float64.
-
-    Args:
-        form: How the node lays things out.
-        x: ``(chunks, ..., in)`` or ``(chunks, ..., in, columns)``.
-    """
+    """What entered a Gemm or MatMul: ``(chunks, ..., in)`` or ``(chunks, ..., in, columns)``."""
 
     def __init__(self, form: DenseForm, x: Array) -> None:
         self._form = form
         self._entered = DenseInput(x if form.features_last else x.swapaxes(-1, -2))
 
     def by_sample(self, size: int) -> Array:
-        """``(chunks * size, in, *positions)``, for chunks of ``size`` samples."""
+        """Return ``(chunks * size, in, *positions)``, for chunks of ``size`` samples."""
         x = self._entered.x
         rows = x.shape[1:-1]
         if not rows:
@@ -40,7 +35,7 @@ class MatrixInput:
         return np.moveaxis(x, -1, 1)
 
     def linear(self, weight: Array, neurons: Array) -> Array:
-        """What ``neurons`` ``(k,)``, ``k >= 1``, contribute under ``weight``, like the output."""
+        """Arrange the contribution like the output; there is at least one of ``neurons``."""
         product = self._entered.linear(weight, neurons)
         if self._form.scale != 1.0:
             product *= self._form.scale
@@ -48,12 +43,9 @@ class MatrixInput:
 
 
 class ConvolutionInput:
-    """What entered a Conv or ConvTranspose, in float32 or float64.
+    """What entered a Conv or ConvTranspose, ``(chunks, n, in, *positions)``.
 
-    Args:
-        form: How the node lays things out.
-        convolution: The layer without its bias, which reads ``x`` and ``weight``.
-        x: ``(chunks, n, in, *positions)``.
+    The session ``convolution`` is the layer without its bias; it reads ``x`` and ``weight``.
     """
 
     def __init__(self, form: ConvolutionForm, convolution: Session, x: Array) -> None:
@@ -83,16 +75,12 @@ class OnnxCut:
     batch size; the last chunk is filled up then. They are float32 or float64, whatever the layer
     computes in, and come without a bias that a node of its own adds.
 
-    Args:
-        chunks: The batch.
-        entered: What entered the layer.
-        outputs: What came out, for each chunk.
-        sides: For each chunk the values that the tail reads besides.
-        tail: Computes the scores; None if the layer's output is the scores.
-        name: What the tail calls the layer's output.
-        by_sample: Whether the tail treats each sample by itself, and reads nothing of it but the
-            layer's output.
+    For each chunk there are the layer's ``outputs``, which the tail calls ``name``, and ``sides``,
+    what the tail reads besides. There is no ``tail`` if the output is the scores; a tail
+    ``by_sample`` treats each sample by itself, and reads nothing of it but the output.
     """
+
+    calls = 1
 
     def __init__(
         self,
@@ -108,37 +96,21 @@ class OnnxCut:
         self._name, self._by_sample = name, by_sample
         self._element = outputs[0].dtype
         stacked = np.stack(outputs).astype(np.promote_types(self._element, np.float32))
-        self._output = read_only(stacked)
+        self.output = read_only(stacked)
 
     @property
     def inputs(self) -> Array:
-        """``(n, in, *positions)``, read only."""
         return read_only(self._entered.by_sample(self._chunks.size)[: self._chunks.samples])
 
-    @property
-    def calls(self) -> int:
-        """A layer is one node, which runs once."""
-        return 1
-
-    @property
-    def output(self) -> Array:
-        """The pre-activation. Read only."""
-        return self._output
-
     def linear(self, weight: Array, neurons: Array) -> Array:
-        """What ``neurons`` contribute to the pre-activation under ``weight``.
-
-        Gathering is fastest if ``weight`` lies in memory column by column (``order="F"``).
-        """
         if not len(neurons):
-            return np.zeros_like(self._output)
+            return np.zeros_like(self.output)
         return self._entered.linear(weight, neurons)
 
     def tail(self, output: Array) -> Array:
-        """The scores ``(n, ...)`` if the pre-activation were ``output``."""
-        if output.shape != self._output.shape:
+        if output.shape != self.output.shape:
             raise ModelError(
-                f"expected a pre-activation of shape {self._output.shape}; got {output.shape}"
+                f"expected a pre-activation of shape {self.output.shape}; got {output.shape}"
             )
         stored = np.ascontiguousarray(output, dtype=self._element)
         return self._chunks.joined(
@@ -147,8 +119,7 @@ class OnnxCut:
 
     @property
     def tail_by_sample(self) -> Callable[[Array], Array] | None:
-        """The scores of any samples; None where the tail does not treat each by itself."""
-        if not self._by_sample or self._output.ndim != 3 or len(self._output) > 1:
+        if not self._by_sample or self.output.ndim != 3 or len(self.output) > 1:
             return None
         return self._scores_of
 
@@ -157,7 +128,6 @@ class OnnxCut:
         return scores.astype(np.promote_types(scores.dtype, np.float32))
 
     def _scores(self, output: Array, side: Mapping[str, Array]) -> Array:
-        """The scores of one chunk, given values that do not depend on the layer."""
         if self._tail is None:
             return output
         return self._tail.run({**side, self._name: output})[0]

@@ -15,8 +15,7 @@ from onnx import ModelProto
 from flain_core.errors import OutputError, WeightsError
 from flain_core.files import readable, written_whole
 
-from ._external import check_folder, external_files
-from ._model import OnnxModel, Provider
+from ._model import OnnxModel, Provider, check_folder, external_files
 
 
 def load(

@@ -15,19 +15,14 @@ from ._stored import attribute
 
 @dataclass(frozen=True)
 class DenseForm:
-    """A matrix product.
-
-    Attributes:
-        weight_at: Which input of the node is the weight. If 1, the output is ``(..., out)``; if 0,
-            on the left, ``(..., out, columns)``.
-        transposed: Whether the weight arrives as ``(in, out)``.
-        features_last: Whether the input is ``(..., in)``; otherwise ``(..., in, columns)``.
-        scale: What the product is multiplied by.
-    """
+    """A matrix product, multiplied by ``scale``."""
 
     weight_at: int
+    """Which input is the weight: 1 for an output ``(..., out)``, 0 for ``(..., out, columns)``."""
     transposed: bool
+    """Whether the weight arrives as ``(in, out)``."""
     features_last: bool
+    """Whether the input is ``(..., in)``; otherwise ``(..., in, columns)``."""
     scale: float = 1.0
 
     kind = family = "dense"
@@ -42,10 +37,7 @@ class DenseForm:
 class ConvolutionForm:
     """A convolution, ``(n, in, *positions)`` to ``(n, out, *positions)``.
 
-    Attributes:
-        groups: Into how many groups the channels are split.
-        transposed: Whether it is a transposed convolution, whose weight arrives as
-            ``(in, out / groups, *kernel)``.
+    The weight of a transposed one arrives as ``(in, out / groups, *kernel)``.
     """
 
     groups: int
@@ -56,7 +48,6 @@ class ConvolutionForm:
 
     @property
     def family(self) -> str:
-        """Operators of one family do the same."""
         return "transposed convolution" if self.transposed else "convolution"
 
     def turned(self, weight: Array) -> Array:

@@ -12,15 +12,10 @@ _READ_NO_NUMBERS = ("Shape", "Size")
 
 
 class Graph:
-    """The top level of a model's graph. Names are unique and nodes sorted, as ONNX demands.
+    """The top level of a model's graph, with its local functions inlined.
 
-    Attributes:
-        model: With its local functions inlined.
-        nodes: In the order in which they run.
-        inputs: The names to be fed, without initializers that are listed as inputs.
-        tensors: Every stored tensor by the name of its value: initializers and ``Constant`` nodes.
-        producer: Position of the node that makes a value.
-        uses: How often the numbers in a value are read, as an output of the graph too.
+    Names are unique and nodes sorted, as ONNX demands. The ``producer`` of a value is the position
+    of the node that makes it; ``uses`` counts how often its numbers are read, as an output too.
     """
 
     def __init__(self, model: ModelProto) -> None:
@@ -28,6 +23,7 @@ class Graph:
         graph = self.model.graph
         self.nodes = list(graph.node)
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
+        # Initializers may be listed as inputs, but need not be fed.
         sparse = {tensor.values.name for tensor in graph.sparse_initializer}
         self.inputs = {
             each.name: each
@@ -76,16 +72,15 @@ class Graph:
         ordered: dict[int, None] = {}
         entered: set[int] = set()
         outputs = [output.name for output in self.model.graph.output]
-        walk = [(index, iter(self.reads[index])) for index in self._producers(outputs)][::-1]
+        walk = [*self._producers(outputs)][::-1]
         while walk:
-            index, ahead = walk[-1]
-            entered.add(index)
-            before = next((each for each in self._producers(ahead) if each not in entered), None)
-            if before is not None:
-                walk.append((before, iter(self.reads[before])))
+            entered.add(walk[-1])
+            ahead = self._producers(self.reads[walk[-1]])
+            before = next((index for index in ahead if index not in entered), None)
+            if before is None:
+                ordered.setdefault(walk.pop())
             else:
-                ordered.setdefault(index)
-                walk.pop()
+                walk.append(before)
         rest = (index for index in range(len(self.nodes)) if index not in ordered)
         return [self.nodes[index] for index in (*ordered, *rest)]
 

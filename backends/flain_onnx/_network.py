@@ -16,14 +16,12 @@ from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Layer
 
 from ._batching import Batching
-from ._catalogue import Entry, catalogue, refused_in_bodies
 from ._cut import OnnxCut
-from ._external import check_folder
 from ._files import load
 from ._graph import Graph
-from ._model import OnnxModel, scores_output
+from ._layers import Entry, catalogue, check_not_quantized, refused_in_bodies
+from ._model import OnnxModel, check_folder, scores_output
 from ._pairing import renamed
-from ._refusals import check_not_quantized
 from ._stored import read, with_tensors
 
 
@@ -54,7 +52,7 @@ def open_network(model: ModelProto | OnnxModel, *, like: Any = None) -> OnnxNetw
     entries = catalogue(graph, scores)
     if other is not None:
         entries = renamed(entries, other.entries)
-    return OnnxNetwork(model, entries, Batching(graph, source, scores))
+    return OnnxNetwork(model, entries, Batching(graph, source, scores), weights={})
 
 
 def _opened(like: Any) -> OnnxNetwork | None:
@@ -82,13 +80,10 @@ def _arrived(
 
 
 class OnnxNetwork:
-    """Implements :class:`flain_core.network.Network`; made by :func:`open_network`.
+    """Implements :class:`flain_core.network.Network`, with scores in float32 or float64.
 
-    Args:
-        given: The model as its owner gave it.
-        entries: Every layer outside bodies of If and Loop, by the name it goes by here.
-        batching: Runs the model.
-        weights: The stored tensors that are to be others than those of the model, by name.
+    The ``entries`` are all layers outside bodies of If and Loop, by the names they go by here; the
+    ``weights`` are the stored tensors, by name, that are to be others than those of the model.
     """
 
     def __init__(
@@ -96,10 +91,10 @@ class OnnxNetwork:
         given: ModelProto | OnnxModel,
         entries: Mapping[str, Entry],
         batching: Batching,
-        weights: Mapping[str, Array] | None = None,
+        weights: Mapping[str, Array],
     ) -> None:
         self._given, self.entries, self._batching = given, entries, batching
-        self._weights = weights or {}
+        self._weights = weights
 
     def __reduce__(self) -> tuple[Callable[..., OnnxNetwork], tuple[object, ...]]:
         # Sessions of onnxruntime cannot travel; they are built anew.
@@ -119,26 +114,22 @@ class OnnxNetwork:
         return self._batching.model.scores
 
     def layers(self) -> dict[str, Layer]:
-        """The Gemm, MatMul, Conv and ConvTranspose nodes whose weight is stored in the model."""
+        """Return the Gemm, MatMul, Conv and ConvTranspose nodes whose weight is stored."""
         return dict(self._layers)
 
     def refused_layers(self) -> dict[str, str]:
-        """Return why the other layers cannot be purified, also those in bodies of If and Loop."""
         return refusals(self._choices)
 
     def predict(self, x: Batch) -> Array:
-        """The scores ``(n, ...)`` of a batch, float32 or float64."""
         subgraphs, chunks = self._batching.of(x)
         return subgraphs.run(chunks, self._weights)
 
     def cut(self, layer: str, x: Batch) -> OnnxCut:
-        """Run the batch once and keep what the search needs at ``layer``."""
         entry = find_layer(self._choices, layer)
         subgraphs, chunks = self._batching.of(x)
         return subgraphs.cut(entry, chunks, self._weights)
 
     def replace(self, weights: Mapping[str, Array]) -> OnnxNetwork:
-        """A copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced."""
         entries = {name: find_layer(self._choices, name) for name in weights}
         changed = {
             entry.stored.name: _to_store(name, entry, weights[name])

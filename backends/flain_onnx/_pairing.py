@@ -12,17 +12,13 @@ from itertools import count
 
 from flain_core.errors import WeightsError
 
-from ._catalogue import Entry
+from ._layers import Entry
 
 _REMEDY = "export both with the same exporter, of the same version and with the same options"
 
 
 def renamed(ours: Mapping[str, Entry], theirs: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Return our layers under the names, and in the order, of the layers they correspond to.
-
-    Raises:
-        WeightsError: They do not correspond one to one.
-    """
+    """Return our layers under the names, and in the order, of the layers they correspond to."""
     if ours.keys() == theirs.keys() and all(ours[name].work == theirs[name].work for name in ours):
         pairs = [(ours[name], name) for name in theirs]
     else:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import onnxruntime
 from onnx import ModelProto, TensorProto
@@ -26,20 +24,13 @@ _ELEMENTS = {
 """Element types that NumPy knows, by the names that onnxruntime has for tensors of them."""
 
 
-@dataclass(frozen=True, eq=False)
 class Session:
-    """A session of onnxruntime, the names it reads, and its outputs with their element types.
+    """Runs ``proto``, some of ``model``, on some threads; 0 for one thread per core.
 
-    A type is None where the output is no tensor that NumPy knows.
+    The element type of an output is None where that is no tensor that NumPy knows.
     """
 
-    runtime: Any
-    inputs: tuple[str, ...]
-    outputs: Mapping[str, int | None]
-
-    @classmethod
-    def of(cls, proto: ModelProto, model: OnnxModel, *, threads: int = 0) -> Session:
-        """Build a session for some of ``model``, on some threads; 0 for one thread per core."""
+    def __init__(self, proto: ModelProto, model: OnnxModel, *, threads: int = 0) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
@@ -48,23 +39,20 @@ class Session:
         if model.folder is not None:
             options.add_session_config_entry(_FOLDER, str(model.folder))
         try:
-            runtime = onnxruntime.InferenceSession(
+            self._runtime = onnxruntime.InferenceSession(
                 proto.SerializeToString(), options, providers=list(model.providers)
             )
         # onnxruntime raises subclasses of Exception that it does not document.
         except Exception as error:
             raise ModelError(f"onnxruntime cannot open the model: {_first_line(error)}") from error
-        return cls(
-            runtime,
-            tuple(each.name for each in runtime.get_inputs()),
-            {each.name: _ELEMENTS.get(each.type) for each in runtime.get_outputs()},
-        )
+        self._inputs = [each.name for each in self._runtime.get_inputs()]
+        self.outputs = {each.name: _ELEMENTS.get(each.type) for each in self._runtime.get_outputs()}
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Return all outputs, given at least the inputs it reads."""
-        read = {name: feeds[name] for name in self.inputs}
+        read = {name: feeds[name] for name in self._inputs}
         try:
-            results: list[Array] = self.runtime.run(None, read)
+            results: list[Array] = self._runtime.run(None, read)
         except Exception as error:
             shapes = {name: array.shape for name, array in read.items()}
             raise ModelError(

@@ -12,9 +12,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from flain_core.errors import WeightsError
 from flain_core.network import Array
 
-from ._external import is_external, located
 from ._graph import Graph, constants
-from ._model import OnnxModel
+from ._model import OnnxModel, is_external, located
 
 FOLLOWED = ("Identity", "Transpose", "Cast")
 """Operators that may stand between a stored weight and the node that reads it."""
@@ -22,14 +21,10 @@ FOLLOWED = ("Identity", "Transpose", "Cast")
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A stored tensor on its way to a node.
+    """A stored tensor, an initializer or the value of a ``Constant`` node, on its way to a node.
 
-    Attributes:
-        name: The name of its value.
-        tensor: The initializer, or the value of a ``Constant`` node.
-        axes: The order of its axes in which it arrives.
-        element: The element type in which it arrives, and that the layer computes in.
-        shared: Whether anything else reads it, or reads what is made of it on the way.
+    It arrives with its ``axes`` in that order and in the type ``element``, which the layer computes
+    in. It is ``shared`` if anything else reads it, or reads what is made of it on the way.
     """
 
     name: str
@@ -45,7 +40,6 @@ class Stored:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """``element`` for NumPy."""
         return helper.tensor_dtype_to_np_dtype(self.element)
 
     def arriving(self, array: Array) -> Array:
@@ -87,13 +81,11 @@ def stored_behind(graph: Graph, value: str) -> Stored | None:
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """Return the value of a node's attribute."""
     found = (helper.get_attribute_value(each) for each in node.attribute if each.name == name)
     return next(found, default)
 
 
 def read(stored: Stored, model: OnnxModel) -> Array:
-    """Read the stored tensor from the model or its external file."""
     tensor = stored.tensor
     try:
         if not is_external(tensor):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,33 +12,36 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from flain_core.network import Array
 
 from ._batch import Chunks
-from ._catalogue import Entry
 from ._cut import ConvolutionInput, MatrixInput, OnnxCut
 from ._forms import DenseForm
 from ._graph import Graph
+from ._layers import Entry
 from ._model import OnnxModel
-from ._rows import row_by_row
 from ._sessions import Session, check_providers
+from ._stored import attribute
 
 _WORTH_SHARING = 4 * 2**20
+
+_OF_ONE_NUMBER = {
+    *("Relu", "LeakyRelu", "Elu", "Selu", "Gelu", "Mish", "HardSwish", "HardSigmoid", "Softplus"),
+    *("Tanh", "Sigmoid", "Erf", "Exp", "Neg", "Abs", "Identity", "Cast"),
+}
+_OF_TWO_NUMBERS = {"Add", "Sub", "Mul", "Div"}
+_ALONG_ROWS = {"Softmax", "LogSoftmax"}
 
 
 @dataclass(frozen=True, eq=False)
 class _Halves:
-    """A graph that is cut at a layer.
-
-    Attributes:
-        head: Computes the layer's input and output, and what the tail reads besides.
-        read: What the tail reads, the layer's output first, with element types.
-        entered: Arranges what entered the layer, ``(chunks, ...)``.
-        by_sample: Whether the tail treats each sample by itself, and reads nothing of it but the
-            layer's output.
-    """
+    """A graph that is cut at a layer."""
 
     head: Session
+    """Computes the layer's input and output, and what the tail reads besides."""
     read: Mapping[str, int]
+    """What the tail reads, the layer's output first, with element types."""
     entered: Callable[[Array], MatrixInput | ConvolutionInput]
+    """Arranges what entered the layer, ``(chunks, ...)``."""
     by_sample: bool
+    """See :class:`OnnxCut`."""
 
 
 class Subgraphs:
@@ -55,12 +58,10 @@ class Subgraphs:
         self._scorers: dict[tuple[frozenset[str], int], Session] = {}
 
     def run(self, chunks: Chunks, weights: Mapping[str, Array]) -> Array:
-        """Return the scores of the whole model."""
         session = self._scorer(self._elements(weights))
         return chunks.joined([session.run({**feeds, **weights})[0] for feeds in chunks])
 
     def cut(self, layer: Entry, chunks: Chunks, weights: Mapping[str, Array]) -> OnnxCut:
-        """Run the model up to a layer."""
         fed, key = self._elements(weights), (layer.output, frozenset(weights))
         if key not in self._halves:
             self._halves[key] = self._cut_at(layer, fed)
@@ -83,7 +84,6 @@ class Subgraphs:
         return OnnxCut(chunks, entered, outputs, sides, tail, layer.output, halves.by_sample)
 
     def _scorer(self, given: Mapping[str, int], threads: int = 0) -> Session:
-        """Return the session that computes the scores from what is given."""
         key = frozenset(given), threads
         if key not in self._scorers:
             self._scorers[key] = self._session([self._scores], given, threads)
@@ -113,12 +113,12 @@ class Subgraphs:
             side = list(dict.fromkeys([*side, *made_from]))
             side = [name for name in side if name not in strange]
         read = {name: elements[name] or TensorProto.UNDEFINED for name in (layer.output, *side)}
-        by_sample = all(row_by_row(graph.nodes[i], beyond, graph.tensors) for i in behind)
+        by_sample = all(_row_by_row(graph.nodes[i], beyond, graph.tensors) for i in behind)
         if isinstance(layer.form, DenseForm):
             return _Halves(head, read, partial(MatrixInput, layer.form), by_sample)
         double = read[layer.output] == TensorProto.DOUBLE
         wide = TensorProto.DOUBLE if double else TensorProto.FLOAT
-        alone = Session.of(_alone(layer.node, graph.model, wide), self._model)
+        alone = Session(_alone(layer.node, graph.model, wide), self._model)
         entered = partial(ConvolutionInput, layer.form, alone)
         return _Halves(head, read, entered, by_sample)
 
@@ -133,16 +133,38 @@ class Subgraphs:
     def _session(
         self, outputs: Sequence[str], given: Mapping[str, int], threads: int = 0
     ) -> Session:
-        return Session.of(_subgraph(self._graph, outputs, given), self._model, threads=threads)
+        return Session(_subgraph(self._graph, outputs, given), self._model, threads=threads)
+
+
+def _row_by_row(
+    node: NodeProto, changing: Collection[str], tensors: Mapping[str, TensorProto]
+) -> bool:
+    """Tell whether a node makes of matrices a matrix whose rows depend on the same rows alone.
+
+    Only what is known is taken: besides the ``changing`` values, with a row for each sample, it
+    reads stored tensors alone.
+    """
+    axes = {name: len(tensors[name].dims) for name in node.input if name in tensors}
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type in _OF_TWO_NUMBERS:
+        return all(name in changing or axes.get(name, 2) <= 1 for name in node.input)
+    if node.input[0] not in changing:
+        return False
+    others = [axes.get(name, -1) for name in node.input[1:] if name]
+    if node.op_type == "Gemm":
+        return not attribute(node, "transA", 0) and others in ([2], [2, 1], [2, 0])
+    if node.op_type == "MatMul":
+        return others == [2]
+    if node.op_type in _ALONG_ROWS:
+        return attribute(node, "axis", 1) in (1, -1)
+    return node.op_type in _OF_ONE_NUMBER and not others
 
 
 def _subgraph(graph: Graph, outputs: Sequence[str], given: Mapping[str, int]) -> ModelProto:
     """Return the subgraph that computes some values, as a model of its own.
 
-    Args:
-        graph: The whole.
-        outputs: Names of values.
-        given: Values that are fed instead of computed or stored, with their element types.
+    The ``given`` values, with their element types, are fed instead of computed or stored.
     """
     indices = graph.needed(outputs, given)
     read = {name for index in indices for name in graph.reads[index]} | set(outputs)

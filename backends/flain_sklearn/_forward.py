@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
+from flain_core.backend_kit import DenseInput, read_only
 from flain_core.errors import ModelError
 from flain_core.network import Array
 
 _Function = Callable[[Array], Array]
-
-
-def _identity(output: Array) -> Array:
-    return output
 
 
 def _relu(output: Array) -> Array:
@@ -28,16 +26,17 @@ def _beside_zero(output: Array) -> Array:
     return np.hstack([np.zeros_like(output), output])
 
 
+# A copy where nothing changes keeps the scores from being the caller's own array.
 _HIDDEN: dict[str, _Function] = {
-    "identity": _identity,
+    "identity": np.positive,
     "logistic": expit,
     "tanh": np.tanh,
     "relu": _relu,
 }
 # The class of the greatest pre-activation is the class of the greatest probability.
 _SCORES: dict[str, _Function] = {
-    "identity": _identity,
-    "softmax": _identity,
+    "identity": np.positive,
+    "softmax": np.positive,
     "logistic": _beside_zero,
     "exp": np.exp,
 }
@@ -45,25 +44,14 @@ _SCORES: dict[str, _Function] = {
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """The chain of layers.
-
-    Attributes:
-        coefs: For each layer ``(in, out)``.
-        intercepts: For each layer ``(out,)``.
-        hidden: The activation between layers.
-        scores: Turns the last pre-activation ``(n, out)`` into scores ``(n, ...)``.
-    """
+    """The chain of layers, each with coefs ``(in, out)`` and intercepts ``(out,)``."""
 
     coefs: Sequence[Array]
     intercepts: Sequence[Array]
     hidden: _Function
+    """The activation between layers."""
     scores: _Function
-
-    def into(self, layer: int, x: Array) -> Array:
-        """Return what enters a layer, ``(n, in)``, for samples ``(n, features)``."""
-        for before in range(layer):
-            x = self.hidden(self.at(before, x))
-        return x
+    """Turns the last pre-activation ``(n, out)`` into scores ``(n, ...)``."""
 
     def at(self, layer: int, x: Array) -> Array:
         """Return the pre-activation ``(n, out)`` of a layer for what enters it, ``(n, in)``."""
@@ -77,12 +65,35 @@ class Forward:
         return self.scores(output)
 
 
-def forward_of(estimator: Any) -> Forward:
-    """Read a fitted estimator.
+class SklearnCut:
+    """Implements :class:`flain_core.network.Cut` for the layer ``coefs_[layer]``."""
 
-    Raises:
-        ModelError: It classifies several labels at once, or has an unknown activation.
-    """
+    calls = 1
+
+    def __init__(self, forward: Forward, layer: int, x: Array) -> None:
+        self._forward, self._layer = forward, layer
+        for before in range(layer):
+            x = forward.hidden(forward.at(before, x))
+        self.inputs = read_only(x)
+        self.output = read_only(forward.at(layer, x))
+
+    def linear(self, weight: Array, neurons: Array) -> Array:
+        return self._entered.linear(weight, neurons)
+
+    def tail(self, output: Array) -> Array:
+        return self._forward.behind(self._layer, output)
+
+    @property
+    def tail_by_sample(self) -> Callable[[Array], Array]:
+        """The tail: it takes any samples, as a perceptron treats each by itself."""
+        return self.tail
+
+    @cached_property
+    def _entered(self) -> DenseInput:
+        return DenseInput(self.inputs.astype(self.output.dtype, copy=False))
+
+
+def forward_of(estimator: Any) -> Forward:
     if estimator.out_activation_ == "logistic" and estimator.n_outputs_ > 1:
         raise ModelError(
             "expected an MLPClassifier of one class per sample; got one that was fitted on several "

@@ -16,8 +16,7 @@ from flain_core.backend_kit import find_layer, fitting_weight, read_only
 from flain_core.errors import FlainWarning, ModelError, WeightsError
 from flain_core.network import Array, Layer
 
-from ._cut import SklearnCut
-from ._forward import forward_of
+from ._forward import SklearnCut, forward_of
 
 Estimator: TypeAlias = MLPClassifier | MLPRegressor
 
@@ -79,11 +78,7 @@ def arrays_of(model: Estimator, *, buffers: bool = True) -> dict[str, Array]:  #
 
 
 class SklearnNetwork:
-    """Implements :class:`flain_core.network.Network`; made by :func:`open_network`.
-
-    Args:
-        estimator: A fitted perceptron that nobody else holds.
-    """
+    """Implements :class:`flain_core.network.Network` with an estimator that nobody else holds."""
 
     def __init__(self, estimator: Estimator) -> None:
         self._estimator = estimator
@@ -103,23 +98,19 @@ class SklearnNetwork:
         return deepcopy(self._estimator)
 
     def layers(self) -> dict[str, Layer]:
-        """Return ``coefs_0``, ``coefs_1`` and so on, each ``(out, in)``."""
         return dict(self._layers)
 
     def predict(self, x: Array) -> Array:
-        """Return the scores of samples ``(n, features)``.
+        """Return ``(n, classes)`` in the order of ``classes_``, whose softmax is ``predict_proba``.
 
-        A classifier's are ``(n, classes)`` in the order of ``classes_``: their softmax is
-        ``predict_proba``. A regressor's are its predictions ``(n, outputs)``.
+        A regressor's scores are its predictions ``(n, outputs)``.
         """
         return self._forward.behind(0, self._forward.at(0, self._samples(x)))
 
     def cut(self, layer: str, x: Array) -> SklearnCut:
-        """Run the samples ``(n, features)`` up to ``layer`` once."""
         return SklearnCut(self._forward, find_layer(self._positions, layer), self._samples(x))
 
     def replace(self, weights: Mapping[str, Array]) -> SklearnNetwork:
-        """Return a copy with the weights ``(out, in)`` of some layers replaced."""
         estimator = deepcopy(self._estimator)
         for name, weight in weights.items():
             _assign(name, estimator.coefs_[find_layer(self._positions, name)].T, weight)

@@ -9,8 +9,7 @@ Layer('0', dense, 4×6, 6 input neurons)
 
 from __future__ import annotations
 
-from ._files import load, save
 from ._network import TorchNetwork, open_network
-from ._state import arrays_of
+from ._weights import arrays_of, load, save
 
 __all__ = ["TorchNetwork", "arrays_of", "load", "open_network", "save"]

@@ -1,4 +1,4 @@
-"""One batch, run once up to a layer."""
+"""One batch, run once up to a layer, and what single input neurons contribute there."""
 
 from __future__ import annotations
 
@@ -6,22 +6,112 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.nn import functional
 
-from flain_core.backend_kit import stacked_calls
+from flain_core.backend_kit import split_samples, stacked_calls
 from flain_core.errors import LayerError, ModelError
+from flain_core.flipping import only
 from flain_core.network import Array
 
-from ._batch import TorchBatch
-from ._contribution import LayerInput, copied_input
-from ._layers import WeightLayer, wide
-from ._replay import Replay
-from ._rows import row_by_row
-from ._run import on_cpu, run, scores_array
+from ._layers import Convolution, TransposedConvolution, WeightLayer, exchanged, wide
+from ._replay import Replay, row_by_row
+from ._run import TorchBatch, on_cpu, run, scores_array
 from ._tape import Escapes, Tape
+
+
+class _DenseInput:
+    """``(*rows, in)``, stored neuron by neuron, so that a few neurons are a few contiguous rows."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._rows = x.shape[:-1]
+        by_neuron = x.detach().reshape(-1, x.shape[-1]).t()
+        self._by_neuron = torch.empty(by_neuron.shape, dtype=wide(x.dtype), device=x.device)
+        self._by_neuron.copy_(by_neuron)
+
+    def by_sample(self, samples: int) -> Tensor:
+        """View the input as ``(n, in, *positions)`` for n = ``samples``."""
+        x = self._by_neuron.t().view(*self._rows, -1)
+        if self._rows.count(samples) == 1:
+            x = x.movedim(self._rows.index(samples), 0)
+        split: Tensor = split_samples(x, samples)
+        return split.movedim(-1, 1)
+
+    def linear(self, weight: Array, neurons: Array, output: Tensor) -> Tensor:
+        # Gathering here, not caching a transposed copy, stays right if the caller edits `weight`.
+        columns = _tensor_like(weight.T[neurons], self._by_neuron)
+        chosen = self._by_neuron.index_select(0, _indices(neurons, self._by_neuron))
+        return (chosen.t() @ columns).view(output.shape)
+
+
+class _ConvolutionInput:
+    """``(n, in, *positions)``."""
+
+    def __init__(self, layer: Convolution | TransposedConvolution, x: Tensor) -> None:
+        self._layer = layer
+        self._x = x.detach().to(wide(x.dtype), copy=True)
+
+    def by_sample(self, samples: int) -> Tensor:
+        split: Tensor = split_samples(self._x, samples)
+        return split.movedim(-1 - len(self._layer.kernel_size), 1)
+
+    def linear(self, weight: Array, neurons: Array, output: Tensor) -> Tensor:
+        """See :meth:`flain_core.network.Cut.linear`; ``output`` is for its shape."""
+        if not len(neurons):
+            return torch.zeros_like(output)
+        if self._layer.groups == 1:
+            x = self._x.index_select(1, _indices(neurons, self._x))
+            chosen = np.ascontiguousarray(weight[:, neurons])
+        else:
+            x, chosen = self._x, only(weight, neurons, self._layer.groups)
+        kernel = exchanged(self._layer, _tensor_like(chosen, x))
+        with torch.no_grad():
+            if isinstance(self._layer, TransposedConvolution):
+                return _transposed_convolution(self._layer, x, kernel, output)
+            convolved: Tensor = self._layer._conv_forward(x, kernel, None)
+            return convolved
+
+
+_LayerInput: TypeAlias = _DenseInput | _ConvolutionInput
+"""A copy of what entered a layer, in float32 or float64."""
+
+
+def _copied_input(layer: WeightLayer, x: Tensor) -> _LayerInput:
+    """Copy what enters ``layer``, in the arrangement that its products read fastest."""
+    sample_axes = 1 if isinstance(layer, nn.Linear) else 1 + len(layer.kernel_size)
+    is_plain = not x.is_nested and x.layout is torch.strided and not is_functorch_wrapped_tensor(x)
+    if not is_plain or x.dim() <= sample_axes:
+        raise LayerError(
+            "expected the layer to be called with a plain tensor for the whole batch; its input is "
+            "nested, sparse, without an axis of samples, or inside a function transform such as "
+            "torch.vmap; choose another layer"
+        )
+    return _DenseInput(x) if isinstance(layer, nn.Linear) else _ConvolutionInput(layer, x)
+
+
+def _transposed_convolution(layer: Any, x: Tensor, kernel: Tensor, output: Tensor) -> Tensor:
+    axes, size = x.dim() - 2, list(output.shape[2:])
+    # The caller of the layer may have asked for an output size of its own.
+    geometry = (layer.stride, layer.padding, layer.kernel_size, axes, layer.dilation)
+    extra = layer._output_padding(x, size, *geometry)
+    convolve: Any = getattr(functional, f"conv_transpose{axes}d")
+    moves = (layer.stride, layer.padding, extra, layer.groups, layer.dilation)
+    convolved: Tensor = convolve(x, kernel, None, *moves)
+    return convolved
+
+
+def _tensor_like(array: Array, like: Tensor) -> Tensor:
+    return torch.from_numpy(array).to(like.device, like.dtype)
+
+
+def _indices(neurons: Array, like: Tensor) -> Tensor:
+    # A copy, since PyTorch warns of arrays that are read only.
+    return torch.from_numpy(np.array(neurons, dtype=np.int64)).to(like.device)
 
 
 @dataclass(eq=False)
@@ -30,7 +120,7 @@ class _Observation:
 
     name: str
     layer: WeightLayer
-    inputs: list[LayerInput] = field(default_factory=list)
+    inputs: list[_LayerInput] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     replay: Replay | None = None
 
@@ -38,36 +128,29 @@ class _Observation:
 class TorchCut:
     """Implements :class:`flain_core.network.Cut` with tensors on the module's device.
 
-    ``output`` is float32 or float64, whatever the layer computes in. The tail is replayed from a
-    recording; where the model's Python code looks at values, the whole module runs with the layer's
-    output replaced.
+    ``output`` is float32 or float64, whatever the layer computes in, in the layer's own layout; the
+    tail takes any float type. It is replayed from a recording; where the model's Python code looks
+    at values, the whole module runs with the layer's output replaced.
     """
 
     def __init__(self, module: nn.Module, batch: TorchBatch, seen: _Observation) -> None:
         self._module, self._batch, self._seen = module, batch, seen
         self._by_sample = [entered.by_sample(batch.size) for entered in seen.inputs]
         self.calls = len(self._by_sample)
-        """The number of times that the layer ran on the batch."""
 
     @cached_property
     def inputs(self) -> Array:
-        """``(n, in, *positions)``, read only."""
         return stacked_calls([x.cpu().numpy() for x in self._by_sample])
 
     @cached_property
     def output(self) -> Tensor:
-        """The pre-activation in the layer's own layout."""
         return self._only_output.to(wide(self._only_output.dtype))
 
     def linear(self, weight: Array, neurons: Array) -> Tensor:
-        """Return what ``neurons`` contribute to the pre-activation under ``weight``.
-
-        Gathering is fastest if ``weight`` lies in memory column by column (``order="F"``).
-        """
+        """Gathering is fastest if ``weight`` lies in memory column by column (``order="F"``)."""
         return self._seen.inputs[0].linear(weight, neurons, self.output)
 
     def tail(self, output: Tensor) -> Array:
-        """Return the scores ``(n, ...)`` if the pre-activation were ``output``, any float type."""
         seen = self._only_output
         if self._seen.replay is not None:
             return scores_array(self._seen.replay(output))
@@ -84,10 +167,7 @@ class TorchCut:
 
     @property
     def tail_by_sample(self) -> Callable[[Array], Array] | None:
-        """The scores of any samples; None where the tail is not known to treat each by itself.
-
-        Also None on other devices than the CPU, whose tensors would have to leave them for it.
-        """
+        """None on other devices than the CPU too, whose tensors would have to leave them for it."""
         replay, output = self._seen.replay, self._only_output
         is_matrix = output.device.type == "cpu" and output.dim() == 2
         if replay is None or not is_matrix or not row_by_row(replay.steps):
@@ -107,8 +187,11 @@ class TorchCut:
 def cut_at(name: str, layer: WeightLayer, module: nn.Module, batch: TorchBatch) -> TorchCut:
     """Run ``module`` once and keep what a cut at ``layer``, called ``name``, needs."""
     seen = _Observation(name, layer)
+    tape = Tape(constant=module.parameters())
     try:
-        _record(seen, module, batch)
+        with _observing(seen, tape), tape, Escapes(tape):
+            scores = run(module, batch)
+        seen.replay = tape.replay(scores)
     except ModelError:
         # A recording can fail where the model works, for example on higher-order operators.
         seen = _Observation(name, layer)
@@ -122,17 +205,10 @@ def cut_at(name: str, layer: WeightLayer, module: nn.Module, batch: TorchBatch) 
     return TorchCut(module, batch, seen)
 
 
-def _record(seen: _Observation, module: nn.Module, batch: TorchBatch) -> None:
-    tape = Tape(constant=module.parameters())
-    with _observing(seen, tape), tape, Escapes(tape):
-        scores = run(module, batch)
-    seen.replay = tape.replay(scores)
-
-
 @contextmanager
 def _observing(seen: _Observation, tape: Tape | None) -> Iterator[None]:
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.inputs.append(copied_input(seen.layer, args[0] if args else kwargs["input"]))
+        seen.inputs.append(_copied_input(seen.layer, args[0] if args else kwargs["input"]))
 
     def after(_: nn.Module, __: object, output: Tensor) -> None:
         # If the layer runs several times, only its inputs are of use.

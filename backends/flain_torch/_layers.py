@@ -1,7 +1,11 @@
-"""The kinds of layers that can be purified, and reading and assigning their weights."""
+"""The layers of a module: which can be purified, why the others cannot, and their weights."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
+from copy import deepcopy
+from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +16,8 @@ from torch.nn.utils import parametrize
 from flain_core.backend_kit import exchange_channels, fitting_weight, not_finite, read_only
 from flain_core.errors import WeightsError
 from flain_core.network import Array
+
+from ._tape import memory_of
 
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 TransposedConvolution: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -67,3 +73,86 @@ def assign_weight(name: str, layer: WeightLayer, weight: Array) -> None:
                 f"layer {name!r} did not take its new weight: a parametrization changed it; call "
                 "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') first"
             )
+
+
+def shared_parameters(module: nn.Module) -> Mapping[str, str]:
+    """Pair the name of every parameter that others share or view with the name of one of them."""
+    names = defaultdict(list)
+    tensors = chain(
+        module.named_parameters(remove_duplicate=False),
+        module.named_buffers(remove_duplicate=False),
+    )
+    for name, tensor in tensors:
+        if tensor.numel() and tensor.layout is torch.strided:
+            names[tensor.device, tensor.data_ptr()].append(name)
+    shared = {
+        name: next(other for other in group if other != name)
+        for group in names.values()
+        if len(group) > 1
+        for name in group
+    }
+    attributes = {
+        memory_of(value): f"{prefix}.{name}".lstrip(".")
+        for prefix, submodule in module.named_modules()
+        for name, value in vars(submodule).items()
+        if isinstance(value, Tensor)
+    }
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if memory_of(parameter) in attributes:
+            shared.setdefault(name, attributes[memory_of(parameter)])
+    return shared
+
+
+def catalogue(model: nn.Module, shared: Mapping[str, str]) -> dict[str, WeightLayer | str]:
+    """Return the dense and convolutional layers, or why they are refused, in the model's order.
+
+    ``shared`` is what :func:`shared_parameters` says. A model that is itself a layer goes by the
+    name of its class.
+    """
+    entries: dict[str, WeightLayer | str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, WeightLayer):
+            entries[name or type(module).__name__] = _refusal(model, name, module, shared) or module
+    return entries
+
+
+def _refusal(
+    model: nn.Module, name: str, layer: WeightLayer, shared: Mapping[str, str]
+) -> str | None:
+    parent = model.get_submodule(name.rpartition(".")[0])
+    if isinstance(parent, nn.MultiheadAttention):
+        return "nn.MultiheadAttention uses its weight without ever calling it"
+    parameters = dict(layer.named_parameters())
+    if "weight_g" in parameters:
+        return "old-style weight_norm computes its weight; call torch.nn.utils.remove_weight_norm"
+    if "weight_orig" in parameters:
+        return (
+            "pruning or old-style spectral_norm computes its weight; call "
+            "torch.nn.utils.prune.remove(layer, 'weight') or torch.nn.utils.remove_spectral_norm"
+        )
+    for own in parameters:
+        owned = f"{name}.{own}".lstrip(".")
+        if (own == "weight" or own.startswith("parametrizations.weight.")) and owned in shared:
+            return f"it shares {owned!r} with {shared[owned]!r}; flipping one would change both"
+    weight = layer.weight
+    if type(weight) not in (Tensor, nn.Parameter) or not weight.is_floating_point():
+        return (
+            f"its weight is a {type(weight).__name__} of {getattr(weight, 'dtype', 'no type')}, "
+            "not a plain floating-point tensor"
+        )
+    if parametrize.is_parametrized(layer, "weight") and not _takes_any_weight(name, layer):
+        return (
+            "its parametrization does not take arbitrary weights; call "
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+        )
+    return None
+
+
+def _takes_any_weight(name: str, layer: WeightLayer) -> bool:
+    trial = deepcopy(layer)
+    try:
+        # A multiple other than 1: a normalising parametrization would accept its own weight.
+        assign_weight(name, trial, -1.5 * weight_of(layer))
+    except (WeightsError, NotImplementedError, RuntimeError, ValueError):
+        return False
+    return True

@@ -14,13 +14,11 @@ from flain_core.backend_kit import find_layer, refusals, usable
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Layer
 
-from ._batch import as_batch
-from ._catalogue import catalogue, shared_parameters
 from ._cut import TorchCut, cut_at
-from ._layers import WeightLayer, assign_weight, weight_of
+from ._layers import WeightLayer, assign_weight, catalogue, shared_parameters, weight_of
 from ._private import private_copy, unwrapped
-from ._run import run, scores_array
-from ._state import load_state
+from ._run import as_batch, run, scores_array
+from ._weights import load_state
 
 
 def open_network(
@@ -62,25 +60,18 @@ def open_network(
 
 
 class TorchNetwork:
-    """Implements :class:`flain_core.network.Network`; made by :func:`open_network`.
+    """Implements :class:`flain_core.network.Network`, with scores in float32 or float64.
 
-    Args:
-        module: A module in evaluation mode that nobody else holds.
-        modes: The ``training`` flag to restore for each of ``module.modules()``.
-        shared: The parameters that are known by several names.
+    Nobody else holds ``module``, which is in evaluation mode; ``modes`` are the ``training`` flags
+    to restore in ``module.modules()``; ``shared`` parameters are known by several names.
     """
 
     def __init__(self, module: nn.Module, modes: list[bool], shared: Mapping[str, str]) -> None:
-        self._module = module
-        self._modes = modes
-        self._shared = shared
+        self._module, self._modes, self._shared = module, modes, shared
 
     @property
     def native(self) -> nn.Module:
-        """A new copy of the module on its device, every module in the mode its owner left it in.
-
-        It comes without the wrappers of ``torch.compile`` and ``DataParallel``.
-        """
+        """A new copy on its device, without what ``torch.compile`` and ``DataParallel`` wrap."""
         module = deepcopy(self._module)
         # Its own `train` may do more than set flags; those of its submodules may differ from it.
         module.train(self._modes[0])
@@ -96,19 +87,15 @@ class TorchNetwork:
         return dict(self._layers)
 
     def refused_layers(self) -> dict[str, str]:
-        """Return why the other layers of these kinds cannot be purified, by name."""
         return refusals(self._catalogue)
 
     def predict(self, x: Batch) -> Array:
-        """Return the scores ``(n, ...)`` of a batch, float32 or float64."""
         return scores_array(run(self._module, as_batch(x, self._module)))
 
     def cut(self, layer: str, x: Batch) -> TorchCut:
-        """Run the batch once and keep what the search needs at ``layer``."""
         return cut_at(layer, self._find(layer), self._module, as_batch(x, self._module))
 
     def replace(self, weights: Mapping[str, Array]) -> TorchNetwork:
-        """Return a copy with other weights ``(out, in / groups, *kernel)`` in some layers."""
         for name in weights:
             self._find(name)
         copied = TorchNetwork(deepcopy(self._module), self._modes, self._shared)

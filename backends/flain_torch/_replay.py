@@ -1,9 +1,9 @@
-"""Repeats recorded steps on another tensor."""
+"""Repeats recorded steps on another tensor; on any number of rows where each is by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,24 +19,17 @@ class Slot:
 
 @dataclass(eq=False)
 class Step:
-    """One operation.
-
-    Attributes:
-        operation: What to call.
-        args: Its arguments, some of them a :class:`Slot`, also inside lists.
-        kwargs: The same by name.
-        outputs: The slots for the tensors in the result, in order.
-        finished: The slots that no later step reads, so that their memory can be reused.
-    """
+    """One operation; its arguments hold a :class:`Slot` here and there, also inside lists."""
 
     operation: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outputs: Sequence[int]
-    finished: Sequence[int] = field(default=())
+    """The slots for the tensors in the result, in order."""
+    finished: Sequence[int] = ()
+    """The slots that no later step reads, so that their memory can be reused."""
 
     def perform(self, slots: list[Any]) -> None:
-        """Read and fill ``slots``, and free those that are finished."""
         args = _filled(self.args, slots)
         kwargs = {name: _filled(value, slots) for name, value in self.kwargs.items()}
         result = self.operation(*args, **kwargs)
@@ -49,11 +42,8 @@ class Step:
 class Replay:
     """Computes the goal from any tensor in place of the origin, the same way every time.
 
-    Args:
-        origin: The tensor that the steps were recorded from; it becomes slot 0.
-        steps: What to do, in order.
-        goal: The slot of the result, or the result itself where it does not depend on the origin.
-        overwrites_origin: Whether a step works in place on the memory of the origin.
+    The origin, which the steps were recorded from, becomes slot 0. The goal is the slot of the
+    result, or the result itself where it does not depend on the origin.
     """
 
     def __init__(
@@ -61,11 +51,14 @@ class Replay:
     ) -> None:
         self._shape, self._stride = origin.shape, origin.stride()
         self._dtype, self._device = origin.dtype, origin.device
-        self.steps = steps
-        self._goal = goal
-        self._overwrites_origin = overwrites_origin
-        kept = {goal.index} if isinstance(goal, Slot) else set()
-        self._count = _mark_finished(steps, kept) + 1
+        self.steps, self._goal, self._overwrites_origin = steps, goal, overwrites_origin
+        used_later = {goal.index} if isinstance(goal, Slot) else set()
+        for step in reversed(steps):
+            read = found_in((step.args, list(step.kwargs.values())), Slot)
+            used = {*step.outputs, *(slot.index for slot in read)}
+            step.finished = tuple(used - used_later)
+            used_later |= used
+        self._count = max(used_later, default=0) + 1
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Replay on ``tensor``, which is converted to the origin's type.
@@ -110,12 +103,51 @@ def _filled(value: Any, slots: Sequence[Any]) -> Any:
     return value
 
 
-def _mark_finished(steps: Sequence[Step], kept: set[int]) -> int:
-    """Tell every step which slots it is the last to use; return the highest slot."""
-    seen = set(kept)
-    for step in reversed(steps):
-        read = found_in((step.args, list(step.kwargs.values())), Slot)
-        used = {*step.outputs, *(slot.index for slot in read)}
-        step.finished = tuple(used - seen)
-        seen |= used
-    return max(seen, default=0)
+# Only operations that are known to treat every row by itself are taken: some kernels read beyond a
+# tensor that is shorter than the one they were recorded with.
+_ATEN = torch.ops.aten
+
+
+def _known(*names: str, overload: str = "default") -> set[Any]:
+    """Return the operations of these names, and those that work in place."""
+    packets = (getattr(_ATEN, name + end, None) for name in names for end in ("", "_"))
+    return {getattr(packet, overload) for packet in packets if overload in dir(packet)}
+
+
+_OF_ONE_NUMBER = _known(
+    *("relu", "gelu", "silu", "mish", "elu", "leaky_relu", "hardtanh", "hardswish"),
+    *("hardsigmoid", "softplus", "tanh", "sigmoid", "exp", "neg", "abs", "clamp", "clamp_min"),
+    *("detach", "alias", "clone", "_to_copy"),
+)
+_OF_TWO_NUMBERS = _known("add", "sub", "mul", "div", overload="Tensor")
+_ALONG_ROWS = _known("_softmax", "_log_softmax")
+
+
+def row_by_row(steps: Iterable[Step]) -> bool:
+    """Whether each step on matrices gives a matrix whose rows depend on the same rows alone."""
+    return all(map(_is_row_by_row, steps))
+
+
+def _is_row_by_row(step: Step) -> bool:
+    operation, args = step.operation, step.args
+    if operation in _OF_TWO_NUMBERS:
+        return all(isinstance(each, Slot) or _is_of_no_rows(each) for each in args)
+    if operation is _ATEN.addmm.default:
+        return _is_of_no_rows(args[0]) and isinstance(args[1], Slot) and isinstance(args[2], Tensor)
+    if operation is _ATEN.mm.default:
+        return isinstance(args[0], Slot) and isinstance(args[1], Tensor)
+    if operation is _ATEN.native_layer_norm.default:
+        return isinstance(args[0], Slot) and len(args[1]) == 1
+    if operation is _ATEN.native_batch_norm.default:
+        training = args[5]
+        return isinstance(args[0], Slot) and not training and all(map(_is_of_no_rows, args[1:]))
+    others = (args[1:], list(step.kwargs.values()))
+    alone = isinstance(args[0], Slot) and not [*found_in(others, Slot | Tensor)]
+    if operation in _ALONG_ROWS:
+        return alone and args[1] in (1, -1)
+    return alone and operation in _OF_ONE_NUMBER
+
+
+def _is_of_no_rows(value: Any) -> bool:
+    """Whether it is a number, or a tensor that is the same for every row."""
+    return not isinstance(value, Slot) and (not isinstance(value, Tensor) or value.dim() <= 1)

@@ -43,14 +43,13 @@ class _Entry:
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches the operations inside its ``with`` block, from :meth:`start` on.
 
-    Args:
-        constant: Tensors whose memory nobody writes to, such as parameters. Other operands that do
-            not depend on the tensor are copied: a later run of the model may overwrite them.
+    Nobody writes to the memory of ``constant`` tensors, such as parameters. Other operands that do
+    not depend on the tensor are copied: a later run of the model may overwrite them.
     """
 
     def __init__(self, constant: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._constant = {_memory(tensor) for tensor in constant}
+        self._constant = {memory_of(tensor) for tensor in constant}
         self._recording = False
         self._entries: list[_Entry] = []
         self._slot_of: dict[int, int] = {}
@@ -66,7 +65,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False
 
     def start(self, tensor: Tensor) -> None:
-        """Record from here on what depends on ``tensor``."""
         self._recording = True
         self._origin = tensor
         self._add_slot(tensor)
@@ -108,7 +106,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._keep_former_value(tensor)
         if not any(map(self.depends, found_in((args, list(kwargs.values())), Tensor))):
             return func(*args, **kwargs)
-        hidden = any(_memory(tensor) == id(tensor) for tensor in written)
+        hidden = any(memory_of(tensor) == id(tensor) for tensor in written)
         if hidden or _reads_values(func, args, self.depends):
             self.stop()
             return func(*args, **kwargs)
@@ -126,7 +124,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _operand(self, tensor: Tensor, reads: list[int]) -> Slot | _Side:
-        memory = _memory(tensor)
+        memory = memory_of(tensor)
         if not self.depends(tensor):
             side = _Side(tensor)
             self._sides.setdefault(memory, []).append(side)
@@ -139,8 +137,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _add_slot(self, tensor: Tensor) -> int:
         if id(tensor) not in self._slot_of:
             self._slot_of[id(tensor)] = len(self._memory_of)
-            self._memory_of.append(_memory(tensor))
-            self._dependent.setdefault(_memory(tensor), self._slot_of[id(tensor)])
+            self._memory_of.append(memory_of(tensor))
+            self._dependent.setdefault(memory_of(tensor), self._slot_of[id(tensor)])
             self._alive.append(tensor)
         return self._slot_of[id(tensor)]
 
@@ -152,7 +150,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _keep_former_value(self, tensor: Tensor) -> None:
         """Copy what was recorded from a side tensor's memory that is about to be overwritten."""
-        for side in self._sides.pop(_memory(tensor), []):
+        for side in self._sides.pop(memory_of(tensor), []):
             side.value = side.value.clone()
 
     def _renew(self, tensor: Tensor) -> None:
@@ -164,8 +162,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._entries.append(_Entry(torch.clone, args, outputs=outputs))
 
     def depends(self, tensor: Tensor) -> bool:
-        """Whether the value of ``tensor`` follows from the tensor recorded from."""
-        return _memory(tensor) in self._dependent
+        return memory_of(tensor) in self._dependent
 
     def _memories(self, slots: Iterable[int]) -> set[int]:
         return {self._memory_of[slot] for slot in slots}
@@ -200,7 +197,7 @@ class Escapes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _memory(tensor: Tensor) -> int:
+def memory_of(tensor: Tensor) -> int:
     """Return what identifies the memory behind a tensor; the tensor itself where it is hidden."""
     if tensor.layout is not torch.strided or tensor.is_nested:
         return id(tensor)
@@ -210,7 +207,6 @@ def _memory(tensor: Tensor) -> int:
 def _seen_as(
     base: Tensor, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int], offset: int
 ) -> Tensor:
-    """Return another view of the memory of ``base``."""
     view = torch.empty(0, dtype=dtype, device=base.device)
     return view.set_(base.untyped_storage(), offset, tuple(shape), tuple(stride))
 
@@ -231,7 +227,6 @@ def _final(value: Any) -> Any:
 
 
 def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Tensor]:
-    """Yield the operands that ``func`` overwrites."""
     for position, name in _written_arguments(func):
         yield from found_in(args[position] if position < len(args) else kwargs.get(name), Tensor)
 

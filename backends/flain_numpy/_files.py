@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -19,21 +19,19 @@ from flain_core.errors import ModelError, WeightsError
 from flain_core.files import readable, written_whole
 from flain_core.network import Array
 
-from .activations import GELU, ReLU, Sigmoid, Softmax, Tanh
-from .layers import Conv2d, Dense
+from . import _operations as ops
+from ._layers import Conv2d, Dense
+from ._program import Operation, Residual, mapped
 from .network import Network
-from .normalization import BatchNorm
-from .pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d
-from .program import Operation, Residual, mapped
 
 _FORMAT = "flain_numpy.Network"
 _VERSION = 1
 _DESCRIPTION = "network"
 _OPERATIONS: dict[str, Callable[..., Operation]] = {
-    operation.__name__: operation
-    for operation in (
-        *(Dense, Conv2d, BatchNorm, ReLU, GELU, Tanh, Sigmoid, Softmax),
-        *(AvgPool2d, MaxPool2d, GlobalAvgPool2d, Flatten),
+    each.__name__: each
+    for each in (
+        *(Dense, Conv2d, ops.BatchNorm, ops.ReLU, ops.GELU, ops.Tanh, ops.Sigmoid, ops.Softmax),
+        *(ops.AvgPool2d, ops.MaxPool2d, ops.GlobalAvgPool2d, ops.Flatten),
     )
 }
 
@@ -66,14 +64,10 @@ def save(network: Network, path: str | os.PathLike[str], *, overwrite: bool = Fa
     description = {
         "format": _FORMAT,
         "version": _VERSION,
-        "program": mapped(
-            network.operations,
-            position,
-            lambda branch, shortcut: {"branch": branch, "shortcut": shortcut},
-        ),
+        "program": mapped(network.operations, position),
         "operations": operations,
     }
-    entries = {_DESCRIPTION: np.array(json.dumps(description)), **entries}
+    entries = {_DESCRIPTION: np.array(json.dumps(description, default=vars)), **entries}
     with written_whole(path, overwrite=overwrite) as scratch, scratch.open("wb") as file:
         np.savez(file, **entries)
 
@@ -124,12 +118,16 @@ def _described(operation: Any, position: int, entries: dict[str, Array]) -> dict
 def _network(entries: Mapping[str, Array]) -> Network:
     if _DESCRIPTION not in entries:
         raise ValueError(f"no entry {_DESCRIPTION!r} among {sorted(entries)}")
-    description = json.loads(entries[_DESCRIPTION].item())
+    description = json.loads(entries[_DESCRIPTION].item(), object_hook=_residual)
     found = description["format"], description["version"]
     if found != (_FORMAT, _VERSION):
         raise ValueError(f"{found[0]} version {found[1]}")
     operations = [_operation(described, entries) for described in description["operations"]]
-    return Network(_nested(description["program"], operations))
+    return Network(mapped(description["program"], operations.__getitem__))
+
+
+def _residual(found: dict[str, Any]) -> Any:
+    return Residual(**found) if found.keys() == {"branch", "shortcut"} else found
 
 
 def _operation(described: Mapping[str, Any], entries: Mapping[str, Array]) -> Operation:
@@ -141,18 +139,6 @@ def _operation(described: Mapping[str, Any], entries: Mapping[str, Array]) -> Op
 
 
 def _value(value: Any, entries: Mapping[str, Array]) -> Any:
-    match value:
-        case {"array": str(entry)}:
-            return entries[entry]
-        case [*items]:
-            return tuple(items)
-    return value
-
-
-def _nested(program: Iterable[Any], operations: list[Operation]) -> list[Operation | Residual]:
-    return [
-        Residual(_nested(each["branch"], operations), _nested(each["shortcut"], operations))
-        if isinstance(each, dict)
-        else operations[each]
-        for each in program
-    ]
+    if isinstance(value, dict):
+        return entries[value["array"]]
+    return tuple(value) if isinstance(value, list) else value

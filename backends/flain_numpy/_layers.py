@@ -15,8 +15,8 @@ from flain_core.errors import ModelError
 from flain_core.flipping import only
 from flain_core.network import Array, Layer
 
-from .arrays import frozen, shape_text
-from .windows import Padding, Pair, Window, pair
+from ._arrays import frozen, shape_text
+from ._windows import Padding, Pair, Window, pair
 
 Contribution: TypeAlias = Callable[[Array, Array], Array]
 """Returns, for ``(weight, neurons)``, what these input neurons add to a pre-activation."""
@@ -58,7 +58,6 @@ class LinearLayer(ABC):
         return f"{type(self).__name__}({self.name!r}, {shape_text(self.weight.shape)})"
 
     def described(self) -> Layer:
-        """Return the layer as the algorithm sees it."""
         epsilon = float(np.finfo(self.weight.dtype).eps)
         return Layer(self.name, self.kind, self.weight, self.groups, epsilon)
 
@@ -93,7 +92,6 @@ class Dense(LinearLayer):
     layout: ClassVar[str] = "(out, in)"
 
     def __call__(self, x: Array) -> Array:
-        """Map ``(n, ..., in)`` to ``(n, ..., out)``."""
         features = self.weight.shape[1]
         if x.ndim < 2 or x.shape[-1] != features:
             raise ValueError(f"expected (n, ..., {features}); got {x.shape}")
@@ -103,11 +101,9 @@ class Dense(LinearLayer):
         return output.reshape(*x.shape[:-1], len(self.weight))
 
     def inputs(self, x: Array) -> Array:
-        """Move the neurons to axis 1."""
         return np.moveaxis(x, -1, 1)
 
     def contribution(self, x: Array) -> Contribution:
-        """Lay ``x`` out by neuron."""
         return DenseInput(x).linear
 
 
@@ -149,13 +145,15 @@ class Conv2d(LinearLayer):
                 f"channels; got {self.groups!r}"
             )
         height, width = self.weight.shape[2:]
-        padding = self.padding if self.padding == "same" else pair(self.padding, "padding", least=0)
-        stride, dilation = pair(self.stride, "stride"), pair(self.dilation, "dilation")
-        window = Window((height, width), stride, padding, dilation)
+        window = Window(
+            size=(height, width),
+            stride=pair(self.stride, "stride"),
+            padding="same" if self.padding == "same" else pair(self.padding, "padding", least=0),
+            dilation=pair(self.dilation, "dilation"),
+        )
         object.__setattr__(self, "_window", window)
 
     def __call__(self, x: Array) -> Array:
-        """Map images ``(n, in, H, W)`` to ``(n, out, H', W')``."""
         channels = self.weight.shape[1] * self.groups
         if x.ndim != 4 or x.shape[1] != channels:
             raise ValueError(f"expected images (n, {channels}, H, W); got {x.shape}")
@@ -165,8 +163,6 @@ class Conv2d(LinearLayer):
         return output
 
     def contribution(self, x: Array) -> Contribution:
-        """Convolve the channels asked for only or, in groups, with the other columns zero."""
-
         def contribution(weight: Array, neurons: Array) -> Array:
             if self.groups == 1:
                 images, columns = x[:, neurons], weight[:, neurons]

@@ -11,18 +11,17 @@ from flain_core.backend_kit import read_only, stacked_calls
 from flain_core.errors import LayerError, ModelError, WeightsError
 from flain_core.network import Array
 
-from .layers import Contribution, LinearLayer
-from .program import Program, depending, run
+from ._layers import Contribution, LinearLayer
+from ._program import Program, depending, run
 
 
 class Cut:
-    """One batch of n samples at one layer; see :class:`flain_core.network.Cut`."""
+    """Implements :class:`flain_core.network.Cut`; ``output`` has the layer's own layout."""
 
     def __init__(self, program: Program, layer: LinearLayer, x: Array) -> None:
         calls = [index for index, step in enumerate(program) if step.operation is layer]
         entering = [program[index].reads[0] for index in calls]
-        self._program = program
-        self._layer = layer
+        self._program, self._layer = program, layer
         self._value = calls[-1] + 1
         self._tail = depending(program, self._value)
         computed = {self._value} | {index + 1 for index in self._tail}
@@ -32,17 +31,13 @@ class Cut:
         self._side = {value: known[value] for value in side}
         self._entering = [known[value] for value in entering]
         self.calls = len(calls)
-        """The number of times that the layer ran on the batch."""
         self.output = read_only(known[self._value])
-        """The pre-activation of the layer's last call, in the layer's own layout. Read only."""
 
     @property
     def inputs(self) -> Array:
-        """``(n, in, *positions)``; several calls are stacked as positions, ``(n, in, p)``."""
         return stacked_calls([self._layer.inputs(x) for x in self._entering])
 
     def linear(self, weight: Array, neurons: Array) -> Array:
-        """Return what ``neurons`` ``(k,)`` contribute, an array like :attr:`output`."""
         self._require_one_call()
         if weight.shape != self._layer.weight.shape:
             raise WeightsError(
@@ -52,7 +47,6 @@ class Cut:
         return self._contribution(weight, neurons)
 
     def tail(self, output: Array) -> Array:
-        """Return the scores of the batch if the layer's pre-activation were ``output``."""
         self._require_one_call()
         if output.shape != self.output.shape:
             raise ModelError(
@@ -63,7 +57,6 @@ class Cut:
 
     @property
     def tail_by_sample(self) -> Callable[[Array], Array] | None:
-        """The scores of any samples; None where the tail reads more of a sample."""
         return None if self._side or self.output.ndim != 2 else self._behind
 
     def _behind(self, output: Array) -> Array:

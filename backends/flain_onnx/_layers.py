@@ -1,36 +1,41 @@
-"""Finds the fully connected and convolutional layers of a graph by what they compute."""
+"""Finds the layers of a graph by what they compute, and says why some cannot be purified."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from onnx import GraphProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+from flain_core.errors import ModelError
 
 from ._forms import DenseForm, Form, form_of
-from ._graph import Graph, bodies, constants
+from ._graph import Graph, all_nodes, bodies, constants
+from ._model import FLOATS
 from ._names import layer_names
-from ._refusals import refusal
 from ._stored import FOLLOWED, Stored, stored_behind
+
+_QUANTIZED = re.compile(
+    r"^(QuantizeLinear|DequantizeLinear|DynamicQuantize.*|QLinear.*|QGemm|QAttention"
+    r"|MatMulInteger.*|ConvInteger|MatMulNBits|MatMulBnb4|QMoE)$"
+)
+_FOLDED_BY_RULE = "pkg.onnxscript.rewriter.rule_name"
+_FOLDED_BY_TRACING = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
+_FOLDED_BY_TENSORFLOW = "merged_input"
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A layer.
-
-    Attributes:
-        node: What computes it.
-        form: How it lays things out.
-        stored: Its weight.
-        shape: ``(out, in / groups, *kernel)``.
-        refusal: Why it cannot be purified; None if it can.
-    """
+    """A layer: the node that computes it, and its stored weight."""
 
     node: NodeProto
     form: Form
     stored: Stored
     shape: tuple[int, ...]
+    """``(out, in / groups, *kernel)``."""
     refusal: str | None
+    """Why it cannot be purified; None if it can."""
 
     @property
     def work(self) -> tuple[object, ...]:
@@ -67,13 +72,14 @@ def catalogue(graph: Graph, scores: str) -> dict[str, Entry]:
 
 
 def _entry(graph: Graph, scores: str, node: NodeProto, form: Form, stored: Stored) -> Entry:
-    shape, reason = stored.shape, refusal(node, stored)
+    shape, reason = stored.shape, _refusal(node, stored)
     if isinstance(form, DenseForm) and len(shape) > 2:
         reason = f"its weight is a stack of matrices {shape}; a layer has one"
     elif isinstance(form, DenseForm):
         shape = shape[::-1] if form.transposed else shape
     elif form.transposed:
-        shape = (shape[1] * form.groups, shape[0] // form.groups, *shape[2:])
+        ins, outs, *kernel = shape
+        shape = (outs * form.groups, ins // form.groups, *kernel)
     if reason is None and scores not in graph.depending_on([node.output[0]]):
         reason = f"the scores {scores!r} do not depend on it"
     return Entry(node, form, stored, shape, reason)
@@ -101,10 +107,7 @@ def _inside(
 ) -> Iterator[tuple[NodeProto, str]]:
     """Yield the layers of a body, and of bodies in it, with the names of their stored weights.
 
-    Args:
-        body: The body.
-        tensors: The stored tensors outside, by name.
-        made: The nodes outside, by the names of what they compute.
+    Outside the body are stored ``tensors`` by name, and nodes by the names of what they ``made``.
     """
     own = {tensor.name: tensor for tensor in body.initializer}
     tensors = {**tensors, **own, **constants(body.node)}
@@ -126,3 +129,49 @@ def _stored_name(
     while name not in tensors and name in made and made[name].op_type in FOLLOWED:
         name = made[name].input[0]
     return name
+
+
+def check_not_quantized(model: ModelProto) -> None:
+    """Raise :class:`ModelError` if the model computes with quantized numbers."""
+    for node in all_nodes(model.graph):
+        if _QUANTIZED.match(node.op_type):
+            raise ModelError(
+                f"the model is quantized (it contains {node.op_type}); a flipped weight, twice the "
+                "initial one minus the final one, can leave the range that its scale allows; "
+                "purify the float model, then quantize the result"
+            )
+
+
+def _refusal(node: NodeProto, stored: Stored) -> str | None:
+    """Return why the layer of a node with a stored weight is refused; None if it is not."""
+    if TensorProto.BFLOAT16 in (stored.tensor.data_type, stored.element):
+        return (
+            "it computes in bfloat16, which onnxruntime cannot multiply on a CPU; "
+            "export the model in float32 or float16"
+        )
+    if stored.tensor.data_type not in FLOATS or stored.element not in FLOATS:
+        name = TensorProto.DataType.Name(stored.tensor.data_type)
+        return f"its weight is stored as {name}; export the model in float32 or float16"
+    if stored.shared:
+        return (
+            f"its weight {stored.name!r} is used elsewhere in the model too, so a change would "
+            "reach further than this layer"
+        )
+    if _folded(node, stored):
+        return (
+            "the exporter folded a batch normalization into it, so its weight is not the one that "
+            "was trained; export both models unfolded: torch.onnx.export(..., optimize=False), or "
+            "with dynamo=False: training=TrainingMode.PRESERVE, do_constant_folding=False"
+        )
+    return None
+
+
+def _folded(node: NodeProto, stored: Stored) -> bool:
+    rules = [entry.value for entry in node.metadata_props if entry.key == _FOLDED_BY_RULE]
+    # A weight that was only transposed is renamed, too; but folding makes a bias as well.
+    made = (stored.name, *node.input[2:])
+    return (
+        any("FuseBatchNorm" in rule for rule in rules)
+        or (len(made) > 1 and all(map(_FOLDED_BY_TRACING.match, made)))
+        or _FOLDED_BY_TENSORFLOW in stored.name
+    )

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from flain_core.errors import ModelError
 from flain_core.network import Array
 
-from .arrays import shape_text
+from ._arrays import shape_text
 
 Operation: TypeAlias = Callable[..., Array]
 """A pure function from array to array. Any will do; only this package's own can be saved."""
@@ -87,18 +87,14 @@ def program_of(operations: Iterable[Operation | Residual]) -> Program:
     return tuple(steps)
 
 
-def mapped(
-    operations: Iterable[Operation | Residual],
-    change: Callable[[Operation], Any],
-    residual: Callable[[Any, Any], Any] = Residual,
-) -> tuple[Any, ...]:
-    """Return what ``change`` makes of each operation, and ``residual`` of both ways of a residual.
+def mapped(operations: Iterable[Any], change: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Return what ``change`` makes of each operation, also inside each :class:`Residual`.
 
-    >>> mapped([len, Residual([abs, len])], {len: 1, abs: 2}.get, max)
-    (1, (2, 1))
+    >>> mapped([len, Residual([abs, len])], {len: 1, abs: 2}.get)
+    (1, Residual(branch=(2, 1), shortcut=()))
     """
     return tuple(
-        residual(mapped(each.branch, change, residual), mapped(each.shortcut, change, residual))
+        Residual(mapped(each.branch, change), mapped(each.shortcut, change))
         if isinstance(each, Residual)
         else change(each)
         for each in operations
@@ -123,13 +119,9 @@ def depending(program: Program, value: int) -> list[int]:
 def run(
     program: Program, steps: Sequence[int], values: Mapping[int, Array], keep: Collection[int]
 ) -> dict[int, Array]:
-    """Run some steps of a program and return the values to ``keep``.
+    """Run some steps, given the values that they read and do not compute; return those to ``keep``.
 
-    Args:
-        program: All steps.
-        steps: Which to run, in order.
-        values: The values that these steps read and do not compute.
-        keep: The values to return. Others are freed after the last step that reads them.
+    Other values are freed after the last step that reads them.
     """
     known = dict(values)
     last_reader = {value: index for index in steps for value in program[index].reads}

@@ -28,10 +28,11 @@ def pair(value: Any, name: str, *, least: int = 1) -> tuple[int, int]:
     match both:
         case [int(height), int(width)] if min(height, width) >= least:
             return height, width
-    raise ModelError(
-        f"{name}: expected an integer of at least {least}, or a pair (height, width) of them; "
-        f"got {value!r}"
-    )
+        case _:
+            raise ModelError(
+                f"{name}: expected an integer of at least {least}, or a pair (height, width) of "
+                f"them; got {value!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,7 @@ class Window:
         return height, width
 
     def taps(self, images: Array, fill: float = 0.0) -> Iterator[Array]:
-        """Yield what each pixel of the window sees, row by row, ``(n, C, H', W')``.
-
-        Args:
-            images: ``(n, C, H, W)``.
-            fill: The value of the pixels that padding adds.
-        """
+        """Yield what each pixel of the window sees of ``(n, C, H, W)``, each ``(n, C, H', W')``."""
         samples, channels, *shape = images.shape
         (top, bottom, height), (left, right, width) = map(self._along, (0, 1), shape)
         padded = images
