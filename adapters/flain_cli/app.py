@@ -13,18 +13,14 @@ from typing import Annotated, Any
 import typer
 
 import flain_core as flain
+from flain_core.factory import imported
 from flain_core.files import check_writable, hashes
-from flain_core.registry import check_format, open_network
+from flain_core.registry import built_in, check_format, open_network
 from flain_core.settings import Crossing, DataSet, Statistic
 
 from . import display, example
-from .opening import open_model
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 # What stands in [brackets] in a help text is markup to rich, and lost. With click 8.5, typer 0.20
 # loses the help of arguments, so the commands' docstrings have it.
@@ -63,16 +59,12 @@ def options(
 
 
 @app.command()
-def layers(
-    model: Path,
-    architecture: Architecture = None,
-    scores: Scores = None,
-) -> None:
+def layers(model: Path, architecture: Architecture = None, scores: Scores = None) -> None:
     """List the layers that can be purified, and why others cannot.
 
     MODEL is a file: .npz, .onnx, .keras, .h5, or weights.
     """
-    display.layers(open_network(open_model(model, architecture, scores)))
+    display.layers(open_network(_opened(model, architecture, scores)))
 
 
 @app.command()
@@ -136,14 +128,14 @@ def purify(
 
     FINAL is the file of the trained global model: .npz, .onnx, .keras, .h5, or weights.
     """
-    chosen = {
-        "tolerance": tolerance,
-        "factor": factor,
-        "crossing": crossing,
-        "statistic": statistic,
-        "match_norm": match_norm,
-    }
-    settings = _settings(published, {k: value for k, value in chosen.items() if value is not None})
+    settings = _settings(
+        published,
+        tolerance=tolerance,
+        factor=factor,
+        crossing=crossing,
+        statistic=statistic,
+        match_norm=match_norm,
+    )
     if report is not None and os.path.realpath(report) == os.path.realpath(output):
         raise typer.BadParameter(
             "is where the model goes; choose another name", param_hint="--report"
@@ -152,7 +144,7 @@ def purify(
     probes = dict(named)
     if len(probes) < len(named):
         raise typer.BadParameter("expected different names", param_hint="--trigger")
-    model, start = open_model(final, architecture, scores), open_model(initial, architecture)
+    model, start = _opened(final, architecture, scores), _opened(initial, architecture)
     targets = [output] if report is None else [output, report]
     for target in targets:
         check_writable(target, overwrite=overwrite)
@@ -211,7 +203,32 @@ def run() -> None:
         sys.exit(1)
 
 
-def _settings(published: DataSet | None, chosen: dict[str, Any]) -> flain.Settings:
+def _opened(path: Path, architecture: str | None, scores: str | None = None) -> Any:
+    """Return the path; or the model in it, with its weights loaded or its output chosen."""
+    if scores is not None:
+        return _with_scores(path, scores)
+    if architecture is None:
+        return path
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    remedy = "run from the folder that holds it, or install it"
+    factory = imported(architecture, what="--architecture", remedy=remedy)
+    return built_in("flain_torch").load(path, factory)
+
+
+def _with_scores(path: Path, scores: str) -> Any:
+    if path.suffix == ".onnx":
+        return built_in("flain_onnx").load(path, scores=scores)
+    if path.suffix in (".keras", ".h5"):
+        keras = built_in("flain_keras")
+        return keras.open_network(keras.load(path), scores=scores)
+    raise flain.ModelError(
+        f"--scores chooses among the outputs of an .onnx, .keras or .h5 file; got {path}"
+    )
+
+
+def _settings(published: DataSet | None, **options: Any) -> flain.Settings:
+    chosen = {name: value for name, value in options.items() if value is not None}
     if published is None:
         return flain.Settings(**chosen)
     if chosen:

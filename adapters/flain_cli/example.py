@@ -26,20 +26,19 @@ Measured: TypeAlias = Mapping[str, tuple[float, float]]
 Format: TypeAlias = Literal[".npz", ".onnx"]
 """Networks of flain_numpy, or the same two models exported from PyTorch to ONNX."""
 
+_EMBEDDED = Path(__file__).parent / "data"
 _FORMATS: tuple[Format, ...] = (".npz", ".onnx")
 _MODELS, _SAMPLES = ("initial", "final"), ("auxiliary.npz", "clean.npz", "triggered.npz")
 
 
 @dataclass(frozen=True)
 class Files:
-    """The files of the example in a folder.
+    """The files of the example in a folder, and the format of the models to take.
 
-    Attributes:
-        folder: Holds the models ``initial`` and ``final`` in each format; ``auxiliary.npz``, clean
-            samples for the search; ``clean.npz``, held-out samples; and ``triggered.npz``, held-out
-            samples with the trigger and the attacker's target as y. Images are float32
-            ``(n, 1, 28, 28)`` from 0 to 1.
-        models: The format of the models to take.
+    The folder holds the models ``initial`` and ``final`` in each format; ``auxiliary.npz``, clean
+    samples for the search; ``clean.npz``, held-out samples; and ``triggered.npz``, held-out samples
+    with the trigger and the attacker's target as y. Images are float32 ``(n, 1, 28, 28)`` from 0 to
+    1.
     """
 
     folder: Path
@@ -60,7 +59,7 @@ class Files:
     @property
     def story(self) -> str:
         """Where the model comes from, in a sentence."""
-        told: str = json.loads((_embedded() / "training.json").read_text())["story"]
+        told: str = json.loads((_EMBEDDED / "training.json").read_text())["story"]
         return told
 
     @property
@@ -76,7 +75,7 @@ class Files:
 
 def files(models: Format = ".npz") -> Files:
     """Return the example inside the package."""
-    return Files(_embedded(), models)
+    return Files(_EMBEDDED, models)
 
 
 def copy_to(
@@ -84,8 +83,7 @@ def copy_to(
 ) -> Files:
     """Copy the example, in every format, into a folder, which is made if it is missing.
 
-    Raises:
-        OutputError: A file exists already, or the folder cannot be written; nothing is copied.
+    Raises OutputError, and copies nothing, if a file exists or the folder cannot be written.
     """
     copy = Files(Path(folder), models)
     try:
@@ -96,7 +94,7 @@ def copy_to(
         check_writable(path, overwrite=overwrite)
     for path in copy.in_every_format:
         with written_whole(path, overwrite=overwrite) as scratch:
-            scratch.write_bytes((_embedded() / path.name).read_bytes())
+            scratch.write_bytes((_EMBEDDED / path.name).read_bytes())
     return copy
 
 
@@ -105,9 +103,8 @@ def purify(
 ) -> tuple[flain.Purification, Measured]:
     """Purify the example with the default settings, and measure it on the held-out samples.
 
-    Returns:
-        The purification, and ACC (clean accuracy) and ASR (attack success rate: triggered images
-        that are given the attacker's target) before and after.
+    Measured are ACC (clean accuracy) and ASR (attack success rate: the share of triggered images
+    that are given the attacker's target).
     """
     initial, final, auxiliary, clean, triggered = files.paths
     result = flain.purify(
@@ -119,7 +116,3 @@ def purify(
         "ACC, clean accuracy": (before.clean.mean, after.clean.mean),
         "ASR, attack success rate": (before.probes["ASR"].mean, after.probes["ASR"].mean),
     }
-
-
-def _embedded() -> Path:
-    return Path(__file__).parent / "data"

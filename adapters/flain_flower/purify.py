@@ -1,22 +1,27 @@
-"""Purifies the arrays of two records."""
+"""Purifies the arrays of two records, and rehearses that before training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord
 
 import flain_core as flain
-
-from .records import as_given, to_arrays, to_record
+from flain_core.network import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from flain_core.options import PurifyOptions
+
+_NUDGE = 2.0**-7
+_ONE_THRESHOLD = flain.Grid(start=0.0, step=1.0, stop=0.0)
 
 
 def purify(
@@ -68,15 +73,88 @@ def purify(
     """
     check_options(options)
     purified = flain.purify_arrays(
-        as_given(to_arrays(initial_arrays, "initial_arrays")),
-        as_given(to_arrays(final_arrays, "final_arrays")),
+        _as_given(to_arrays(initial_arrays, "initial_arrays")),
+        _as_given(to_arrays(final_arrays, "final_arrays")),
         model,
         data=data,
         **options,
     )
-    return replace(purified, arrays=to_record(purified.arrays, like=final_arrays))
+    return replace(purified, arrays=to_record(purified.arrays, final_arrays))
 
 
 def check_options(options: Mapping[str, object]) -> None:
     """Raise :class:`TypeError` for what :func:`flain_core.purify` has no option for."""
     signature(flain.purify).bind(None, initial=None, data=None, **options)
+
+
+def rehearse(
+    purify: Callable[..., Any], initial_arrays: ArrayRecord, settings: flain.Settings
+) -> None:
+    """Purify the initial model, slightly changed, at a single threshold.
+
+    Costs a few passes over the data and answers every question but one, how well the trained model
+    will do: whether the arrays fit the model, the layers exist, the data can be scored. Raises what
+    the real call would.
+    """
+    arrays = to_arrays(initial_arrays, "initial_arrays")
+    changed = {name: _nudged(array) for name, array in arrays.items()}
+    with warnings.catch_warnings():
+        # They would speak of a model that nobody trained.
+        warnings.simplefilter("ignore", flain.FlainWarning)
+        purify(
+            initial_arrays,
+            to_record(changed, initial_arrays),
+            settings=replace(settings, thresholds=_ONE_THRESHOLD),
+            progress=False,
+        )
+
+
+def to_arrays(record: ArrayRecord, which: str) -> dict[str, Array]:
+    """Read the arrays of a record by key; ``which`` is its name in error messages."""
+    if not isinstance(record, ArrayRecord):
+        raise flain.WeightsError(
+            f"expected {which} to be a flwr.app.ArrayRecord; got a {type(record).__name__}"
+        )
+    return {name: _to_numpy(array, f"{which}[{name!r}]") for name, array in record.items()}
+
+
+def _to_numpy(array: FlowerArray, name: str) -> Array:
+    try:
+        plain: Array = array.numpy()
+    except Exception as error:
+        # Damaged bytes make NumPy raise nearly anything, even MemoryError.
+        raise flain.WeightsError(
+            f"{name} cannot be read: expected a NumPy array as flwr.app.Array serializes it; "
+            f"got {array.stype!r} ({error})"
+        ) from error
+    return plain
+
+
+def to_record(arrays: Mapping[str, Array] | list[Array], keys: Iterable[str]) -> ArrayRecord:
+    """Pack arrays into a record with these keys, in this order."""
+    if isinstance(arrays, list):
+        arrays = {str(index): each for index, each in enumerate(arrays)}
+    return ArrayRecord({key: FlowerArray(np.asarray(arrays[key])) for key in keys})
+
+
+def _as_given(arrays: dict[str, Array]) -> dict[str, Array] | list[Array]:
+    """Return the arrays by name, or a list if Flower was given one.
+
+    Flower keeps a list, as Keras's ``get_weights()`` gives it, under the keys ``"0"``, ``"1"`` and
+    so on, in whatever order.
+
+    >>> _as_given({"1": np.ones(1), "0": np.zeros(2)})
+    [array([0., 0.]), array([1.])]
+    """
+    numbers = [str(index) for index in range(len(arrays))]
+    if arrays and arrays.keys() == set(numbers):
+        return [arrays[each] for each in numbers]
+    return arrays
+
+
+def _nudged(array: Array) -> Array:
+    """Return the array with each number a little larger, as far from overflow as before."""
+    if array.dtype.kind != "f":
+        return array
+    nudged: Array = np.where(array == 0, _NUDGE**2, array * (1 + _NUDGE)).astype(array.dtype)
+    return nudged

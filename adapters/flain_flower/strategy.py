@@ -16,8 +16,7 @@ from flain_core.local_samples import source_of
 from flain_core.options import SampleOptions
 from flain_core.settings import settings_or_default
 
-from .purify import check_options, purify
-from .rehearsal import rehearse
+from .purify import check_options, purify, rehearse
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -127,12 +126,7 @@ class Purify(Strategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Evaluate | None = None,
     ) -> Result:
-        """Run the wrapped strategy, then purify its model.
-
-        The arguments are those of :meth:`flwr.serverapp.strategy.Strategy.start`.
-
-        Returns:
-            The wrapped strategy's result with the purified model.
+        """Run the wrapped strategy, and return its result with the purified model.
 
         Raises:
             FlainError: Before training, if the model, the arrays, the layers and the data do not

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
-from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
@@ -19,7 +17,7 @@ from flain_core.network import Array
 from flain_core.sample_source import SampleFacts
 from flain_core.score import Score
 
-from .records import to_arrays
+from .purify import to_arrays, to_record
 
 _RECORD = "flain"
 _QUERY = f"{MessageType.QUERY}.flain"  # the client app answers it in @app.query("flain")
@@ -74,7 +72,7 @@ class TrustedNodes(Trusted[int]):
 
     def send(self, arrays: Mapping[str, Array], holders: Sequence[int]) -> Mapping[int, Reply]:
         """Send a question to some nodes as a query message each."""
-        record = _record(arrays)
+        record = to_record(arrays, arrays)
         messages = [
             Message(RecordDict({_RECORD: record}), dst_node_id=node, message_type=_QUERY)
             for node in holders
@@ -119,11 +117,7 @@ def answer(
         ...     return answer(message, model=model, data=(np.eye(2, 3), [0, 1]))
     """
     arrays = answered(_arrays(message), model, data, score=score, batch_size=batch_size)
-    return Message(RecordDict({_RECORD: _record(arrays)}), reply_to=message)
-
-
-def _record(arrays: Mapping[str, Array]) -> ArrayRecord:
-    return ArrayRecord({name: FlowerArray(np.asarray(each)) for name, each in arrays.items()})
+    return Message(RecordDict({_RECORD: to_record(arrays, arrays)}), reply_to=message)
 
 
 def _arrays(message: Message) -> dict[str, Array]:

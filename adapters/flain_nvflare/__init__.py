@@ -8,8 +8,7 @@
 from __future__ import annotations
 
 from .answering import Answering
-from .purify import Purify
-from .recipes import add_purification
+from .purify import Purify, add_purification
 from .trusted_clients import TrustedClients
 
 __all__ = ["Answering", "Purify", "TrustedClients", "add_purification"]

@@ -13,8 +13,7 @@ from nvflare.apis.signal import Signal
 
 from flain_core.federated.holder import answered
 
-from .architecture import architecture
-from .paths import checked_path, custom_folder
+from .arguments import architecture, checked_path, custom_folder
 from .trusted_clients import REASON, TASK
 
 

@@ -1,4 +1,4 @@
-"""A job's purification, with every path and import resolved."""
+"""A job's purification, with every path and import resolved, on parameters as servers hold them."""
 
 from __future__ import annotations
 
@@ -7,42 +7,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flain_core import PurifiedArrays, Settings, purify_arrays
+import numpy as np
+from nvflare.app_common.np.constants import NPConstants
+
+from flain_core import PurifiedArrays, Settings, WeightsError, purify_arrays
 from flain_core.array_forms import by_name, fitting
 from flain_core.layer_choice import chosen_layers
 from flain_core.local_samples import source_of
+from flain_core.network import Array
 from flain_core.progress import OnProgress
 from flain_core.registry import architecture, arrays_of, open_network
 from flain_core.sample_source import SampleSource
 
-from .parameters import Parameters
+_KERAS_MARK = "_nvf_"
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
     """Everything that :func:`flain_core.purify_arrays` needs besides the weights.
 
-    Attributes:
-        model: The architecture.
-        data: The path of the clean samples, ``.npz`` with ``x`` and ``y``; or clients to ask.
-        probes: Further samples by name, likewise.
-        layers: Names of the layers to purify, or ``"auto"``, ``"dense"``, ``"conv"``, ``"all"``.
-        settings: The settings of the search.
+    ``data`` is the path of the clean samples, ``.npz`` with ``x`` and ``y``, or clients to ask.
     """
 
     model: Any
     data: Path | SampleSource
-    probes: Mapping[str, Path]
+    probes: Mapping[str, Path] | None
     layers: str | Sequence[str]
     settings: Settings
 
     def check(self) -> None:
-        """Find the layers, read the samples, and run the untrained model on those that are here.
-
-        Raises:
-            FlainError: The purification would fail after training.
-        """
-        source = source_of(self.data, probes=self.probes or None)
+        """Find the layers, read the samples, and run the untrained model on those that are here."""
+        source = source_of(self.data, probes=self.probes)
         network = open_network(self.model)
         chosen_layers(network, self.layers)
         if source.facts.local:
@@ -50,7 +45,7 @@ class Job:
 
     def check_initial(self, initial: Mapping[str, Any]) -> None:
         """Raise :class:`WeightsError` unless initial, and so trained, parameters fit the model."""
-        arrays = Parameters(initial, self.model).arrays
+        arrays = _as_arrays(initial, self.model)
         vector = not isinstance(arrays, (dict, list))
         held = arrays_of(architecture(self.model), buffers=not vector)
         fitting("initial", by_name("initial", arrays, held), held)
@@ -58,25 +53,88 @@ class Job:
     def purify(
         self, initial: Mapping[str, Any], trained: Mapping[str, Any], progress: OnProgress
     ) -> PurifiedArrays:
-        """Purify, and return the parameters as the server holds them.
-
-        Args:
-            initial: The parameters that training started from, arrays or tensors by name.
-            trained: The trained ones, likewise.
-            progress: Called at every step of the search.
-
-        Raises:
-            FlainError: The model cannot be purified.
-        """
-        final = Parameters(trained, self.model)
+        """Purify trained parameters, and return them as the server holds them."""
         purified = purify_arrays(
-            Parameters(initial, self.model).arrays,
-            final.arrays,
+            _as_arrays(initial, self.model),
+            _as_arrays(trained, self.model),
             self.model,
             data=self.data,
             layers=self.layers,
             settings=self.settings,
-            probes=self.probes or None,
+            probes=self.probes,
             progress=progress,
         )
-        return PurifiedArrays(final.holding(purified.arrays), purified.purification)
+        parameters = _as_parameters(purified.arrays, trained, self.model)
+        return PurifiedArrays(parameters, purified.purification)
+
+
+def _as_arrays(given: Mapping[str, Any], model: Any) -> dict[str, Array] | list[Array] | Array:
+    """Return parameters that a workflow gave in the form that ``purify_arrays`` takes.
+
+    They are arrays or tensors by name: PyTorch's names; ``<layer>_nvf_<position>`` for Keras; or
+    the one name ``numpy_key`` for a job whose model is a single array.
+    """
+    arrays = {name: _array(name, value) for name, value in given.items()}
+    if list(arrays) == [NPConstants.NUMPY_KEY]:
+        return arrays[NPConstants.NUMPY_KEY].reshape(-1)
+    order = _keras_order(given, model)
+    return arrays if order is None else [arrays[name] for name in order]
+
+
+def _as_parameters(arrays: Any, given: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Return arrays with the names, order, shapes and kinds of parameters that were given."""
+    order = _keras_order(given, model)
+    if order is not None:
+        arrays = dict(zip(order, arrays, strict=True))
+    elif not isinstance(arrays, Mapping):
+        arrays = {NPConstants.NUMPY_KEY: arrays}
+    return {name: _like(value, arrays[name]) for name, value in given.items()}
+
+
+def _keras_order(given: Mapping[str, Any], model: Any) -> list[str] | None:
+    """Return names in the order of Keras's ``get_weights()``; None for other frameworks."""
+    if not given or not all(_KERAS_MARK in str(name) for name in given):
+        return None
+    order = [
+        f"{layer.name}{_KERAS_MARK}{position}"
+        for layer in getattr(model, "layers", ())
+        for position in range(len(layer.get_weights()))
+    ]
+    if set(order) != set(given):
+        missing = ", ".join(map(repr, sorted(set(order) ^ set(given))))
+        raise WeightsError(
+            "expected the weights of every layer of the Keras model and no others; only one "
+            f"of the two has {missing}"
+        )
+    return order
+
+
+def _array(name: str, value: Any) -> Array:
+    # Averaging an array without axes makes a NumPy number of it.
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.asarray(value)
+    if _is_tensor(value):
+        try:
+            array: Array = value.detach().cpu().numpy()
+        except TypeError as error:
+            raise WeightsError(
+                f"NumPy has no type for {name!r}, {value.dtype}; let the server hold NumPy arrays "
+                "(server_expected_format), or train in float32"
+            ) from error
+        return array
+    raise WeightsError(
+        f"expected the parameter {name!r} to be an array; got a {type(value).__name__}. Encrypted "
+        "or nested parameters cannot be purified"
+    )
+
+
+def _like(value: Any, array: Array) -> Any:
+    if _is_tensor(value):
+        import torch
+
+        return torch.from_numpy(np.array(array)).to(value.device)
+    return array.reshape(np.shape(value))
+
+
+def _is_tensor(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach")

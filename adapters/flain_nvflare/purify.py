@@ -1,4 +1,7 @@
-"""The workflow that purifies: it watches training, and acts when its turn comes."""
+"""The workflow that purifies: it watches training, and acts when its turn comes.
+
+:func:`add_purification` puts it into NVIDIA FLARE's recipes.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,17 @@ from nvflare.app_common.workflows.model_controller import ModelController
 from flain_core import FlainError, Progress, PurifiedArrays, Settings, SettingsError, WeightsError
 from flain_core.files import check_writable
 
-from .architecture import architecture
-from .initial_file import read_initial
+from .arguments import (
+    architecture,
+    checked_path,
+    custom_folder,
+    plain,
+    read_initial,
+    run_folder,
+    settings_of,
+)
 from .job import Job
-from .paths import checked_path, custom_folder, run_folder
-from .plain_settings import plain, settings_of
-from .saved_model import SavedModel
-from .training import Training
+from .training import SavedModel, Training
 from .trusted_clients import TrustedClients
 
 OnError = Literal["raise", "keep"]
@@ -141,7 +148,7 @@ class Purify(ModelController):
         self._job = Job(
             model=architecture(self.model, persistor, folder),
             data=folder / self.data if isinstance(self.data, str) else self.data.asked_by(self),
-            probes={name: folder / path for name, path in self.probes.items()},
+            probes={name: folder / path for name, path in self.probes.items()} or None,
             layers=self.layers,
             settings=settings_of(self.settings),
         )
@@ -149,8 +156,7 @@ class Purify(ModelController):
         if self.report is not None:
             check_writable(run_folder(fl_ctx) / self.report)
         if self.initial is not None:
-            file = folder / self.initial
-            self._training.initial = read_initial(file, self._job.model)
+            self._training.initial = read_initial(folder / self.initial, self._job.model)
         self._check_initial(fl_ctx)
 
     def _check_initial(self, _: FLContext) -> None:
@@ -204,3 +210,37 @@ class Purify(ModelController):
     def _announce(self, learnable: Any) -> None:
         """Let later workflows find the model where those that train put it."""
         self.fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, learnable, private=True, sticky=True)
+
+
+def add_purification(recipe: Any, purify: Purify, *, custom_code: bool = True) -> None:
+    """Purify what a recipe trains, after its last round.
+
+    Add it before ``add_final_global_evaluation`` or ``add_cross_site_evaluation``; they then
+    evaluate the purified model.
+
+    Args:
+        recipe: A training recipe with a persistor, such as ``FedAvgRecipe``.
+        purify: The workflow.
+        custom_code: True lets the job carry a copy of the workflow's module, as jobs do with every
+            class that is not NVIDIA FLARE's, which needs a server that accepts custom code. False
+            leaves it out; the server's ``class_allow_list`` then needs the entry
+            ``"flain_nvflare."``. Either way flain is installed on the server.
+
+    Raises:
+        SettingsError: The recipe has no such persistor, or evaluates already.
+    """
+    job = recipe._job  # NVIDIA FLARE's own helpers reach it the same way.
+    if getattr(recipe, "_cse_added", False):
+        raise SettingsError(
+            "the recipe evaluates the model already, before it would be purified; add the "
+            "purification first"
+        )
+    persistor = getattr(job, "comp_ids", {}).get("persistor_id")
+    if persistor != purify.persistor_id:
+        raise SettingsError(
+            f"the workflow saves with the persistor {purify.persistor_id!r}, and the recipe "
+            + (f"has {persistor!r}: give Purify(persistor_id=...)" if persistor else "has none")
+        )
+    if not custom_code:
+        job.set_app_packages([__package__])
+    job.to_server(purify)

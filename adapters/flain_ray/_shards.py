@@ -20,8 +20,7 @@ from flain_core.samples import Samples
 from flain_core.score import accuracy
 from flain_core.settings import whole_number
 
-from ._actor import Actor, Shard
-from ._actor_pool import ActorPool
+from ._actors import Actor, ActorPool, Shard
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -123,9 +122,8 @@ class Shards:
     def scorer(self, network: Network) -> Scorer:
         """Send the trained model to the actors, and return what asks them about it.
 
-        Raises:
-            SettingsError: Outside of the ``with`` statement.
-            ModelError: The model cannot be sent, or does not arrive as it was.
+        Raises SettingsError outside of the ``with`` statement, and ModelError if the model cannot
+        be sent or does not arrive as it was.
         """
         if self._pool is None:
             raise SettingsError(

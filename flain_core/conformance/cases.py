@@ -5,17 +5,18 @@ So a backend that transposes where it must not, or fails to where it must, canno
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import cast
 
 import numpy as np
 
 from flain_core.network import Array
 
-from .networks import Conv, Dense, Mean, Part, Reference, ReLU, Residual
+from .networks import Conv, Dense, Mean, Reference, ReLU, Residual
+
+_SAMPLES = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +39,6 @@ class Case:
         return f"Case({self.name!r}, layers {', '.join(self.final.layers())})"
 
 
-_Parameters: TypeAlias = Callable[..., tuple[str, Array, Array]]
-"""``(name, *shape)`` to the name, a weight of that shape and a bias."""
-
-
 def _parameters(name: str, *shape: int, trained: bool) -> tuple[str, Array, Array]:
     random = np.random.default_rng([*name.encode(), *shape])
     scale = float(np.prod(shape[1:])) ** -0.5
@@ -51,69 +48,60 @@ def _parameters(name: str, *shape: int, trained: bool) -> tuple[str, Array, Arra
     return name, weight.astype(np.float32), bias.astype(np.float32)
 
 
-def _dense(p: _Parameters) -> tuple[Part, ...]:
-    return (
+def _networks(*, trained: bool) -> dict[str, Reference]:
+    """The networks, by what they try."""
+    p = partial(_parameters, trained=trained)
+    shared = Dense(*p("shared", 6, 8))
+    inner = Conv(*p("inner", 6, 4, 3, 5), padding=(1, 2))
+    outer = Conv(*p("outer", 4, 6, 5, 3), padding=(2, 1))
+    dense = (
         *(Dense(*p("fc1", 11, 7)), ReLU()),
         *(Dense(*p("fc2", 9, 11)), ReLU()),
         Dense(*p("scores", 3, 9)),
     )
-
-
-def _conv(p: _Parameters) -> tuple[Part, ...]:
-    return (
+    conv = (
         *(Conv(*p("conv1", 8, 3, 3, 5), padding=(1, 2)), ReLU()),
         *(Conv(*p("conv2", 6, 8, 3, 2), stride=(2, 2)), ReLU(), Mean()),
         Dense(*p("scores", 4, 6)),
     )
-
-
-def _grouped(p: _Parameters) -> tuple[Part, ...]:
-    return (
+    grouped = (
         *(Conv(*p("conv1", 6, 4, 2, 3)), ReLU()),
         *(Conv(*p("grouped", 9, 2, 3, 2), groups=3), ReLU(), Mean()),
         Dense(*p("scores", 4, 9)),
     )
-
-
-def _depthwise(p: _Parameters) -> tuple[Part, ...]:
-    return (
+    depthwise = (
         *(Conv(*p("conv1", 5, 3, 2, 3)), ReLU()),
         *(Conv(*p("depthwise", 10, 1, 3, 2), groups=5), ReLU(), Mean()),
         Dense(*p("scores", 4, 10)),
     )
-
-
-def _transposed_conv(p: _Parameters) -> tuple[Part, ...]:
-    return (
+    transposed = (
         *(Conv(*p("conv1", 7, 3, 2, 3)), ReLU()),
         *(Conv(*p("transposed", 5, 7, 3, 2), stride=(2, 2), transposed=True), ReLU(), Mean()),
         Dense(*p("scores", 4, 5)),
     )
-
-
-def _residual(p: _Parameters) -> tuple[Part, ...]:
-    inner = Conv(*p("inner", 6, 4, 3, 5), padding=(1, 2))
-    outer = Conv(*p("outer", 4, 6, 5, 3), padding=(2, 1))
-    return (
+    residual = (
         *(Conv(*p("conv1", 4, 3, 2, 3)), ReLU()),
         *(Residual((inner, ReLU(), outer)), ReLU(), Mean()),
         Dense(*p("scores", 5, 4)),
     )
-
-
-def _used_twice(p: _Parameters) -> tuple[Part, ...]:
-    shared = Dense(*p("shared", 6, 8))
-    return (
+    used_twice = (
         *(Dense(*p("fc1", 8, 5)), ReLU(), shared, ReLU()),
         *(Dense(*p("fc2", 8, 6)), ReLU(), shared, ReLU()),
         Dense(*p("scores", 3, 6)),
     )
+    return {
+        "dense": Reference(dense, (7,)),
+        "conv": Reference(conv, (3, 7, 6)),
+        "grouped": Reference(grouped, (4, 7, 6)),
+        "depthwise": Reference(depthwise, (3, 7, 6)),
+        "transposed": Reference(transposed, (3, 7, 6)),
+        "residual": Reference(residual, (3, 7, 6)),
+        "used twice": Reference(used_twice, (5,)),
+    }
 
 
-def _case(name: str, sample: tuple[int, ...], parts: Callable[[_Parameters], Any]) -> Case:
-    initial, final = (
-        Reference(parts(partial(_parameters, trained=trained)), sample) for trained in (False, True)
-    )
+def _case(name: str, initial: Reference, final: Reference) -> Case:
+    sample = final.sample
     x = np.random.default_rng(0).random((_SAMPLES, *sample), dtype=np.float32)
     # Neurons of different activation, so that a search has thresholds to go through.
     sizes = np.linspace(0.05, 2, sample[0], dtype=np.float32)
@@ -129,15 +117,7 @@ def _balanced(network: Reference, x: Array) -> Reference:
     return Reference((*network.parts[:-1], with_fields(last, bias=bias)), network.sample)
 
 
-_SAMPLES = 40
+_INITIAL, _FINAL = _networks(trained=False), _networks(trained=True)
 
-CASES = (
-    _case("dense", (7,), _dense),
-    _case("conv", (3, 7, 6), _conv),
-    _case("grouped", (4, 7, 6), _grouped),
-    _case("depthwise", (3, 7, 6), _depthwise),
-    _case("transposed", (3, 7, 6), _transposed_conv),
-    _case("residual", (3, 7, 6), _residual),
-    _case("used twice", (5,), _used_twice),
-)
+CASES = tuple(_case(name, _INITIAL[name], _FINAL[name]) for name in _FINAL)
 """The cases that every backend is tried on."""

@@ -24,7 +24,11 @@ def expect(holds: bool, expected: str, given: object) -> None:
 
 def expect_same(given: Array, expected: Array, what: str) -> None:
     """Require equal shapes and equal numbers; the types may differ."""
-    expect(np.array_equal(given, expected), f"{what}, exactly", _differing(given, expected))
+    if given.shape == expected.shape:
+        differing = f"{np.count_nonzero(given != expected)} of {expected.size} numbers that differ"
+    else:
+        differing = f"shape {given.shape} instead of {expected.shape}"
+    expect(np.array_equal(given, expected), f"{what}, exactly", differing)
 
 
 def expect_error(error: type[FlainError], call: Callable[[], object]) -> None:
@@ -34,9 +38,3 @@ def expect_error(error: type[FlainError], call: Callable[[], object]) -> None:
     except error:
         return
     expect(False, f"{error.__name__} to be raised", "no error")
-
-
-def _differing(given: Array, expected: Array) -> str:
-    if given.shape != expected.shape:
-        return f"shape {given.shape} instead of {expected.shape}"
-    return f"{np.count_nonzero(given != expected)} of {expected.size} numbers that differ"

@@ -66,11 +66,7 @@ class Mean:
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """``branch(x) + x``.
-
-    Attributes:
-        branch: What is done to x, in order.
-    """
+    """``branch(x) + x``; ``branch`` has what is done to x, in order."""
 
     branch: tuple[Part, ...]
 
@@ -144,9 +140,8 @@ def _run(parts: Sequence[Part], x: Array, entering: dict[str, list[Array]]) -> A
                 x = x @ part.weight.T + part.bias
             case Conv():
                 entering[part.name].append(x)
-                x = (_transposed(x, part) if part.transposed else _convolved(x, part)) + part.bias[
-                    :, None, None
-                ]
+                x = _transposed(x, part) if part.transposed else _convolved(x, part)
+                x = x + part.bias[:, None, None]
             case ReLU():
                 x = np.maximum(x, 0)
             case Mean():

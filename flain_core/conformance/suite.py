@@ -111,11 +111,9 @@ class Conformance:
         for reference in (case.initial, case.final):
             network = self.open_network(self.build(reference))
             expect(is_network(network), "the methods of flain_core.Network", network)
-            found = network.layers()
-            expect(len(found) == len(reference.layers()), repr(case), found)
-            for (name, layer), truth in zip(
-                found.items(), reference.layers().values(), strict=True
-            ):
+            found, truths = network.layers(), reference.layers().values()
+            expect(len(found) == len(truths), repr(case), found)
+            for (name, layer), truth in zip(found.items(), truths, strict=True):
                 groups = truth.groups if isinstance(truth, Conv) else 1
                 kind = "conv" if isinstance(truth, Conv) else "dense"
                 wanted = name, kind, groups, truth.weight.shape[1] * groups
@@ -152,11 +150,8 @@ class Conformance:
                 expected = entering[truth.name]
                 expect(cut.calls == len(expected), f"{len(expected)} calls", cut.calls)
                 if cut.calls == 1:
-                    expect(
-                        all(hasattr(cut, name) for name in _CUT),
-                        "the methods of flain_core.Cut",
-                        cut,
-                    )
+                    complete = all(hasattr(cut, name) for name in _CUT)
+                    expect(complete, "the methods of flain_core.Cut", cut)
                     self._close(cut.inputs, expected[0], f"what enters {truth.name!r}")
                 else:
                     # Backends may list the calls in any order.
@@ -174,12 +169,10 @@ class Conformance:
             rest = self.array(rest - cut.linear(_wide(layer.weight), others))
             scale = float(np.abs(self.array(cut.output)).max())
             bias = np.sort(np.resize(truth.bias, rest.size))
-            expect(
-                rest.size % truth.bias.size == 0
-                and bool(np.abs(np.sort(rest.ravel()) - bias).max() <= self.tolerance * scale),
-                f"pre-activation minus contributions to be the bias of {truth.name!r}",
-                f"{rest.ravel()[: truth.bias.size]} and so on",
-            )
+            whole = rest.size % truth.bias.size == 0
+            close = bool(np.abs(np.sort(rest.ravel()) - bias).max() <= self.tolerance * scale)
+            what = f"pre-activation minus contributions to be the bias of {truth.name!r}"
+            expect(whole and close, what, f"{rest.ravel()[: truth.bias.size]} and so on")
             none = self.array(cut.linear(_wide(layer.weight), shuffled[:0]))
             expect(not none.any(), "no contribution of no neurons", none)
 
@@ -189,20 +182,15 @@ class Conformance:
         for x in (case.x[:_FEW], case.x[:1]):
             truth, _ = case.final.run(x)
             for cut, layer, _ in self._cuts(case, x, once=True):
-                before = self.array(cut.output).copy()
+                name, before = layer.name, self.array(cut.output).copy()
                 answers = [cut.tail(cut.output) for _ in range(3)]
-                self._close(answers[0], truth, f"the tail behind {layer.name!r}")
+                self._close(answers[0], truth, f"the tail behind {name!r}")
                 for answer in answers[1:]:
-                    expect_same(
-                        answer, answers[0], f"the same answer of the tail of {layer.name!r}"
-                    )
+                    expect_same(answer, answers[0], f"the same answer of the tail of {name!r}")
                 answers[0].fill(np.nan)
-                expect_same(
-                    self.array(cut.output), before, f"the output of {layer.name!r} unchanged"
-                )
-                expect_same(
-                    cut.tail(cut.output), answers[1], "a tail that hands out arrays of its own"
-                )
+                expect_same(self.array(cut.output), before, f"the output of {name!r} unchanged")
+                again = cut.tail(cut.output)
+                expect_same(again, answers[1], "a tail that hands out arrays of its own")
 
     @_check
     def test_tail_by_sample_takes_any_samples(self, case: Case) -> None:
@@ -240,14 +228,13 @@ class Conformance:
     def test_replace_writes_the_weight(self, case: Case) -> None:
         """The copy has exactly the new weights and computes with them."""
         network = self.open_network(self.build(case.final))
-        weights = {layer.name: _changed(layer)[0] for layer in network.layers().values()}
+        weights = _all_changed(network)
         for (name, weight), truth in zip(weights.items(), case.final.layers(), strict=True):
             scores = network.replace({name: weight}).predict(self.batch(case.x))
             expected, _ = case.final.replace({truth: weight}).run(case.x)
             self._close(scores, expected, f"the scores with the weight of {name!r} replaced")
         copy = network.replace(weights)
-        for name, weight in weights.items():
-            expect_same(copy.layers()[name].weight, weight, f"the replaced weight of {name!r}")
+        _expect_weights(copy, weights, "after replacing it")
         back = copy.replace({name: layer.weight for name, layer in network.layers().items()})
         x = self.batch(case.x)
         self._same(back.predict(x), network.predict(x), "the former scores")
@@ -258,17 +245,16 @@ class Conformance:
         """Neither the network nor the caller's model nor the samples change, to the bit."""
         model, x = self.build(case.final), case.x.copy()
         network = self.open_network(model)
-        before = _snapshot(network), network.predict(self.batch(x))
-        for layer in network.layers().values():
-            changed = network.replace({layer.name: _changed(layer)[0]})
+        before, scores = _snapshot(network), network.predict(self.batch(x))
+        for name, weight in _all_changed(network).items():
+            changed = network.replace({name: weight})
             changed.predict(self.batch(x))
-            cut = changed.cut(layer.name, self.batch(x))
+            cut = changed.cut(name, self.batch(x))
             if cut.calls == 1:
                 cut.tail(cut.output)
         for which in (network, self.open_network(network.native), self.open_network(model)):
-            expect_same(which.predict(self.batch(x)), before[1], "the scores of the original")
-            for name, weight in _snapshot(which).items():
-                expect_same(weight, before[0][name], f"the original weight of {name!r}")
+            expect_same(which.predict(self.batch(x)), scores, "the scores of the original")
+            _expect_weights(which, before, "of the original")
         expect_same(x, case.x, "the samples unchanged")
 
     @_check
@@ -279,13 +265,8 @@ class Conformance:
             weight = layer.weight.astype(np.float64)
             damaged = weight.copy()
             damaged.flat[0] = np.nan
-            unfit = [
-                weight[:-1],
-                weight[:, :, None],
-                np.swapaxes(weight, 0, 1),
-                damaged,
-                damaged * np.inf,
-            ]
+            unfit = [weight[:-1], weight[:, :, None], np.swapaxes(weight, 0, 1)]
+            unfit += [damaged, damaged * np.inf]
             if np.finfo(layer.weight.dtype).bits < 64:
                 unfit.append(weight * 1e300)
             for each in unfit:
@@ -299,24 +280,18 @@ class Conformance:
         """The result can be used, and opened again, like the caller's model."""
         model = self.build(case.final)
         network = self.open_network(model)
-        weights = {layer.name: _changed(layer)[0] for layer in network.layers().values()}
-        changed = network.replace(weights)
-        for each in (network, changed):
+        for each in (network, network.replace(_all_changed(network))):
             expect(type(each.native) is type(model), f"a native {type(model)}", type(each.native))
             again = self.open_network(each.native)
-            for name, weight in _snapshot(each).items():
-                expect_same(
-                    _snapshot(again)[name], weight, f"the weight of {name!r} in the native model"
-                )
+            _expect_weights(again, _snapshot(each), "in the native model")
             x = self.batch(case.x)
             self._same(again.predict(x), each.predict(x), "the scores of the native model")
 
     @_check
     def test_purification(self, case: Case) -> None:
         """Each layer is purified at a proved cut, as by running the whole network each time."""
-        final, initial = (
-            self.open_network(self.build(each)) for each in (case.final, case.initial)
-        )
+        final = self.open_network(self.build(case.final))
+        initial = self.open_network(self.build(case.initial))
         _, entering = case.final.run(case.x)
         for name, truth in zip(final.layers(), case.final.layers().values(), strict=True):
             once = len(entering[truth.name]) == 1
@@ -326,17 +301,12 @@ class Conformance:
             expect(outcome.method == method, f"{name!r} searched by {method!r}", outcome)
             before, layer = initial.layers()[name].weight, final.layers()[name]
             flipped = flip(before, layer.weight, outcome.flipped, groups=layer.groups)
-            expect_same(
-                _snapshot(self.open_network(result.model))[name], flipped, "the flipped weight"
-            )
-
+            _expect_weights(self.open_network(result.model), {name: flipped}, "after flipping")
             (slow,) = self._purified(NeverCut(final), initial, name, case).layers
             expect(slow.method == "whole network", "a search by the whole network", slow)
-            expect(
-                _decisions(outcome) == _decisions(slow),
-                f"the decisions of a search by the whole network, {_decisions(slow)}",
-                _decisions(outcome),
-            )
+            given, wanted = _decisions(outcome), _decisions(slow)
+            what = f"the decisions of a search by the whole network, {wanted}"
+            expect(given == wanted, what, given)
 
     @_check
     def test_saved_models_load_exactly(self, case: Case) -> None:
@@ -349,10 +319,7 @@ class Conformance:
                 self.save(network.native, path)
                 written = path.read_bytes()
                 loaded = self.open_network(self.load(path, case.initial))
-                for name, weight in _snapshot(network).items():
-                    expect_same(
-                        _snapshot(loaded)[name], weight, f"the weight of {name!r} in {suffix}"
-                    )
+                _expect_weights(loaded, _snapshot(network), f"in {suffix}")
                 expect_same(loaded.predict(x), network.predict(x), f"the scores of a {suffix} file")
                 expect_error(OutputError, partial(self.save, self.build(case.initial), path))
                 expect(path.read_bytes() == written, "the file as it was", "another one")
@@ -411,7 +378,7 @@ class Conformance:
     def _cuts(
         self, case: Case, x: Array, *, once: bool = False
     ) -> Iterator[tuple[Cut, Layer, Dense | Conv]]:
-        """Each layer of the final model with its cut, or those alone that run once."""
+        """Yield each layer of the final model with its cut, or those alone that run once."""
         network = self.open_network(self.build(case.final))
         _, entering = case.final.run(x)
         truths = case.final.layers().values()
@@ -447,7 +414,7 @@ class Conformance:
 
 
 def _selections(layer: Layer) -> Iterator[Array]:
-    """Half of the neurons, each alone, all and none, in random order."""
+    """Yield half of the neurons, each alone, all and none, in random order."""
     shuffled = np.random.default_rng(1).permutation(layer.neurons)
     yield shuffled[: (layer.neurons + 1) // 2]
     yield from shuffled[:, None]
@@ -455,18 +422,22 @@ def _selections(layer: Layer) -> Iterator[Array]:
     yield shuffled[:0]
 
 
-def _changed(layer: Layer, neurons: Array | None = None) -> tuple[Array, Array]:
-    """A weight that differs from the layer's at some or all neurons, and what was taken away."""
+def _changed(layer: Layer, neurons: Array) -> tuple[Array, Array]:
+    """Return a weight that differs from the layer's at some neurons, and what was taken away."""
     weight = _wide(layer.weight)
     random = np.random.default_rng(2)
     update = random.standard_normal(weight.shape) * np.abs(weight).max()
-    chosen = columns(
-        np.arange(layer.neurons) if neurons is None else neurons, weight.shape, layer.groups
-    )
+    chosen = columns(neurons, weight.shape, layer.groups)
     changed = np.where(chosen, weight - update, weight).astype(layer.weight.dtype)
     # The change has values everywhere: that other neurons are left out is what linear is for.
     change = np.where(chosen, weight - _wide(changed), update).astype(weight.dtype)
     return changed, change
+
+
+def _all_changed(network: Network) -> dict[str, Array]:
+    """Return a weight of each layer that differs from its own at all neurons."""
+    layers = network.layers().items()
+    return {name: _changed(layer, np.arange(layer.neurons))[0] for name, layer in layers}
 
 
 def _wide(weight: Array) -> Array:
@@ -475,6 +446,11 @@ def _wide(weight: Array) -> Array:
 
 def _snapshot(network: Network) -> dict[str, Array]:
     return {name: layer.weight.copy() for name, layer in network.layers().items()}
+
+
+def _expect_weights(network: Network, weights: Mapping[str, Array], what: str) -> None:
+    for name, weight in weights.items():
+        expect_same(network.layers()[name].weight, weight, f"the weight of {name!r} {what}")
 
 
 def _decisions(outcome: LayerOutcome) -> tuple[Any, ...]:

@@ -32,14 +32,8 @@ def check_answer(
 ) -> None:
     """Raise :class:`DataError` if an answer does not fit its question or cannot be true.
 
-    A lie that is possible passes; merge by median or trimmed mean to bound what it can do.
-
-    Args:
-        answer: The answer as it came.
-        question: The question.
-        layer: The layer that the question is about; None for none.
-        probes: Names of the probes; a holder may have no samples of some.
-        classify: Whether totals are whole numbers of samples.
+    A lie that is possible passes; merge by median or trimmed mean to bound what it can do. A holder
+    may have no samples of some probes; ``classify`` says that totals are whole numbers of samples.
     """
     if question.task == "statistics":
         _check_statistics(answer.statistics, layer.neurons if layer else 0)
@@ -49,10 +43,12 @@ def check_answer(
         expected = max(len(question.n_flipped), 1)
         if len(answer.scored) != expected:
             raise DataError(f"expected {expected} scores; got {len(answer.scored)}")
+        counts = []
         for scored in answer.scored:
-            _check_scored(scored, probes if question.probes else (), classify)
-        counts = {_counts(scored) for scored in answer.scored}
-        if len(counts) > 1:
+            _check_scored(scored, set(probes if question.probes else ()), classify)
+            probed = {name: tally.count for name, tally in scored.probes.items()}
+            counts.append((scored.clean.count, probed))
+        if any(each != counts[0] for each in counts):
             raise DataError("the number of samples changes from candidate to candidate")
 
 
@@ -106,8 +102,8 @@ def _check_proof(proof: Proof | None, allowed: float) -> None:
         )
 
 
-def _check_scored(scored: Scored, probes: Sequence[str], classify: bool) -> None:
-    if not set(scored.probes) <= set(probes):
+def _check_scored(scored: Scored, probes: set[str], classify: bool) -> None:
+    if not scored.probes.keys() <= probes:
         raise DataError(f"expected no probes but {sorted(probes)}; got {sorted(scored.probes)}")
     for tally in (scored.clean, *scored.probes.values()):
         _check_tally(tally, classify)
@@ -131,20 +127,12 @@ def _check_tally(tally: Tally, classify: bool) -> None:
         )
 
 
-def _counts(scored: Scored) -> tuple[int, frozenset[tuple[str, int]]]:
-    probes = ((name, tally.count) for name, tally in scored.probes.items())
-    return scored.clean.count, frozenset(probes)
-
-
 def contradiction(said: Tally, now: Tally) -> DataError | None:
     """Return what is wrong if a holder says two things of one candidate, or nothing.
 
-    A holder that says one thing while the search runs, and another when the candidate is run in
-    full, is faulty or lies, and could otherwise keep any purified model from being confirmed.
-
-    Args:
-        said: The tally of the candidate while the search ran, with what rounding can explain.
-        now: Its tally in full.
+    A holder that says one thing while the search runs, ``said``, and another when the candidate is
+    run in full, is faulty or lies, and could otherwise keep any purified model from being
+    confirmed. Rounding explains a difference of ``said.uncertain``.
 
     >>> contradiction(Tally(9, 10, uncertain=1), Tally(8, 10))
     >>> contradiction(Tally(9, 10, uncertain=1), Tally(1, 10))

@@ -95,7 +95,6 @@ class _Coordinator:
         self.samples = samples
         self._trained = trained.layers()
         self._members: set[str] | None = None
-        self._left: set[str] = set()
         self._counts: dict[str, int] = {}
         self._values: dict[str, int] = {}
 
@@ -136,12 +135,10 @@ class _Coordinator:
     def answers(self, question: Question) -> Mapping[str, Answer]:
         """Return everyone's answer by name, in the order of the names.
 
-        Raises:
-            HolderLostError: A holder that was counted before is counted no longer.
-            DataError: Too few are left, or one is missing and none may leave.
+        Raises HolderLostError if a holder that was counted before is counted no longer.
         """
         answers = self.samples.holders.ask(question)
-        expected = (set(answers) if self._members is None else self._members) - self._left
+        expected = set(answers) if self._members is None else self._members
         good: dict[str, Answer] = {}
         for name in sorted(expected):
             try:
@@ -152,13 +149,9 @@ class _Coordinator:
         return good
 
     def confront(self, contradictions: Mapping[str, DataError]) -> None:
-        """Leave out holders that contradict themselves.
+        """Leave out holders that contradict themselves, and raise HolderLostError if there are any.
 
         If half of them or more do, the cut is to blame rather than they.
-
-        Raises:
-            HolderLostError: A holder was left out.
-            DataError: Too few are left.
         """
         members = self._members or set()
         if not self.samples.may_leave or 2 * len(contradictions) >= len(members):
@@ -205,7 +198,6 @@ class _Coordinator:
     def _leave(self, name: str, error: FlainError) -> None:
         if not self.samples.may_leave:
             raise DataError(f"{name}, which holds auxiliary samples, failed: {error}") from error
-        self._left.add(name)
         warnings.warn(
             f"{name}, which holds auxiliary samples, is left out from now on: {error}",
             FlainWarning,
@@ -266,14 +258,13 @@ class _CoordinatedCandidates:
 
     def score_in_full(self, n_flipped: int) -> Tally:
         """Return the clean tally of the whole network with really flipped weights."""
-        answers = self._in_full(self.flipping.candidate(n_flipped), n_flipped, probes=False)
-        return self.coordinator.merged(answers, probes=False)[0].clean
+        return self._in_full(self.flipping.candidate(n_flipped), n_flipped, probes=False).clean
 
     def confirm(self, network: Network, n_flipped: int) -> Scored:
         """Score the candidate as it was written into ``network``, run in full."""
-        return self.coordinator.merged(self._in_full(network, n_flipped, probes=True))[0]
+        return self._in_full(network, n_flipped, probes=True)
 
-    def _in_full(self, network: Network, n_flipped: int, *, probes: bool) -> Mapping[str, Answer]:
+    def _in_full(self, network: Network, n_flipped: int, *, probes: bool) -> Scored:
         answers = self.coordinator.in_full(network, probes=probes)
         errors: dict[str, DataError] = {}
         for name, answer in answers.items():
@@ -283,7 +274,7 @@ class _CoordinatedCandidates:
                 errors[name] = error
             self._keep(n_flipped, name, now, in_full=True)
         self.coordinator.confront(errors)
-        return answers
+        return self.coordinator.merged(answers, probes=probes)[0]
 
     def _keep(self, n_flipped: int, name: str, said: Tally, *, in_full: bool) -> None:
         # Rounding is no excuse where the candidate was run in full.

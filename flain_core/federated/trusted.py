@@ -92,11 +92,7 @@ class Trusted(ABC, Generic[Id]):
         return SampleFacts()
 
     def scorer(self, network: Network) -> Scorer:
-        """Return what asks the holders about this trained model.
-
-        Raises:
-            DataError: There are fewer holders than have to answer.
-        """
+        """Return what asks the holders; raise DataError if fewer are there than have to answer."""
         holders = list(self.connected() if self.whom == "all" else self.whom)
         least = len(holders) // 2 + 1 if self.least is None else self.least
         if len(holders) < least:

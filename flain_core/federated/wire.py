@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import count, takewhile
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 
@@ -69,9 +69,8 @@ def read_question(arrays: Mapping[str, Array]) -> Question:
         DataError: Something is missing or of the wrong type.
     """
     task = _read_text(arrays, "task")
-    tasks = {known: known for known in get_args(Task)}
-    if task not in tasks:
-        raise DataError(f"expected a task among {', '.join(tasks)}; got {task!r}")
+    if task not in get_args(Task):
+        raise DataError(f"expected a task among {', '.join(get_args(Task))}; got {task!r}")
     state = ModelState(
         weights={
             name.removeprefix(_WEIGHT): _floats(arrays, name)
@@ -85,7 +84,7 @@ def read_question(arrays: Mapping[str, Array]) -> Question:
         window=_number(arrays, "window"),
     )
     return Question(
-        task=tasks[task],
+        task=cast("Task", task),
         state=state,
         n_flipped=tuple(_integers(arrays, "n_flipped").tolist()),
         probes=bool(_number(arrays, "probes")),
@@ -190,34 +189,28 @@ def _text(text: str) -> Array:
 
 def _read_text(arrays: Mapping[str, Array], name: str) -> str:
     array = _array(arrays, name)
-    if array.dtype != np.uint8 or array.ndim != 1 or array.size > _LONGEST_TEXT:
-        raise DataError(f"expected {name!r} to be text in UTF-8; got {_kind(array)}")
+    is_text = array.dtype == np.uint8 and array.ndim == 1 and array.size <= _LONGEST_TEXT
+    _expect(is_text, array, name, "be text in UTF-8")
     return printable(array.tobytes().decode(errors="replace"))
 
 
 def _number(arrays: Mapping[str, Array], name: str, *, finite: bool = True) -> float:
     array = _array(arrays, name)
-    if (
-        array.size != 1
-        or array.dtype.kind not in "fiu"
-        or (finite and not np.isfinite(array).all())
-    ):
-        raise DataError(f"expected {name!r} to be a number; got {_kind(array)}")
+    is_number = array.size == 1 and array.dtype.kind in "fiu"
+    _expect(is_number and (not finite or np.isfinite(array).all()), array, name, "be a number")
     number: float = array.item()
     return number
 
 
 def _floats(arrays: Mapping[str, Array], name: str) -> Array:
     array = _array(arrays, name)
-    if array.dtype.kind != "f":
-        raise DataError(f"expected {name!r} to hold floating-point numbers; got {_kind(array)}")
+    _expect(array.dtype.kind == "f", array, name, "hold floating-point numbers")
     return array
 
 
 def _integers(arrays: Mapping[str, Array], name: str) -> Array:
     array = _array(arrays, name)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise DataError(f"expected {name!r} to hold whole numbers; got {_kind(array)}")
+    _expect(array.dtype.kind in "iu" and array.ndim == 1, array, name, "hold whole numbers")
     return array.astype(np.int64)
 
 
@@ -228,5 +221,6 @@ def _array(arrays: Mapping[str, Array], name: str) -> Array:
     return array
 
 
-def _kind(array: Array) -> str:
-    return f"{array.dtype} of shape {array.shape}"
+def _expect(holds: bool | np.bool_, array: Array, name: str, what: str) -> None:
+    if not holds:
+        raise DataError(f"expected {name!r} to {what}; got {array.dtype} of shape {array.shape}")

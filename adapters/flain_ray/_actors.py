@@ -1,23 +1,23 @@
-"""Asks all actors at once."""
+"""The actors: each holds some of the batches and answers for them, and all are asked at once."""
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import ray
 from ray import cloudpickle
 
 from flain_core.errors import DataError, FlainError, ModelError
+from flain_core.federated.holder import Holder
 from flain_core.federated.messages import Answer, ModelState, Question
 from flain_core.local_samples import LocalSamples
-from flain_core.network import Array, Network
+from flain_core.network import Array, Batch, Network
 from flain_core.score import Score
-
-from ._actor import Needed
 
 # A share of the greatest score, far above what another machine's rounding does, even in half
 # precision.
@@ -25,19 +25,60 @@ _DIFFERENCE_ALLOWED = 1e-2
 _SAMPLES_TO_COMPARE = 8
 _LONGEST_QUOTE = 300
 
+Shard: TypeAlias = Mapping[str, LocalSamples]
+"""Batches by name, each with the probes that are measured along with it."""
+
+Needed: TypeAlias = Sequence[Any]
+"""References to the trained model and the score function, pickled, and to an actor's shards. They
+come with every question, for an actor that was started again."""
+
+
+class Actor:
+    """Holder of some shards. If it is lost, its successor fetches the same, and answers alike."""
+
+    def __init__(self) -> None:
+        self._opened: tuple[Network, Holder, Sequence[str]] | None = None
+
+    def scores(self, needed: Needed, x: Batch) -> Array | FlainError:
+        """Run the trained model on a few samples."""
+        try:
+            network, _, _ = self._open(needed)
+            return network.predict(x)
+        except FlainError as error:
+            return error
+
+    def answer(
+        self, needed: Needed, state: ModelState, question: Question
+    ) -> Mapping[str, Answer] | FlainError:
+        """Answer by name of batch. The question comes without its state, which lies apart."""
+        try:
+            _, holder, names = self._open(needed)
+            answers = holder.answers(replace(question, state=state))
+        except FlainError as error:
+            return error
+        return dict(zip(names, answers, strict=True))
+
+    def _open(self, needed: Needed) -> tuple[Network, Holder, Sequence[str]]:
+        if self._opened is None:
+            packed, *shards = ray.get(needed)
+            network, score = _unpacked(packed)
+            batches: dict[str, LocalSamples] = {}
+            for shard in shards:
+                batches |= shard
+            samples = (
+                replace(each, score=score, memory_limit=each.memory_limit // len(batches))
+                for each in batches.values()
+            )
+            self._opened = network, Holder(network, *samples), tuple(batches)
+        return self._opened
+
 
 @dataclass(eq=False)
 class ActorPool:
-    """The actors that hold the shards of one set of samples.
+    """Implements :class:`~flain_core.federated.coordinator.Holders` over the actors.
 
-    It implements :class:`~flain_core.federated.coordinator.Holders`.
-
-    Attributes:
-        samples: The samples.
-        shards: References to the shards, by the actor that is to hold them.
-        start: Starts an actor.
-        timeout: Seconds that an answer may take; None for any time.
-        lookahead: Number of candidates to ask about at once.
+    ``shards`` has references to the shards, by the actor that is to hold them; ``timeout`` is in
+    seconds, None for any time.
     """
 
     samples: LocalSamples
@@ -49,15 +90,11 @@ class ActorPool:
     _state: tuple[ModelState, Any] | None = field(default=None, init=False)
 
     def open(self, network: Network) -> None:
-        """Start the actors with this model.
-
-        Raises:
-            ModelError: It cannot be sent, or is another one where it arrives.
-        """
+        """Start the actors with this model; raise ModelError if it does not arrive as it was."""
         self.close()
         packed = ray.put(_packed(network, self.samples.score))
         for shards in self.shards:
-            self.actors.append((self.start(), Needed(packed, shards)))
+            self.actors.append((self.start(), [packed, *shards]))
         few = self.samples.clean[:_SAMPLES_TO_COMPARE].x
         asked = [actor.scores.remote(needed, few) for actor, needed in self.actors]
         here = network.predict(few)
@@ -129,6 +166,22 @@ def _packed(network: Network, score: Score) -> bytes:
             f"cannot be pickled ({error!r}); remove open files, locks and the like"
         ) from error
     return packed
+
+
+def _unpacked(packed: bytes) -> tuple[Network, Score]:
+    try:
+        # Ray's own way of sending things to its actors.
+        unpacked: tuple[Network, Score] = pickle.loads(packed)  # noqa: S301
+    except FlainError:
+        raise
+    # Whatever a class does when it is unpickled, or its module when it is imported.
+    except Exception as error:
+        raise ModelError(
+            f"the model or the score function cannot be unpickled by an actor: {error!r}; what it "
+            "is made of has to be there as well: modules of your own through runtime_env in "
+            "ray.init (working_dir, py_modules), a GPU through options={'num_gpus': 1}"
+        ) from error
+    return unpacked
 
 
 def _check_same(here: Array, there: Array) -> None:
