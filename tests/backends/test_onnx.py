@@ -936,7 +936,7 @@ def test_arrays_are_told_to_go_into_models(tmp_path: Path) -> None:
     save(CASES["mlp"].build(), tmp_path / "model.onnx")
     x = CASES["mlp"].batch()
     for model in (CASES["mlp"].build(), load(tmp_path / "model.onnx"), tmp_path / "model.onnx"):
-        with pytest.raises(ModelError, match=r"flain_onnx offers no arrays_of.*flain_core\.purify"):
+        with pytest.raises(ModelError, match=r"flain_onnx offers no arrays_of.*flain\.purify"):
             flain.purify_arrays({}, {}, model, data=(x, np.zeros(N, int)))
 
 

@@ -278,7 +278,7 @@ def test_a_backend_without_arrays_says_what_to_do():
         def cut(self, layer, x): ...
         def replace(self, weights): ...
 
-    with pytest.raises(ModelError, match=r"Own offers no arrays_of.*flain_core.purify"):
+    with pytest.raises(ModelError, match=r"Own offers no arrays_of.*flain.purify"):
         call(arrays_of(INITIAL), arrays_of(FINAL), Own())
     with pytest.raises(ModelError, match="expected a model"):
         call(arrays_of(INITIAL), arrays_of(FINAL), 3)
