@@ -15,7 +15,7 @@ from flain_core.backend_kit import find_layer, fitting_weight, read_only, refusa
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Layer
 
-from ._batching import Batching
+from ._batch_size import Batching
 from ._cut import OnnxCut
 from ._files import load
 from ._graph import Graph

@@ -14,9 +14,9 @@ from flain_core.backend_kit import find_layer, refusals, usable
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Layer
 
+from ._copy import private_copy, unwrapped
 from ._cut import TorchCut, cut_at
 from ._layers import WeightLayer, assign_weight, catalogue, shared_parameters, weight_of
-from ._private import private_copy, unwrapped
 from ._run import as_batch, run, scores_array
 from ._weights import load_state
 

@@ -20,8 +20,8 @@ from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.files import readable, written_whole
 from flain_core.network import Array
 
+from ._copy import private_copy, unwrapped
 from ._layers import array_of
-from ._private import private_copy, unwrapped
 
 _WRAPPERS = ("module.", "_orig_mod.")
 _SAFETENSORS = ".safetensors"
