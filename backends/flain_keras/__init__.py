@@ -1,6 +1,4 @@
-"""Keras 3 models for flain, on any engine that Keras runs on.
-
-They are opened, loaded and saved, and their arrays taken.
+"""Keras 3 models for flain, on any engine: open, load and save them, and take their arrays.
 
 >>> import keras
 >>> from flain_keras import open_network

@@ -13,7 +13,6 @@ import pickle  # in memory only, on objects of this process
 import threading
 import types
 import warnings
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -22,8 +21,6 @@ import numpy as np
 from keras.src.utils.backend_utils import DynamicBackend
 
 from flain_core.errors import ModelError
-
-__all__ = ["private_copy"]
 
 _TAKEN_OVER = (
     types.FunctionType,
@@ -53,11 +50,7 @@ _SIMPLE = (bool, int, float, str)
 
 
 def private_copy(model: keras.Model) -> keras.Model:
-    """Copy a model, not compiled, or say why it cannot be copied.
-
-    Raises:
-        ModelError: The copy is not like the model.
-    """
+    """Copy a model, not compiled, or raise a ModelError that says why it cannot be copied."""
     failures = []
     for way in (_copied_objects, _saved_and_loaded):
         try:
@@ -166,7 +159,7 @@ def _refill(item: Any, state: tuple[Any, Any, dict[str, Any]]) -> None:
 
 
 def _renew_identities(layer: Any) -> None:
-    """Replace what Keras notes down by the address of objects."""
+    """Renew the records that Keras keeps under the addresses of objects."""
     tracker = layer._tracker
     tracker.stored_ids = {
         name: {id(value) for value in store} for name, (_, store) in tracker.config.items()
@@ -192,7 +185,7 @@ def _saved_and_loaded(model: keras.Model) -> keras.Model:
 
 
 def _difference(model: keras.Model, copy: keras.Model) -> str | None:
-    ours, theirs = list(_parts(model)), list(_parts(copy))
+    ours, theirs = (list(each._flatten_layers()) for each in (model, copy))
     if [(type(part), part.name) for part in ours] != [(type(part), part.name) for part in theirs]:
         return "its layers"
     for mine, its in zip(ours, theirs, strict=True):
@@ -209,10 +202,6 @@ def _difference(model: keras.Model, copy: keras.Model) -> str | None:
         if one.dtype != other.dtype or not np.array_equal(_values(one), _values(other), True):
             return f"the weight {one.path!r}"
     return None
-
-
-def _parts(model: keras.Model) -> Iterator[Any]:
-    yield from model._flatten_layers()
 
 
 def _values(variable: Any) -> Any:

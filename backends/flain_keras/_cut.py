@@ -1,4 +1,4 @@
-"""One batch, run once up to a layer."""
+"""One batch, run once up to a layer, and what single input neurons contribute there."""
 
 from __future__ import annotations
 
@@ -7,19 +7,55 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+from keras import ops
 
+from flain_core.backend_kit import DenseInput, split_samples, stacked_calls
 from flain_core.errors import LayerError, ModelError
+from flain_core.flipping import only
 from flain_core.network import Array
 
-from ._catalogue import Entry
-from ._contribution import LayerInput, layer_input
-from ._engine import as_array, dtype_of
+from ._engine import as_array, dtype_of, no_gradients
+from ._layers import Entry
 from ._memory import Learned, Memory
 from ._observation import observe
 from ._run import Runner
 from ._tail import Tail
 
-__all__ = ["KerasCut", "cut_at"]
+
+class _ConvolutionInput:
+    """A convolution's input in Keras's layout; the engine convolves, in the input's own type."""
+
+    def __init__(self, entry: Entry, x: Array) -> None:
+        self._layer, self._kind = entry.layer, entry.kind
+        self.x = x
+
+    def linear(self, weight: Array, neurons: Array) -> Array:
+        x, weight = self.x, weight.astype(self.x.dtype, copy=False)
+        if self._kind.groups == 1:
+            x = np.take(x, neurons, axis=1 if self._kind.channels_first else -1)
+            weight = weight[:, neurons]
+        else:
+            weight = only(weight, neurons, self._kind.groups)
+        kernel = np.ascontiguousarray(self._kind.keras_layout(weight))
+        with no_gradients():
+            return as_array(self._convolve(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)))
+
+    def _convolve(self, x: Any, kernel: Any) -> Any:
+        layer = self._layer
+        shared = {
+            "strides": layer.strides,
+            "padding": layer.padding,
+            "dilation_rate": layer.dilation_rate,
+            "data_format": layer.data_format,
+        }
+        if self._kind.name == "transposed":
+            return ops.conv_transpose(x, kernel, output_padding=layer.output_padding, **shared)
+        if self._kind.name == "depthwise":
+            return ops.depthwise_conv(x, kernel, **shared)
+        if layer.padding == "causal":
+            x = ops.pad(x, layer._compute_causal_padding())
+            shared["padding"] = "valid"
+        return ops.conv(x, kernel, **shared)
 
 
 class KerasCut:
@@ -39,37 +75,35 @@ class KerasCut:
     ) -> None:
         self._name, self._entry, self._size = name, entry, size
         self._output, self._tail = output, tail
-        self._inputs = [layer_input(entry, x) for x in inputs]
+        is_dense = entry.kind.name == "dense"
+        self._inputs = [DenseInput(x) if is_dense else _ConvolutionInput(entry, x) for x in inputs]
 
     @property
     def calls(self) -> int:
-        """How often the layer ran on the batch."""
         return len(self._inputs)
 
     @cached_property
     def inputs(self) -> Array:
-        """``(n, in, *positions)``, read only."""
-        each = [self._by_sample(entered) for entered in self._inputs]
-        array = (
-            each[0]
-            if len(each) == 1
-            else np.concatenate([x.reshape(*x.shape[:2], -1) for x in each], axis=2)
-        ).view()
-        array.flags.writeable = False
-        return array
+        positions = len(self._entry.shape) - 2
+        channels = -1 - positions if self._entry.kind.channels_first else -1
+        samples = [split_samples(entered.x, self._size) for entered in self._inputs]
+        return stacked_calls([np.moveaxis(x, channels, 1) for x in samples])
 
     @property
     def output(self) -> Array:
-        """The pre-activation in the layer's own layout. Read only."""
-        return self._only_output()
+        if self.calls != 1 or self._output is None:
+            raise LayerError(
+                f"layer {self._name!r} ran {self.calls} times on one batch; "
+                "evaluate the whole network instead of a cut"
+            )
+        return self._output
 
     def linear(self, weight: Array, neurons: Array) -> Array:
-        """What ``neurons`` contribute to the pre-activation under ``weight``."""
-        return self._inputs[0].linear(weight, neurons, self._only_output().shape)
+        output = self.output
+        return self._inputs[0].linear(weight, neurons) if len(neurons) else np.zeros_like(output)
 
     def tail(self, output: Array) -> Array:
-        """The scores ``(n, ...)`` if the pre-activation were ``output``."""
-        expected = self._only_output().shape
+        expected = self.output.shape
         if output.shape != expected:
             raise ModelError(
                 f"pre-activation of {self._name!r}: expected shape {expected}, given {output.shape}"
@@ -78,39 +112,14 @@ class KerasCut:
 
     @property
     def tails(self) -> Callable[[Sequence[Array]], Array] | None:
-        """The scores ``(k, n, ...)`` of k pre-activations; None where one by one is as fast."""
+        """The function for several pre-activations; None where one by one is as fast."""
         return self._tail.together
-
-    def _only_output(self) -> Array:
-        if self.calls != 1 or self._output is None:
-            raise LayerError(
-                f"layer {self._name!r} ran {self.calls} times on one batch; "
-                "evaluate the whole network instead of a cut"
-            )
-        return self._output
-
-    def _by_sample(self, entered: LayerInput) -> Array:
-        x = entered.by_sample()
-        if len(x) == self._size:
-            return x
-        if len(x) % self._size:
-            raise LayerError(
-                f"layer {self._name!r} is called with {len(x)} rows for {self._size} samples, so "
-                "its inputs cannot be told apart by sample; choose another layer"
-            )
-        return np.moveaxis(x.reshape(self._size, -1, *x.shape[1:]), 1, 2)
 
 
 def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: Memory) -> KerasCut:
-    """Run the model once and keep what a cut at a layer needs.
+    """Run the model once on n = ``size`` samples and keep what a cut at a layer needs.
 
-    Args:
-        name: What the layer is called in messages.
-        entry: The layer.
-        runner: Runs the model.
-        x: The batch, tensors of the engine.
-        size: How many samples it has.
-        memory: Of what other batches taught about this runner's layers.
+    ``memory`` holds what other batches taught about this runner's layers.
     """
     layer = entry.layer
     learned = memory.at(name, x)
@@ -139,7 +148,7 @@ def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: M
 def _fast_cut(
     name: str, entry: Entry, runner: Runner, x: Any, size: int, learned: Learned
 ) -> KerasCut | None:
-    """By the compiled way up to the layer; None if there is none, or it goes wrong here."""
+    """Cut by the compiled way up to the layer; None if there is none, or it goes wrong here."""
     if learned.head is None:
         return None
     try:

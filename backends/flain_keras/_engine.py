@@ -1,4 +1,4 @@
-"""What the engines under Keras do not have in common."""
+"""Functions that answer for every engine under Keras where the engines differ."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import keras
 import numpy as np
 
 from flain_core.network import Array
-
-__all__ = ["EPSILON", "as_array", "dtype_of", "no_gradients"]
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 """Machine epsilon by number type."""
@@ -29,7 +27,7 @@ def no_gradients() -> AbstractContextManager[object]:
 
 
 def dtype_of(tensor: Any) -> str:
-    """The number type of an engine's tensor, such as ``"float32"``."""
+    """Name the number type of an engine's tensor, such as ``"float32"``."""
     return str(keras.backend.standardize_dtype(tensor.dtype))
 
 

@@ -13,8 +13,6 @@ import keras
 from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.files import readable, written_whole
 
-__all__ = ["load", "save"]
-
 _SUFFIXES = (".keras", ".h5")
 _UNKNOWN = re.compile(r"(?:could not locate|unknown) (\w+):? '([\w>]+)'", re.IGNORECASE)
 

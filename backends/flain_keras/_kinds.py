@@ -20,8 +20,9 @@ from keras import layers
 
 from flain_core.network import Array
 
-__all__ = ["Kind", "kernel_of", "kind_of"]
+from ._engine import EPSILON
 
+_DENSE = (layers.Dense, layers.EinsumDense)
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -31,12 +32,12 @@ _DENSE_EQUATION = re.compile(r"([a-zA-Z]*(?:\.\.\.)?[a-zA-Z]*)([a-zA-Z]),\2([a-z
 
 @dataclass(frozen=True)
 class Kind:
-    """How a layer is to be read.
+    """The way to read a layer.
 
     Attributes:
         name: ``"dense"``, ``"convolution"``, ``"depthwise"`` or ``"transposed"``.
-        groups: Into how many groups its channels are split.
-        channels_first: Whether channels are the second axis of its tensors, not the last.
+        groups: The number of groups that its channels are split into.
+        channels_first: True if channels are the second axis of its tensors, not the last.
     """
 
     name: str
@@ -62,41 +63,32 @@ class Kind:
             kernel = kernel.reshape(*size, self.groups, out // self.groups)
         return kernel
 
-    def neurons_second(self, x: Array) -> Array:
-        """View what enters the layer as ``(n, in, *positions)``."""
-        return x if self.channels_first else np.moveaxis(x, -1, 1)
-
 
 def kind_of(layer: Any) -> Kind | str | None:
-    """How to read a layer, the reason why it is refused, or None if it is of another sort."""
+    """Return how to read a layer, why it is refused, or None if it is of another sort."""
     if isinstance(layer, _SEPARABLE):
         return "a separable convolution has two kernels one after the other; no single one decides"
-    if isinstance(layer, layers.EinsumDense):
-        if not _DENSE_EQUATION.fullmatch(layer.equation.replace(" ", "")):
-            return (
-                f"its equation {layer.equation!r} is not that of a dense layer, '...c,cd->...d': "
-                "an input neuron has no column of its own"
-            )
-        return _unless_unfit(layer, Kind("dense"))
-    if isinstance(layer, layers.Dense):
-        return _unless_unfit(layer, Kind("dense"))
-    if not isinstance(layer, (*_CONVOLUTIONS, *_DEPTHWISE, *_TRANSPOSED)):
+    if not isinstance(layer, (*_DENSE, *_CONVOLUTIONS, *_DEPTHWISE, *_TRANSPOSED)):
         return None
+    if reason := _refusal(layer):
+        return reason
+    if isinstance(layer, _DENSE):
+        return Kind("dense")
     first = layer.data_format == "channels_first"
     if isinstance(layer, _TRANSPOSED):
-        return _unless_unfit(layer, Kind("transposed", 1, first))
-    if isinstance(layer, _CONVOLUTIONS):
-        return _unless_unfit(layer, Kind("convolution", layer.groups, first))
-    unfit = _unless_unfit(layer, Kind("depthwise"))
-    return unfit if isinstance(unfit, str) else Kind("depthwise", layer.kernel.shape[-2], first)
+        return Kind("transposed", 1, first)
+    if isinstance(layer, _DEPTHWISE):
+        return Kind("depthwise", layer.kernel.shape[-2], first)
+    return Kind("convolution", layer.groups, first)
 
 
-def kernel_of(layer: Any) -> Any:
-    """The ``keras.Variable`` that holds the weight of a layer that :func:`kind_of` accepts."""
-    return layer.kernel
-
-
-def _unless_unfit(layer: Any, kind: Kind) -> Kind | str:
+def _refusal(layer: Any) -> str | None:
+    equation = layer.equation if isinstance(layer, layers.EinsumDense) else None
+    if equation is not None and not _DENSE_EQUATION.fullmatch(equation.replace(" ", "")):
+        return (
+            f"its equation {equation!r} is not that of a dense layer, '...c,cd->...d': "
+            "an input neuron has no column of its own"
+        )
     if not layer.built:
         return "it has no weight yet: run the model on one batch first"
     if layer.quantization_mode is not None:
@@ -116,14 +108,7 @@ def _unless_unfit(layer: Any, kind: Kind) -> Kind | str:
         )
     if not isinstance(layer.kernel, keras.Variable):
         return f"its kernel is a {type(layer.kernel).__name__}, not a variable"
-    if kind_dtype := _unknown_type(layer):
-        return f"it computes in {kind_dtype}; expected float16, bfloat16, float32 or float64"
-    return kind
-
-
-def _unknown_type(layer: Any) -> str | None:
-    known = ("float16", "bfloat16", "float32", "float64")
     for dtype in (layer.compute_dtype, layer.kernel.dtype):
-        if dtype not in known:
-            return str(dtype)
+        if dtype not in EPSILON:
+            return f"it computes in {dtype}; expected float16, bfloat16, float32 or float64"
     return None

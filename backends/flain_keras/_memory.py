@@ -1,4 +1,4 @@
-"""What was learned about a network's layers, batch by batch, so that later batches go faster."""
+"""A memory of what batches taught about a network's layers, so that later ones go faster."""
 
 from __future__ import annotations
 
@@ -17,27 +17,25 @@ from ._run import Runner
 from ._tail import Tail
 from ._trace import Traced, compiled
 
-__all__ = ["Head", "Learned", "Memory"]
-
 _WORTH_COMPILING = 4
 _AGREEMENT = 1e-4
 _COMPARABLE = (bool, int, float, str, type(None))
 
 Head: TypeAlias = Callable[[Any], tuple[Any, Any, Any, list[Any]]]
-"""From a batch to what enters the layer, its pre-activation, the scores, and what the tail reads
-besides the pre-activation."""
+"""A function of a batch that gives what enters the layer, its pre-activation, the scores, and what
+the tail reads besides the pre-activation."""
 
 
 @dataclass(eq=False)
 class Learned:
-    """What goes for every batch of one shape.
+    """The knowledge that goes for every batch of one shape.
 
     Attributes:
         before: The layers that ran before the layer, the shapes and types of the tensors that they
             gave, and what else they gave.
         traced: The tail.
-        batches: How many batches were seen.
-        head: The way up to the layer, compiled; not before it pays.
+        batches: The number of batches seen.
+        head: The way up to the layer, compiled; None before it pays.
     """
 
     before: list[Any]
@@ -80,22 +78,19 @@ class Learned:
 
     @classmethod
     def of(cls, seen: Observation, traced: Traced) -> Learned:
-        """What a first batch taught."""
         return cls(_before(seen), traced)
 
 
 @dataclass(eq=False)
 class Memory:
-    """By layer and shape of the batch."""
+    """The knowledge that batches gave, by layer and shape of the batch."""
 
     _learned: dict[Any, Learned] = field(default_factory=dict)
 
     def at(self, layer: str, x: Any) -> Learned | None:
-        """What is known of batches like ``x``."""
         return self._learned.get(self._key(layer, x))
 
     def learn(self, layer: str, x: Any, learned: Learned) -> None:
-        """Replace what was known of batches like ``x``."""
         self._learned[self._key(layer, x)] = learned
 
     def _key(self, layer: str, x: Any) -> Any:

@@ -9,20 +9,17 @@ from typing import Any
 
 import keras
 
-from flain_core.errors import LayerError, ModelError, WeightsError, nearest
+from flain_core.backend_kit import find_layer, refusals, usable
+from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Batch, Layer
 
-from ._catalogue import Entry, catalogue, free_name
 from ._copy import private_copy
 from ._cut import KerasCut, cut_at
 from ._engine import EPSILON, as_array
 from ._files import load
-from ._kinds import kernel_of
+from ._layers import Entry, array_in, catalogue, free_name, kernel_for, weight_in
 from ._memory import Memory
 from ._run import Runner, as_batch
-from ._weights import array_in, kernel_for, weight_in
-
-__all__ = ["KerasNetwork", "arrays_of", "open_network"]
 
 
 def open_network(
@@ -92,11 +89,9 @@ def arrays_of(model: keras.Model | KerasNetwork, *, buffers: bool = True) -> dic
 class KerasNetwork:
     """Implements :class:`flain_core.network.Network`; made by :func:`open_network`.
 
-    Args:
-        model: A model that nobody else changes.
-        entries: Its layers, as :func:`catalogue` lists them.
-        scores: Which output holds the scores.
-        kernels: Kernels to use in place of the model's, tensors by name of layer.
+    Scores are float32 or float64. Nobody else changes ``model``; the ``entries`` are its layers as
+    :func:`catalogue` gives them, by the names they go by here; ``scores`` is the name or position
+    of the output with the scores; ``kernels`` are tensors to use in place of the model's, by layer.
     """
 
     def __init__(
@@ -106,9 +101,7 @@ class KerasNetwork:
         scores: str | int | None = None,
         kernels: Mapping[str, Any] | None = None,
     ) -> None:
-        self._model = model
-        self._entries = entries
-        self._scores = scores
+        self._model, self._entries, self._scores = model, entries, scores
         self._kernels = dict(kernels or {})
         self._memory = Memory()
 
@@ -123,36 +116,32 @@ class KerasNetwork:
         copy = private_copy(self._model)
         copied = dict(zip(self._entries, catalogue(copy).values(), strict=True))
         for name, kernel in self._kernels.items():
-            entry = copied[name]
-            assert isinstance(entry, Entry)  # noqa: S101  the same layers as in the original
-            kernel_of(entry.layer).assign(kernel)
+            find_layer(copied, name).layer.kernel.assign(kernel)
         return copy
 
     def layers(self) -> dict[str, Layer]:
-        """The dense and convolutional layers; one inside another is called ``"outer/inner"``."""
-        return {
-            name: self._layer(name, entry)
-            for name, entry in self._entries.items()
-            if isinstance(entry, Entry)
-        }
+        """Return the dense and convolutional layers; one inside another is ``"outer/inner"``."""
+        return {name: self._layer(name, entry) for name, entry in usable(self._entries).items()}
+
+    def refused_layers(self) -> dict[str, str]:
+        """Return why the other dense and convolutional layers cannot be purified, by name."""
+        return refusals(self._entries)
 
     def predict(self, x: Batch) -> Array:
-        """The scores ``(n, ...)`` of a batch, float32 or float64."""
         return as_array(self._runner().run(*as_batch(x)))
 
     def cut(self, layer: str, x: Batch) -> KerasCut:
-        """Run the batch once and keep what the search needs at ``layer``."""
         return cut_at(layer, self._find(layer), self._runner(), *as_batch(x), self._memory)
 
     def replace(self, weights: Mapping[str, Array]) -> KerasNetwork:
-        """A network with the weights ``(out, in / groups, *kernel)`` of some layers replaced.
-
-        It runs the same private model, with other kernels put in for the time of a run.
-        """
+        """Return a network that runs the same private model, with other kernels during a run."""
         kernels = {
             name: kernel_for(name, self._find(name), weight) for name, weight in weights.items()
         }
         return KerasNetwork(self._model, self._entries, self._scores, self._kernels | kernels)
+
+    def _find(self, name: str) -> Entry:
+        return find_layer(self._entries, name)
 
     def _runner(self) -> Runner:
         kernels = {self._find(name).layer: kernel for name, kernel in self._kernels.items()}
@@ -163,21 +152,9 @@ class KerasNetwork:
         return Layer(
             name=name,
             kind="dense" if entry.kind.name == "dense" else "conv",
-            weight=weight_in(entry, kernel_of(entry.layer).value if kernel is None else kernel),
+            weight=weight_in(entry, entry.layer.kernel.value if kernel is None else kernel),
             groups=entry.kind.groups,
             epsilon=EPSILON[entry.layer.compute_dtype],
-        )
-
-    def _find(self, name: str) -> Entry:
-        entry = self._entries.get(name)
-        if isinstance(entry, Entry):
-            return entry
-        if entry is not None:
-            raise LayerError(f"layer {name!r} cannot be purified: {entry}")
-        usable = [name for name, entry in self._entries.items() if isinstance(entry, Entry)]
-        raise LayerError(
-            f"no dense or convolutional layer is called {name!r}; the model has {usable}."
-            f"{nearest(name, usable)}"
         )
 
 
@@ -260,4 +237,4 @@ def _renamed(
 
 
 def _form(entry: Entry | str) -> object:
-    return entry if isinstance(entry, str) else (entry.kind, tuple(kernel_of(entry.layer).shape))
+    return entry if isinstance(entry, str) else (entry.kind, tuple(entry.layer.kernel.shape))

@@ -1,4 +1,4 @@
-"""What ran before a layer, recorded so that it need not run again."""
+"""A recording of what ran before a layer, so that it need not run again."""
 
 from __future__ import annotations
 
@@ -9,18 +9,11 @@ from typing import Any
 import keras
 from keras.src.backend import get_keras_mask, set_keras_mask
 
-__all__ = ["Recording"]
-
 _Calls = Mapping[Any, Callable[..., Any]]
 
 
 class Recording:
-    """The outputs of the outermost layers that finish before one layer is called.
-
-    Args:
-        model: The model that will run.
-        layer: The layer.
-    """
+    """The outputs of the outermost layers that finish before one layer is called."""
 
     def __init__(self, model: Any, layer: Any) -> None:
         self._layer = layer
@@ -32,7 +25,7 @@ class Recording:
         self._finished: list[tuple[Any, Any]] | None = None
 
     def recording(self, answer: Callable[..., Any]) -> _Calls:
-        """What the layers have to call while the model runs; the layer itself gives ``answer``."""
+        """Return what the layers have to call during a run; the layer itself gives ``answer``."""
 
         def reached(*args: Any, **kwargs: Any) -> Any:
             if self._finished is None:
@@ -43,18 +36,18 @@ class Recording:
 
     @property
     def layers(self) -> list[Any]:
-        """Which layers finished, in order."""
+        """The layers that finished, in order."""
         return [layer for layer, _ in self._finished or ()]
 
     @property
     def tensors(self) -> list[Any]:
-        """All that they gave, and the masks that Keras attached to it."""
+        """The tensors that they gave, and the masks that Keras attached to those."""
         outputs = self._outputs
         return [*outputs, *filter(keras.ops.is_tensor, map(get_keras_mask, outputs))]
 
     @property
     def plain(self) -> list[Any]:
-        """What they gave that is no tensor, and so the same in every replay."""
+        """The other values that they gave, which are the same in every replay."""
         return [
             leaf
             for _, output in self._finished or ()
@@ -72,7 +65,7 @@ class Recording:
         ]
 
     def _masked(self, tensors: Sequence[Any]) -> Iterator[Any]:
-        """What the skipped layers gave, with the masks that the layers inside them would attach."""
+        """Attach to the tensors the masks that the layers inside the skipped ones would attach."""
         outputs = self._outputs
         masks = iter(tensors[len(outputs) :])
         for recorded, tensor in zip(outputs, tensors, strict=False):
@@ -81,11 +74,10 @@ class Recording:
             yield tensor
 
     def replaying(self, answer: Callable[..., Any], tensors: Sequence[Any]) -> _Calls:
-        """What the layers have to call in another run, which skips what was recorded.
+        """Return what the layers have to call in another run, which skips what was recorded.
 
-        Args:
-            answer: What the layer itself gives.
-            tensors: What the skipped layers gave, masks included, as :attr:`tensors` lists it.
+        The layer itself gives ``answer``; the skipped ones gave ``tensors``, as :attr:`tensors`
+        lists them.
         """
         given = self._masked(tensors)
         outputs: dict[Any, deque[Any]] = defaultdict(deque)

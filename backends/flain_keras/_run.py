@@ -1,4 +1,4 @@
-"""One forward pass, the way every part of this backend makes it."""
+"""A forward pass from a batch to the scores, the way every part of this backend makes it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from flain_core.backend_kit import chosen_output
 from flain_core.errors import DataError, FlainError, ModelError
-from flain_core.network import Array, Batch
+from flain_core.network import Batch
 
-from ._engine import no_gradients
-from ._kinds import kernel_of
-from ._scores import scores_in
+from ._engine import dtype_of, no_gradients
 
-__all__ = ["Runner", "as_batch"]
+_CHOOSE = "flain_keras.open_network(model, scores=name) (--scores on the command line)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +24,17 @@ class Runner:
 
     Attributes:
         model: A private copy.
-        scores: Which of its outputs holds the scores.
-        kernels: For some layers another kernel, in Keras's layout.
+        scores: The name or the position of the output with the scores; None if there is but one.
+        kernels: Kernels in Keras's layout to use in place of those of some layers.
     """
 
     model: Any
     scores: str | int | None
-    kernels: Mapping[Any, Array] = field(default_factory=dict)
+    kernels: Mapping[Any, Any] = field(default_factory=dict)
 
     def run(self, x: Any, size: int) -> Any:
-        """The scores ``(n, ...)`` of n = ``size`` samples, a tensor of the engine."""
-        replaced = [(kernel_of(layer), kernel) for layer, kernel in self.kernels.items()]
+        """Return the scores ``(n, ...)`` of n = ``size`` samples, a tensor of the engine."""
+        replaced = [(layer.kernel, kernel) for layer, kernel in self.kernels.items()]
         # The scope keeps moving averages, seeds and collected losses as they are, too.
         with no_gradients(), keras.StatelessScope(replaced):
             try:
@@ -48,15 +47,43 @@ class Runner:
                     f"the {type(self.model).__name__} failed on data of shape {_shapes(x)}: "
                     f"{type(error).__name__}: {error}"
                 ) from error
-            return scores_in(result, self.model, self.scores, size)
+            return self._scores_in(result, size)
+
+    def _scores_in(self, result: Any, size: int) -> Any:
+        outputs = _by_name(result, self.model)
+        if self.scores is None and len(outputs) != 1:
+            names = ", ".join(map(repr, outputs)) or "none"
+            raise ModelError(
+                f"the model has {len(outputs)} outputs, {names}; choose the one that holds the "
+                f"scores with {_CHOOSE}"
+            )
+        chosen = 0 if self.scores is None else self.scores
+        scores = outputs[chosen_output(outputs, chosen, _CHOOSE)]
+        if not hasattr(scores, "shape") or not dtype_of(scores).startswith(("float", "bfloat")):
+            raise ModelError(
+                f"expected the model to return scores as a floating-point tensor; it returned "
+                f"{type(scores).__name__}; wrap it in a model that returns the scores alone"
+            )
+        if not scores.shape or scores.shape[0] != size:
+            raise ModelError(
+                f"expected scores with one row for each of the {size} samples; the model returned "
+                f"shape {tuple(scores.shape)}"
+            )
+        return scores
+
+
+def _by_name(result: Any, model: Any) -> dict[str, Any]:
+    if isinstance(result, Mapping):
+        return {str(name): output for name, output in result.items()}
+    outputs = keras.tree.flatten(result)
+    names = getattr(model, "output_names", None) or []
+    if len(names) != len(outputs) or len(set(names)) != len(names):
+        names = [str(index) for index in range(len(outputs))]
+    return dict(zip(names, outputs, strict=True))
 
 
 def as_batch(x: Batch) -> tuple[Any, int]:
-    """Turn a batch into tensors of the engine, and count its samples.
-
-    Args:
-        x: An array ``(n, ...)``, or a tuple or dict of them for models of several inputs.
-    """
+    """Turn a batch into tensors of the engine, and count its samples."""
     leaves = list(x.values()) if isinstance(x, Mapping) else x if isinstance(x, tuple) else (x,)
     if not leaves or not np.shape(leaves[0]):
         raise DataError(

@@ -1,4 +1,4 @@
-"""The model from a layer's pre-activation on."""
+"""The tail of a model, from a layer's pre-activation to the scores."""
 
 from __future__ import annotations
 
@@ -12,31 +12,21 @@ from keras import ops
 from flain_core.network import Array
 
 from ._engine import EPSILON, as_array
-from ._observation import Observation
-from ._patches import answering
+from ._observation import Observation, answering
 from ._replay import Recording
 from ._run import Runner
 from ._trace import Traced, traced
-
-__all__ = ["Tail"]
 
 _AGREEMENT = 1e-5
 _ROUNDINGS_ALLOWED = 64
 
 
 class Tail:
-    """Gives the scores of a batch if a layer's pre-activation were another.
+    """A function that gives the scores of a batch if a layer's pre-activation were another.
 
     The whole model runs, and the layer answers with the given pre-activation, activated: that is
     right for every model. Once traced, only what depends on the layer runs; where the engine cannot
-    trace the model, it goes on as it began.
-
-    Args:
-        runner: Runs the model.
-        layer: The layer.
-        x: The batch, tensors of the engine.
-        size: How many samples it has.
-        dtype: Of the layer's pre-activation.
+    trace the model, it goes on as it began. ``dtype`` is the type of the pre-activation.
     """
 
     def __init__(self, runner: Runner, layer: Any, x: Any, size: int, dtype: str) -> None:
@@ -46,7 +36,6 @@ class Tail:
         self._beside: list[Any] = []
 
     def __call__(self, output: Array) -> Array:
-        """The scores ``(n, ...)`` for a pre-activation in the layer's layout."""
         tensor = self._tensor(output)
         if self._traced is None:
             return as_array(self._run(tensor, self._x))
@@ -54,7 +43,7 @@ class Tail:
 
     @property
     def together(self) -> Callable[[Sequence[Array]], Array] | None:
-        """The scores ``(k, n, ...)`` for k pre-activations; None if that saves nothing."""
+        """A function of k pre-activations that gives ``(k, n, ...)``; None if it saves nothing."""
         if self._traced is None or self._traced.together is None:
             return None
         several = self._traced.together
@@ -65,13 +54,10 @@ class Tail:
         return scores
 
     def trace(self, seen: Observation) -> Traced | None:
-        """Prepare for many calls.
+        """Prepare for many calls, from a run on the batch.
 
-        Args:
-            seen: A run on the batch. It is not kept, but for what the tail reads of it.
-
-        Returns:
-            What goes for every batch of this shape in which the same layers ran before.
+        The tail keeps of that run only what it reads. The trace, if any, goes for every batch of
+        this shape in which the same layers ran before.
         """
         flat = keras.tree.flatten(self._x)
         recording = seen.recording
@@ -88,19 +74,16 @@ class Tail:
         return self._traced
 
     def take(self, found: Traced, beside: Sequence[Any], output: Array, scores: Array) -> bool:
-        """Go on with a trace, if it gives what a run on this very batch gave.
+        """Go on with a trace, and return True, if it gives what a run on this very batch gave.
 
         A trace holds for good what it cannot see depend on the batch: numbers that a layer gave as
         plain Python, tensors that one layer left on itself for another.
 
         Args:
             found: The trace, of this batch or of one like it.
-            beside: What it reads besides the pre-activation.
-            output: The pre-activation of a run on the batch.
-            scores: What that run ended with.
-
-        Returns:
-            Whether the trace was taken.
+            beside: The tensors that it reads besides the pre-activation.
+            output: The pre-activation in the run on the batch.
+            scores: The scores at the end of that run.
         """
         self._traced, self._beside = found, list(beside)
         if not self._gives(output, scores):

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-__all__ = ["Function", "Traced", "compiled", "traced"]
-
 Function: TypeAlias = Callable[..., Any]
 
 
@@ -20,9 +18,9 @@ class Traced:
 
     Attributes:
         needed: The positions of those among the other tensors that the result depends on.
-        function: Of the tensor and the needed ones.
-        together: Of several such tensors, stacked, and the needed ones; None where an engine gains
-            nothing from that or cannot do it.
+        function: A function of the tensor and the needed ones.
+        together: The same for several such tensors, stacked; None where an engine gains nothing
+            from that or cannot do it.
     """
 
     needed: tuple[int, ...]
@@ -33,9 +31,8 @@ class Traced:
 def traced(function: Function, tensor: Any, others: Sequence[Any]) -> Traced | None:
     """Trace ``function(tensor, *others)`` for tensors of these shapes and types.
 
-    Returns:
-        None if the engine cannot trace this one, because it looks at values, or cannot trace at
-        all.
+    Return None if the engine cannot trace this one, because it looks at values, or cannot trace at
+    all.
     """
     trace = {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}.get(
         keras.backend.backend()
@@ -144,7 +141,7 @@ def _by_torch(function: Function, tensor: Any, others: Sequence[Any]) -> Traced:
 
 
 def _narrow(function: Function, others: Sequence[Any], needed: Sequence[int]) -> Function:
-    """The function without the tensors that it does not depend on."""
+    """Take away the tensors that a function does not depend on."""
     shapes = [(one.shape, one.dtype) for one in others]
 
     def narrow(tensor: Any, *few: Any) -> Any:

@@ -377,10 +377,14 @@ def test_weights_go_into_layers_and_come_back_in_their_layout() -> None:
 
 def test_a_wrong_weight_is_refused() -> None:
     network = open_network(CASES["cnn"].model())
-    with pytest.raises(flain.WeightsError, match=r"shape \(4, 7\), not \(7, 4\)"):
+    with pytest.raises(flain.WeightsError, match=r"shape \(4, 7\); got float64 of shape \(7, 4\)"):
         network.replace({"fc2": np.ones((7, 4))})
-    with pytest.raises(flain.WeightsError, match="not finite in float32"):
+    with pytest.raises(flain.WeightsError, match=r"finite in float32; got NaN, infinity or"):
         network.replace({"fc2": np.full((4, 7), 1e300)})
+    for narrow, large in (("float16", 1e5), ("bfloat16", 1e300)):
+        half = keras.Sequential([keras.Input((3,)), L.Dense(2, dtype=narrow, name="half")])
+        with pytest.raises(flain.WeightsError, match=f"'half'.*finite in {narrow}; got NaN"):
+            open_network(half).replace({"half": np.full((2, 3), large)})
 
 
 def test_layers_that_cannot_be_purified_say_why() -> None:
@@ -400,13 +404,63 @@ def test_layers_that_cannot_be_purified_say_why() -> None:
         open_network(keras.Sequential([keras.Input((6,)), own(4, name="own")])).replace(
             {"own": np.ones((4, 6))}
         )
-
-
-def test_a_quantized_layer_is_refused() -> None:
-    model = keras.Sequential([keras.Input((6,)), L.Dense(4, name="q"), L.Dense(3)])
-    model.quantize("int8")
     with pytest.raises(flain.LayerError, match="quantized"):
-        open_network(model).replace({"q": np.ones((4, 6))})
+        open_network(quantized()).replace({"q": np.ones((4, 6))})
+
+
+def quantized() -> keras.Model:
+    model = keras.Sequential([keras.Input((6,)), L.Dense(4, name="q"), L.Dense(3, name="head")])
+    model.quantize("int8")
+    return model
+
+
+class Transposed(L.Layer):
+    """Multiplies by the transposed kernel of another layer."""
+
+    def __init__(self, other: L.Layer) -> None:
+        super().__init__()
+        self.theirs = other.kernel
+
+    def call(self, x: Any) -> Any:
+        return x @ keras.ops.transpose(self.theirs)
+
+
+def tied() -> keras.Model:
+    x, dense = keras.Input((6,)), L.Dense(4, name="tied")
+    h = dense(x)
+    return keras.Model(x, Transposed(dense)(h))
+
+
+def test_refused_layers_are_named_with_the_reasons() -> None:
+    image = CASES["image"].model()
+    network = open_network(image)
+    assert list(network.refused_layers()) == ["separable"]
+    x = CASES["image"].batch(20)
+    result = flain.purify(
+        image,
+        initial=models.image(),
+        data=(x, network.predict(x).argmax(1)),
+        layers="all",
+        settings=flain.Settings(statistic="mean_abs", tolerance=0.2),
+    )
+    assert [layer.name for layer in result.layers] == ["depth", "up", "head"]
+    expected = "'separable' was left out, as it cannot be purified: a separable convolution has two"
+    assert any(note.startswith(expected) for note in result.notes)
+
+    data = np.ones((2, 6), np.float32), np.array([0, 1])
+    for build, names, why in (
+        (quantized, ["q", "head"], "quantized"),
+        (tied, ["tied"], "same ker"),
+    ):
+        reasons = open_network(build()).refused_layers()
+        assert list(reasons) == names
+        assert all(why in reason for reason in reasons.values())
+        every = "; ".join(f"{name!r}: {reason}" for name, reason in reasons.items())
+        for layers in ("all", "auto", names[0]):
+            with pytest.raises(flain.LayerError) as caught:
+                flain.purify(build(), initial=build(), data=data, layers=layers)
+            assert str(caught.value) == f"no layer of the model can be purified: {every}"
+    assert open_network(CASES["residual"].model()).refused_layers() == {}
 
 
 def test_an_output_is_chosen() -> None:
