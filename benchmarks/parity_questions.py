@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import flain_core as flain
-from flain_core.settings import Statistic
+from flain_core.activation import Statistic
 
 __all__ = [
     "FLATTENED",

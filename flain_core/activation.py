@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 
 from .errors import DataError
 from .network import Array
 
-STATISTICS = ("mean", "mean_abs", "rms", "active_fraction")
+Statistic = Literal["mean", "mean_abs", "rms", "active_fraction"]
+
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 """The statistics a threshold can be compared with."""
 
 

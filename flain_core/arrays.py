@@ -11,13 +11,12 @@ from . import registry
 from .array_forms import Arrays, by_name, fitting, form_of, packed
 from .errors import WeightsError
 from .network import Array
+from .options import PurifyOptions, check_names
 from .outcome import Purification
 from .purify import purify
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from .options import PurifyOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +82,7 @@ def purify_arrays(
     """
     from .files import hashes  # late, so that `import flain_core` stays light
 
+    check_names(options, "purify_arrays")
     forms = form_of("initial", initial), form_of("final", final)
     if forms[0] != forms[1]:
         raise WeightsError(

@@ -64,7 +64,7 @@ def chosen_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
         if layers in found:
             return [layers]
         if layers in ("auto", *_GROUPS):
-            return _of_kind(found, layers)
+            return _of_kind(network, found, layers)
         layers = [layers]
     names = list(layers)
     if not names or not all(isinstance(name, str) for name in names):
@@ -86,17 +86,24 @@ def left_out(network: Network, layers: str | Sequence[str]) -> Mapping[str, str]
 def _none(refused: Mapping[str, str]) -> str:
     if not refused:
         return "the model has no fully connected or convolutional layer to purify"
-    reasons = listed([f"{name!r}: {reason}" for name, reason in refused.items()], "; ")
-    return f"no layer of the model can be purified: {reasons}"
+    return f"no layer of the model can be purified: {_reasons(refused)}"
 
 
-def _of_kind(found: Mapping[str, Layer], layers: str) -> list[str]:
+def _reasons(refused: Mapping[str, str]) -> str:
+    return listed([f"{name!r}: {reason}" for name, reason in refused.items()], "; ")
+
+
+def _of_kind(network: Network, found: Mapping[str, Layer], layers: str) -> list[str]:
     if layers == "all":
         return list(found)
     kind = "dense" if layers == "auto" else layers
     names = [name for name, layer in found.items() if layer.kind == kind]
     if not names:
-        raise LayerError(f"the model has no {kind} layer that can be purified. {_list(found)}")
+        refused = refused_layers(network)
+        reasons = f". Refused: {_reasons(refused)}" if refused else ""
+        raise LayerError(
+            f"the model has no {kind} layer that can be purified. {_list(found)}{reasons}"
+        )
     return names[:1] if layers == "auto" else names
 
 

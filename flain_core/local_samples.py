@@ -159,7 +159,7 @@ def source_of(data: Any, **options: Unpack[SampleOptions]) -> SampleSource:
     """
     if not is_sample_source(data):
         return LocalSamples.of(data, **options)
-    given = [name for name, value in options.items() if value != _DEFAULTS.get(name, ...)]
+    given = [name for name, value in options.items() if not _is_default(name, value)]
     if given:
         raise SettingsError(
             f"give {', '.join(given)} to the {type(data).__name__}, which holds the samples, and "
@@ -241,6 +241,12 @@ class LocalCandidates:
     def confirm(self, network: Network, n_flipped: int) -> Scored:  # noqa: ARG002
         """Score the candidate as it was written into ``network``."""
         return self.samples.score_of(network)
+
+
+def _is_default(name: str, value: object) -> bool:
+    default = _DEFAULTS.get(name, ...)
+    # An array compares number by number.
+    return value is default or (type(value) is int and value == default)
 
 
 def _checked_probes(probes: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from .errors import ModelError
+
 __all__ = [
     "MEMBERS",
     "Array",
@@ -156,6 +158,20 @@ def is_network(model: object) -> bool:
 
 
 def refused_layers(network: Network) -> Mapping[str, str]:
-    """Return why layers of a network cannot be purified, by name, as far as it says so."""
+    """Return why layers of a network cannot be purified, by name, as far as it says so.
+
+    Raises:
+        ModelError: Its ``refused_layers`` does not give reasons by name.
+    """
     refused: Callable[[], Mapping[str, str]] | None = getattr(network, "refused_layers", None)
-    return refused() if refused else {}
+    if refused is None:
+        return {}
+    try:
+        reasons = {str(name): str(reason) for name, reason in refused().items()}
+    # A network of the caller's may have a member of that name for something else.
+    except Exception as error:
+        raise ModelError(
+            f"expected refused_layers() of {type(network).__qualname__} to return reasons by name "
+            f"of layer; it failed ({type(error).__name__}: {error})"
+        ) from error
+    return {name: reason for name, reason in reasons.items() if name not in network.layers()}

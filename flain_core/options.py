@@ -30,3 +30,16 @@ class PurifyOptions(SampleOptions, total=False):
     settings: Settings | None
     progress: bool | OnProgress
     seed: int
+
+
+def check_names(options: Mapping[str, object], caller: str) -> None:
+    """Raise :class:`TypeError` for options that :func:`flain_core.purify` does not have.
+
+    >>> check_names({"tolerance": 0.01}, "purify_arrays")
+    Traceback (most recent call last):
+        ...
+    TypeError: purify_arrays() got an unexpected keyword argument 'tolerance'
+    """
+    for name in options:
+        if name not in PurifyOptions.__optional_keys__:
+            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")

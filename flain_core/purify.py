@@ -104,10 +104,11 @@ def purify(
     network = registry.open_network(model)
     start = registry.open_network(initial, like=model)
     weights = initial_weights(network, start, layers)
+    skipped = left_out(network, layers)
     with one_blas_thread(), listening(progress) as on_progress:
         context = SearchContext(source.scorer(network), settings, on_progress, seed)
         purified = purify_layers(network, weights, context)
-    notes = tuple(notes_on(purified, start, source.facts, context, left_out(network, layers)))
+    notes = tuple(notes_on(purified, start, source.facts, context, skipped))
     for note in notes:
         if isinstance(note, FlainWarning):
             warnings.warn(note, stacklevel=2)

@@ -131,6 +131,8 @@ def open_network(model: Any, *, like: Any = None) -> Network:
             f"expected a model; got the class {model.__qualname__}: give an instance, with its "
             "weights loaded"
         )
+    # Before any work: a broken backend of somebody else is warned of.
+    _third_party()
     if is_network(model):
         return cast("Network", model)
     if isinstance(model, (str, os.PathLike)):
@@ -148,7 +150,7 @@ def _unknown(model: Any) -> str:
             "expected a model; got a dict, such as a state dict: it has weights but no "
             "architecture. Load it into its module and give that (as initial= a state dict will do)"
         )
-    given = f"{type(model).__module__}.{type(model).__qualname__}"
+    given = f"{type(model).__module__}.{type(model).__qualname__}".removeprefix("builtins.")
     missing = [name for name in MEMBERS if not hasattr(model, name)]
     if len(missing) < len(MEMBERS) - 1:
         return f"expected a network with {', '.join(MEMBERS)}; {given} lacks {', '.join(missing)}"
@@ -284,8 +286,11 @@ def _loaded(entry_point: EntryPoint) -> Backend | None:
         backend = entry_point.load()
         if not isinstance(backend, Backend):
             raise TypeError(f"it is a {type(backend).__name__}, not a flain.Backend")
+        named = (backend.opens, backend.reads, backend.writes)
+        if not all(isinstance(each, tuple) for each in named):
+            raise TypeError("expected tuples of names in opens, reads and writes")
     # Somebody else's package may raise anything when it is imported.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         warnings.warn(
             f"the backend {entry_point.name!r} ({entry_point.value}) cannot be loaded and is left "
             f"out: {type(error).__name__}: {error}",

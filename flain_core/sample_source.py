@@ -130,4 +130,4 @@ class SampleSource(Protocol):
 
 def is_sample_source(data: object) -> bool:
     """Return whether an object has the members of :class:`SampleSource`."""
-    return hasattr(data, "scorer") and hasattr(data, "facts")
+    return callable(getattr(data, "scorer", None)) and not isinstance(data, type)

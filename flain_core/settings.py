@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .activation import STATISTICS
+from .activation import STATISTICS, Statistic
 from .errors import SettingsError, nearest
 from .network import Array
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _MOST_THRESHOLDS = 10_000_000
 
 Crossing = Literal["revert", "keep"]
-Statistic = Literal["mean", "mean_abs", "rms", "active_fraction"]
 DataSet = Literal["mnist", "emnist", "fmnist", "cifar10"]
 
 
@@ -154,7 +153,7 @@ class Settings:
             >>> Settings.published("cifar10").thresholds
             Grid(start=0.001, step=0.0001, stop=1.0)
         """
-        one_of(data_set, tuple(_PUBLISHED), "data set")
+        one_of(data_set, tuple(_PUBLISHED), "the data set")
         start, step, tolerance = _PUBLISHED[data_set]
         grid = Grid(start=start, step=step, stop=1.0)
         return cls(thresholds=grid, tolerance=tolerance, crossing="keep", match_norm=True)

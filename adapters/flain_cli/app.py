@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Annotated, Any
 import typer
 
 import flain_core as flain
+from flain_core.activation import Statistic
 from flain_core.factory import imported
 from flain_core.files import check_writable, hashes
 from flain_core.registry import built_in, check_format, open_network
-from flain_core.settings import Crossing, DataSet, Statistic
+from flain_core.settings import Crossing, DataSet
 
 from . import display, example
 
@@ -136,7 +138,11 @@ def purify(
         statistic=statistic,
         match_norm=match_norm,
     )
-    if report is not None and os.path.realpath(report) == os.path.realpath(output):
+    same = False
+    # Where the current folder was removed, the check for writing says so.
+    with suppress(FileNotFoundError):
+        same = report is not None and os.path.realpath(report) == os.path.realpath(output)
+    if same:
         raise typer.BadParameter(
             "is where the model goes; choose another name", param_hint="--report"
         )
@@ -194,10 +200,10 @@ def demo(
 
 def run() -> None:
     """Run the command; an error that flain raises on purpose becomes one clear message."""
-    # The table that ends a search repeats every warning as a note.
-    warnings.simplefilter("ignore", flain.FlainWarning)
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = display.warning
+            app()
     except flain.FlainError as error:
         display.error(error)
         sys.exit(1)
@@ -209,8 +215,10 @@ def _opened(path: Path, architecture: str | None, scores: str | None = None) -> 
         return _with_scores(path, scores)
     if architecture is None:
         return path
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+    # The current folder may have been removed.
+    with suppress(FileNotFoundError):
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.insert(0, here)
     remedy = "run from the folder that holds it, or install it"
     factory = imported(architecture, what="--architecture", remedy=remedy)
     return built_in("flain_torch").load(path, factory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,7 +52,9 @@ def searching() -> Iterator[OnProgress]:
         disable=not _err.is_terminal,
     )
     tasks = {}
-    with bar:
+    with warnings.catch_warnings(), bar:
+        # The table that ends a search repeats every warning as a note.
+        warnings.simplefilter("ignore", flain.FlainWarning)
 
         def follow(progress: flain.Progress) -> None:
             if progress.layer not in tasks:
@@ -110,6 +113,20 @@ def say(text: str, command: str = "") -> None:
 def error(error: flain.FlainError) -> None:
     """Say why nothing was done."""
     _err.print(f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True)
+
+
+def warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Say in one line what was warned of; ``warnings.showwarning`` of a command."""
+    ours = issubclass(category, flain.FlainWarning)
+    told = str(message) if ours else f"{filename}:{lineno}: {category.__name__}: {message}"
+    _err.print(f"[bold yellow]warning:[/bold yellow] {escape(told)}", soft_wrap=True)
 
 
 def _table(*columns: str) -> Table:

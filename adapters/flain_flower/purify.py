@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from flwr.app import ArrayRecord
 
 import flain_core as flain
 from flain_core.network import Array
+from flain_core.options import check_names
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -71,7 +71,7 @@ def purify(
         array([[ 1.,  0.,  9.],
                [ 0.,  1., -9.]])
     """
-    check_options(options)
+    check_names(options, "purify")
     purified = flain.purify_arrays(
         _as_given(to_arrays(initial_arrays, "initial_arrays")),
         _as_given(to_arrays(final_arrays, "final_arrays")),
@@ -80,11 +80,6 @@ def purify(
         **options,
     )
     return replace(purified, arrays=to_record(purified.arrays, final_arrays))
-
-
-def check_options(options: Mapping[str, object]) -> None:
-    """Raise :class:`TypeError` for what :func:`flain_core.purify` has no option for."""
-    signature(flain.purify).bind(None, initial=None, data=None, **options)
 
 
 def rehearse(

@@ -13,10 +13,10 @@ from flwr.serverapp.strategy import Result, Strategy
 
 import flain_core as flain
 from flain_core.local_samples import source_of
-from flain_core.options import SampleOptions
+from flain_core.options import SampleOptions, check_names
 from flain_core.settings import settings_or_default
 
-from .purify import check_options, purify, rehearse
+from .purify import purify, rehearse
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -99,7 +99,7 @@ class Purify(Strategy):
         on_error: OnError = "raise",
         **options: Unpack[PurifyOptions],
     ) -> None:
-        check_options(options)
+        check_names(options, "Purify")
         _check_strategy(strategy)
         if on_error not in ("raise", "keep"):
             raise flain.SettingsError(

@@ -43,6 +43,7 @@ class TrustedNodes(Trusted[int]):
     """
 
     kind = "node"
+    argument = "node_ids"
     id_type = int
 
     grid: Grid

@@ -49,6 +49,7 @@ class TrustedClients(Trusted[str]):
     """
 
     kind = "client"
+    argument = "clients"
     id_type = str
 
     clients: Sequence[str] | Literal["all"]

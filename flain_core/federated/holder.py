@@ -97,6 +97,10 @@ class Holder:
 
     def _from_the_layer_on(self, question: Question) -> list[Answer]:
         state, n_flipped = question.state, question.n_flipped
+        if not all(each.batches for each in self._layer_scorers):
+            raise LayerError(
+                f"layer {state.layer!r} runs several times in one pass; ask for candidates in full"
+            )
         steppers = self._steppers
         behind = any(n_flipped[0] < stepper.n_flipped for stepper in steppers)
         if self._stepping != state.digest or behind:
@@ -176,6 +180,8 @@ def answered(
 
 
 def _check_candidates(question: Question) -> None:
+    if question.seed < 0:
+        raise DataError(f"expected a seed of at least 0; got {question.seed}")
     n_flipped = question.n_flipped
     ascending = all(
         one <= other for one, other in pairwise((0, *n_flipped, question.state.order.size))

@@ -38,8 +38,8 @@ class Trusted(ABC, Generic[Id]):
     ``docs/federated-auxiliary-data.md`` says what a holder that lies can do, and what the answers
     give away.
 
-    A stack adds a field for the holders to ask, how to send, and in ``kind`` and ``id_type`` a noun
-    for a holder and the type of its id or name.
+    A stack adds a field for the holders to ask and its name in ``argument``, how to send, and in
+    ``kind`` and ``id_type`` a noun for a holder and the type of its id or name.
 
     Attributes:
         merging: Rule that merges findings: ``"sum"``, as if all samples were in one place; or
@@ -54,6 +54,7 @@ class Trusted(ABC, Generic[Id]):
     """
 
     kind: ClassVar[str]
+    argument: ClassVar[str]
     id_type: ClassVar[type]
 
     merging: Rule = "sum"
@@ -65,6 +66,8 @@ class Trusted(ABC, Generic[Id]):
     def __post_init__(self) -> None:
         self._check_whom()
         Merging(self.merging, self.trim)
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)):
+            raise SettingsError(f"expected a timeout in seconds; got {self.timeout!r}")
         if not self.timeout > 0:
             raise SettingsError(f"expected a timeout of more than 0 seconds; got {self.timeout}")
         if self.least is not None:
@@ -116,8 +119,8 @@ class Trusted(ABC, Generic[Id]):
         ):
             noun = "id" if self.id_type is int else "name"
             raise SettingsError(
-                f"expected the {noun}s of the trusted {self.kind}s (at least one {self.kind} "
-                f'{noun}, each only once), or "all"; got {whom!r}'
+                f"expected {self.argument} to be the {noun}s of the trusted {self.kind}s (at least "
+                f'one {self.kind} {noun}, each only once), or "all"; got {whom!r}'
             )
 
 

@@ -226,3 +226,43 @@ def test_weights_with_an_architecture(files, tmp_path, suffix):
         rtol=1e-6,
         atol=1e-7,
     )
+
+
+def test_a_backend_that_cannot_be_loaded_is_told_of(tmp_path, files):
+    package = tmp_path / "broken-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[flain.backends]\nbroken = no_such_module:it\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        [sys.executable, "-m", "flain_cli", "layers", files.paths[1]],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200", "PYTHONPATH": path},
+        check=False,
+    )
+    assert ran.returncode == 0
+    assert "fc1" in ran.stdout
+    assert ran.stderr.startswith("warning: the backend 'broken'")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_folder_that_was_removed_is_one_clear_error(tmp_path, purify_arguments):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = [sys.executable, "-m", "flain_cli", *map(str, purify_arguments)]
+    script = f'cd {gone} && rmdir {gone} && exec "$@"'
+    for options in (["-o", "a.npz"], ["-o", tmp_path / "a.npz", "--report", "a.json"]):
+        gone.mkdir(exist_ok=True)
+        ran = subprocess.run(
+            ["/bin/sh", "-c", script, "sh", *command, *map(str, options)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"COLUMNS": "200"},
+            check=False,
+        )
+        assert ran.returncode == 1
+        assert "error: cannot write" in ran.stderr
+        assert "current folder does not exist any more" in ran.stderr
+        assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "a.npz").exists()

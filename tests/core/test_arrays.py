@@ -284,3 +284,8 @@ def test_a_backend_without_arrays_says_what_to_do():
         call(arrays_of(INITIAL), arrays_of(FINAL), 3)
     with pytest.raises(ModelError, match="got the class Network"):
         call(arrays_of(INITIAL), arrays_of(FINAL), Network)
+
+
+def test_an_unknown_option_is_told_before_any_work():
+    with pytest.raises(TypeError, match=r"purify_arrays\(\) got an .* argument 'tolerance'"):
+        flain.purify_arrays({}, {}, "/nowhere", data=None, tolerance=0.1)

@@ -442,3 +442,17 @@ def test_a_holder_that_failed_half_way_answers_right_afterwards():
     broken.clear()
     assert start != asked(fresh, 11)
     assert asked(holder, 11) == asked(fresh, 11)
+
+
+def test_a_question_with_a_seed_that_no_generator_takes_is_refused():
+    state = ModelState(layer="fc1", initial=INITIAL.layers()["fc1"].weight, order=np.arange(3))
+    with pytest.raises(flain.DataError, match="seed of at least 0"):
+        Holder(FINAL, LocalSamples.of(CLEAN)).answer(Question("proof", state, seed=-1))
+
+
+def test_a_layer_that_runs_twice_is_not_scored_from_there_on():
+    state = ModelState(layer="fc1", initial=INITIAL.layers()["fc1"].weight, order=np.arange(3))
+    holder = Holder(NeverCut(FINAL), LocalSamples.of(CLEAN))
+    with pytest.raises(flain.LayerError, match="runs several times"):
+        holder.answer(Question("candidates", state, (1, 2)))
+    assert holder.answer(Question("in full", state, (1, 2))).scored

@@ -78,6 +78,36 @@ def test_a_kind_without_layers_lists_the_others():
         purify([], "conv")
 
 
+def test_a_kind_whose_layers_are_refused_gives_the_reasons():
+    class Other(Refusing):
+        def refused_layers(self):
+            return {"conv1": "it is quantized"}
+
+    with pytest.raises(flain.LayerError, match=r"no conv layer.*'conv1': it is quantized"):
+        flain.purify(Other(FINAL, [], says=False), initial=INITIAL, data=CLEAN, layers="conv")
+
+
+def raising():
+    raise RuntimeError("not now")
+
+
+@pytest.mark.parametrize("faulty", [raising, lambda: None, lambda: ["fc1"], "text", lambda one: {}])
+@pytest.mark.parametrize("group", ["all", "dense"])
+def test_reasons_that_cannot_be_had_are_one_clear_error_before_any_work(faulty, group):
+    network = Refusing(FINAL, [], says=False)
+    network.refused_layers = faulty
+    network.predict = network.cut = None
+    with pytest.raises(flain.ModelError, match=r"refused_layers\(\) of Refusing"):
+        flain.purify(network, initial=INITIAL, data=CLEAN, layers=group)
+
+
+def test_a_layer_that_can_be_purified_is_not_refused():
+    network = Refusing(FINAL, [], says=False)
+    network.refused_layers = lambda: REASONS
+    result = flain.purify(network, initial=INITIAL, data=CLEAN, layers="all")
+    assert not any("left out" in note for note in result.notes)
+
+
 @pytest.mark.parametrize("layers", [3, None])
 def test_what_is_no_name_is_refused(layers):
     with pytest.raises(flain.LayerError, match="expected layers to be"):

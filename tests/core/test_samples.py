@@ -221,7 +221,14 @@ class Elsewhere:
 
 @pytest.mark.parametrize(
     "options",
-    [{"probes": {}}, {"score": len}, {"batch_size": 4}, {"memory_limit": 2**20}],
+    [
+        {"probes": {}},
+        {"score": len},
+        {"batch_size": 4},
+        {"batch_size": np.array([1, 2])},
+        {"memory_limit": 2**20},
+        {"memory_limit": float(2**31)},
+    ],
     ids=lambda options: next(iter(options)),
 )
 def test_options_of_samples_belong_to_the_source_that_holds_them(options):
@@ -230,3 +237,13 @@ def test_options_of_samples_belong_to_the_source_that_holds_them(options):
     (name,) = options
     with pytest.raises(flain.SettingsError, match=f"give {name} to the Elsewhere"):
         source_of(elsewhere, **options)
+
+
+def test_a_class_or_a_sequence_that_answers_everything_is_no_source():
+    class Agreeable(tuple):
+        def __getattr__(self, name):
+            return None
+
+    assert source_of(Agreeable((X, Y))).facts.classes == 3
+    with pytest.raises(flain.DataError, match="data: expected"):
+        source_of(Elsewhere)

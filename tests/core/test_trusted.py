@@ -23,6 +23,7 @@ class TrustedSites(Trusted[int]):
     """The shortest stack: it answers at once."""
 
     kind = "site"
+    argument = "sites"
     id_type = int
 
     sites: object = "all"
@@ -99,5 +100,11 @@ def test_more_than_half_have_to_answer_unless_told_otherwise():
 
 @pytest.mark.parametrize("whom", [[], [1, 1], ["1"], "1", 5, None])
 def test_whom_to_ask_is_checked_at_once(whom):
-    with pytest.raises(flain.SettingsError, match=r'ids of the trusted sites .*, or "all"; got'):
+    with pytest.raises(flain.SettingsError, match=r'expected sites to be the ids of the trusted sites .*, or "all"; got'):
         TrustedSites(whom)
+
+
+@pytest.mark.parametrize("timeout", [None, "5", [], True, 0, -1.0, float("nan")])
+def test_a_timeout_that_is_no_time_is_refused(timeout):
+    with pytest.raises(flain.SettingsError, match="timeout"):
+        TrustedSites(sites=[1, 2], timeout=timeout)
