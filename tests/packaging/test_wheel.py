@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 USE = """
-import flain_core as flain, flain_numpy, numpy as np, sys
+import flain, flain_numpy, numpy as np, sys
 from pathlib import Path
 assert 'site-packages' in flain.__file__, flain.__file__
 assert (Path(flain.__file__).parent / 'py.typed').exists()
@@ -22,6 +22,7 @@ x = np.array([[1.0, 0.2, 0.0], [0.2, 0.9, 0.0]])
 result = flain.purify(final, initial=initial, data=(x, np.array([0, 1])))
 print(result.layers[0].flipped.tolist())
 assert not {'torch', 'typer', 'rich'} & set(sys.modules)
+assert flain.__version__
 """
 
 
@@ -37,7 +38,7 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
     roots = {name.partition("/")[0] for name in names if ".dist-info" not in name}
     backends = {"flain_keras", "flain_numpy", "flain_onnx", "flain_sklearn", "flain_torch"}
     adapters = {"flain_cli", "flain_flower", "flain_nvflare", "flain_ray"}
-    assert roots == {"flain_core"} | adapters | backends
+    assert roots == {"flain", "flain_core"} | adapters | backends
     assert {"flain_cli/data/final.npz", "flain_cli/data/final.onnx"} <= set(names)
 
     venv.create(tmp_path / "clean", with_pip=True)
