@@ -100,7 +100,8 @@ def test_more_than_half_have_to_answer_unless_told_otherwise():
 
 @pytest.mark.parametrize("whom", [[], [1, 1], ["1"], "1", 5, None])
 def test_whom_to_ask_is_checked_at_once(whom):
-    with pytest.raises(flain.SettingsError, match=r'expected sites to be the ids of the trusted sites .*, or "all"; got'):
+    told = r'expected sites to be the ids of the trusted sites .*, or "all"; got'
+    with pytest.raises(flain.SettingsError, match=told):
         TrustedSites(whom)
 
 
