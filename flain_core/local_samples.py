@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
+from inspect import signature
 from operator import add
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalLayerScorer", "LocalSamples", "Stepper", "source_of"]
 
-_DEFAULTS: Mapping[str, object] = {
-    "probes": None,
-    "score": accuracy,
-    "batch_size": None,
-    "memory_limit": MEMORY_LIMIT,
-}
 _SAMPLES_FOR_PROOF = 32
 _RUNS_SEVERAL_TIMES = Proof(False, "the layer runs several times in one pass")
 
@@ -244,7 +239,8 @@ class LocalCandidates:
 
 
 def _is_default(name: str, value: object) -> bool:
-    default = _DEFAULTS.get(name, ...)
+    known = signature(LocalSamples.of).parameters
+    default = known[name].default if name in known else ...
     # An array compares number by number.
     return value is default or (type(value) is int and value == default)
 

@@ -174,4 +174,5 @@ def refused_layers(network: Network) -> Mapping[str, str]:
             f"expected refused_layers() of {type(network).__qualname__} to return reasons by name "
             f"of layer; it failed ({type(error).__name__}: {error})"
         ) from error
-    return {name: reason for name, reason in reasons.items() if name not in network.layers()}
+    found = network.layers()
+    return {name: reason for name, reason in reasons.items() if name not in found}
