@@ -58,11 +58,6 @@ class TrustedNodes(Trusted[int]):
         super().__post_init__()
 
     @property
-    def whom(self) -> Sequence[int] | Literal["all"]:
-        """Ids of the nodes to ask."""
-        return self.node_ids
-
-    @property
     def facts(self) -> SampleFacts:
         """Facts about the samples."""
         return SampleFacts(classify=self.classify)

@@ -94,7 +94,14 @@ def architecture(model: Any, persistor: Any, folder: Path) -> Any:
     TensorFlow do.
     """
     if model is None:
-        return _held_by(persistor)
+        held = getattr(persistor, "model", None)
+        if held is None or isinstance(held, (str, dict, list)):
+            raise ModelError(
+                f"the persistor ({type(persistor).__name__}) holds no model; say which "
+                'architecture the arrays belong to: Purify(model="package.module:factory"), or the '
+                "path of a file such as flain_numpy.save() writes"
+            )
+        return held
     if not isinstance(model, str):
         return model
     if not _FACTORY.fullmatch(model):
@@ -110,17 +117,6 @@ def architecture(model: Any, persistor: Any, folder: Path) -> Any:
             f"the architecture {model!r} could not be built without arguments "
             f"({type(error).__name__}: {error})"
         ) from error
-
-
-def _held_by(persistor: Any) -> Any:
-    model = getattr(persistor, "model", None)
-    if model is None or isinstance(model, (str, dict, list)):
-        raise ModelError(
-            f"the persistor ({type(persistor).__name__}) holds no model; say which architecture "
-            'the arrays belong to: Purify(model="package.module:factory"), or the path of a file '
-            "such as flain_numpy.save() writes"
-        )
-    return model
 
 
 def read_initial(path: Path, model: Any) -> dict[str, Array]:

@@ -67,11 +67,6 @@ class TrustedClients(Trusted[str]):
         object.__setattr__(bound, "_workflow", workflow)
         return bound
 
-    @property
-    def whom(self) -> Sequence[str] | Literal["all"]:
-        """Names of the clients to ask."""
-        return self.clients
-
     def connected(self) -> Sequence[str]:
         """Return the names of all clients."""
         return [client.name for client in self._running.engine.get_clients()]

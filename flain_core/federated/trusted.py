@@ -64,7 +64,18 @@ class Trusted(ABC, Generic[Id]):
     lookahead: int = 512
 
     def __post_init__(self) -> None:
-        self._check_whom()
+        whom = self.whom
+        if whom != "all" and (
+            isinstance(whom, str)
+            or not isinstance(whom, Sequence)
+            or not all(isinstance(each, self.id_type) and each != "" for each in whom)
+            or not 0 < len(set(whom)) == len(whom)
+        ):
+            noun = "id" if self.id_type is int else "name"
+            raise SettingsError(
+                f"expected {self.argument} to be the {noun}s of the trusted {self.kind}s (at least "
+                f'one {self.kind} {noun}, each only once), or "all"; got {whom!r}'
+            )
         Merging(self.merging, self.trim)
         if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)):
             raise SettingsError(f"expected a timeout in seconds; got {self.timeout!r}")
@@ -77,9 +88,10 @@ class Trusted(ABC, Generic[Id]):
         object.__setattr__(self, "lookahead", lookahead)
 
     @property
-    @abstractmethod
     def whom(self) -> Sequence[Id] | Literal["all"]:
         """Holders to ask; ``"all"`` for those that are connected when the first question comes."""
+        whom: Sequence[Id] | Literal["all"] = getattr(self, self.argument)
+        return whom
 
     @abstractmethod
     def connected(self) -> Iterable[Id]:
@@ -106,22 +118,6 @@ class Trusted(ABC, Generic[Id]):
         asked = _TrustedHolders(self, holders)
         samples = CoordinatedSamples(asked, merging, facts=self.facts, may_leave=True, least=least)
         return samples.scorer(network)
-
-    def _check_whom(self) -> None:
-        whom = self.whom
-        if whom == "all":
-            return
-        if (
-            isinstance(whom, str)
-            or not isinstance(whom, Sequence)
-            or not all(isinstance(each, self.id_type) and each != "" for each in whom)
-            or not 0 < len(set(whom)) == len(whom)
-        ):
-            noun = "id" if self.id_type is int else "name"
-            raise SettingsError(
-                f"expected {self.argument} to be the {noun}s of the trusted {self.kind}s (at least "
-                f'one {self.kind} {noun}, each only once), or "all"; got {whom!r}'
-            )
 
 
 class _TrustedHolders(Generic[Id]):
