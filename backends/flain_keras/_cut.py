@@ -16,7 +16,7 @@ from flain_core.network import Array
 
 from ._engine import as_array, dtype_of, no_gradients
 from ._layers import Entry
-from ._memory import Learned, Memory
+from ._memory import Learned, Memory, before, key_of
 from ._observation import observe
 from ._run import Runner
 from ._tail import Tail
@@ -74,13 +74,9 @@ class KerasCut:
         size: int,
     ) -> None:
         self._name, self._entry, self._size = name, entry, size
-        self._output, self._tail = output, tail
+        self._output, self._tail, self.calls = output, tail, len(inputs)
         is_dense = entry.kind.name == "dense"
         self._inputs = [DenseInput(x) if is_dense else _ConvolutionInput(entry, x) for x in inputs]
-
-    @property
-    def calls(self) -> int:
-        return len(self._inputs)
 
     @cached_property
     def inputs(self) -> Array:
@@ -122,7 +118,8 @@ def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: M
     ``memory`` holds what other batches taught about this runner's layers.
     """
     layer = entry.layer
-    learned = memory.at(name, x)
+    key = key_of(name, x)
+    learned = memory.get(key)
     fast = None if learned is None else _fast_cut(name, entry, runner, x, size, learned)
     if fast is not None:
         return fast
@@ -139,8 +136,7 @@ def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: M
             learned.note(runner, layer, x, size, seen)
         # At once: a recording kept for later would hold all that the model computed.
         elif found := tail.trace(seen):
-            learned = Learned.of(seen, found)
-            memory.learn(name, x, learned)
+            learned = memory[key] = Learned(before(seen), found)
             learned.note(runner, layer, x, size, seen)
     return KerasCut(name, entry, seen.inputs, seen.output, tail, size)
 

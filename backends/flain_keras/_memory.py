@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import keras
@@ -46,7 +46,7 @@ class Learned:
     def serves(self, tail: Tail, x: Any, seen: Observation) -> bool:
         """Let a tail take over the trace, if that is right for this batch too."""
         # Where other layers ran before, the tail is another.
-        return self.before == _before(seen) and tail.take(
+        return self.before == before(seen) and tail.take(
             self.traced, seen.beside(x, self.traced), seen.output, seen.scores
         )
 
@@ -76,30 +76,19 @@ class Learned:
         if all(map(_agree, mine, its)):
             self.head = fast
 
-    @classmethod
-    def of(cls, seen: Observation, traced: Traced) -> Learned:
-        return cls(_before(seen), traced)
+
+Memory: TypeAlias = dict[Any, Learned]
+"""The knowledge that batches gave, by layer and shape of the batch: by :func:`key_of`."""
 
 
-@dataclass(eq=False)
-class Memory:
-    """The knowledge that batches gave, by layer and shape of the batch."""
-
-    _learned: dict[Any, Learned] = field(default_factory=dict)
-
-    def at(self, layer: str, x: Any) -> Learned | None:
-        return self._learned.get(self._key(layer, x))
-
-    def learn(self, layer: str, x: Any, learned: Learned) -> None:
-        self._learned[self._key(layer, x)] = learned
-
-    def _key(self, layer: str, x: Any) -> Any:
-        # Equal shapes in a dict and in a tuple may stand in another order.
-        structure = keras.tree.map_structure(lambda _: None, x)
-        return layer, str(structure), *_forms(keras.tree.flatten(x))
+def key_of(layer: str, x: Any) -> Any:
+    # Equal shapes in a dict and in a tuple may stand in another order.
+    structure = keras.tree.map_structure(lambda _: None, x)
+    return layer, str(structure), *_forms(keras.tree.flatten(x))
 
 
-def _before(seen: Observation) -> list[Any]:
+def before(seen: Observation) -> list[Any]:
+    """Return what :attr:`Learned.before` holds."""
     recording = seen.recording
     # What cannot be compared counts as different.
     plain = [leaf if isinstance(leaf, _COMPARABLE) else object() for leaf in recording.plain]

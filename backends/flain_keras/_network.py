@@ -49,7 +49,7 @@ def open_network(
     other = _model_like(like)
     if isinstance(model, (Sequence, Mapping)) and other is not None:
         copy = private_copy(other)
-        _set_weights(copy, _in_order(model, copy) if isinstance(model, Mapping) else model)
+        _set_weights(copy, model)
     else:
         _refuse_unfit(model)
         copy = private_copy(model)
@@ -103,7 +103,7 @@ class KerasNetwork:
     ) -> None:
         self._model, self._entries, self._scores = model, entries, scores
         self._kernels = dict(kernels or {})
-        self._memory = Memory()
+        self._memory: Memory = {}
 
     def __reduce__(self) -> tuple[Callable[..., KerasNetwork], tuple[object, ...]]:
         # Saved apart, so that the engine is compared before Keras loads anything.
@@ -206,18 +206,16 @@ def _variables(model: keras.Model) -> dict[str, Any]:
     return variables
 
 
-def _in_order(arrays: Mapping[str, Array], model: keras.Model) -> list[Array]:
-    names = list(_variables(model))
-    if arrays.keys() != set(names):
-        raise WeightsError(
-            f"the weights do not fit the {type(model).__name__}: expected arrays called "
-            f"{', '.join(names)}; got {', '.join(map(str, arrays))}. Keras numbers layers through "
-            "all models of a process; if only the numbers differ, give get_weights()"
-        )
-    return [arrays[name] for name in names]
-
-
-def _set_weights(model: keras.Model, weights: Sequence[Array]) -> None:
+def _set_weights(model: keras.Model, weights: Sequence[Array] | Mapping[str, Array]) -> None:
+    if isinstance(weights, Mapping):
+        names = list(_variables(model))
+        if weights.keys() != set(names):
+            raise WeightsError(
+                f"the weights do not fit the {type(model).__name__}: expected arrays called "
+                f"{', '.join(names)}; got {', '.join(map(str, weights))}. Keras numbers layers "
+                "through all models of a process; if only the numbers differ, give get_weights()"
+            )
+        weights = [weights[name] for name in names]
     try:
         model.set_weights(list(weights))
     except Exception as error:

@@ -1,54 +1,140 @@
-"""Layers that answer differently while the model runs, and a record of what passes one of them."""
+"""Layers that answer differently while the model runs; what passes one, and what ran before it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+from keras.src.backend import get_keras_mask, set_keras_mask
 
-from ._replay import Recording
 from ._run import Runner
 from ._trace import Traced
 
+_Calls = Mapping[Any, Callable[..., Any]]
+
 
 @contextmanager
-def answering(calls: Mapping[Any, Callable[..., Any]]) -> Iterator[None]:
-    """Let some layers call these functions, not their own ``call``, inside a ``with`` block.
+def having(name: str, values: Mapping[Any, Any]) -> Iterator[None]:
+    """Give layers other values of an attribute, such as ``call``, inside a ``with`` block.
 
-    Keras looks ``call`` up on the layer, so an attribute of the one object is enough. Nested blocks
-    must end in the opposite order, as ``with`` makes sure.
+    They go into the instance's own dictionary, which comes first on all engines, also where an
+    engine keeps layers elsewhere. Nested blocks must end in the opposite order, as ``with`` makes
+    sure.
     """
-    before = {layer: vars(layer).get("call") for layer in calls}
+    before = {layer: vars(layer)[name] for layer in values if name in vars(layer)}
     try:
-        for layer, call in calls.items():
-            vars(layer)["call"] = call
+        for layer, value in values.items():
+            vars(layer)[name] = value
         yield
     finally:
-        for layer, call in before.items():
-            if call is None:
-                vars(layer).pop("call", None)
+        for layer in values:
+            if layer in before:
+                vars(layer)[name] = before[layer]
             else:
-                vars(layer)["call"] = call
+                vars(layer).pop(name, None)
 
 
-@contextmanager
-def _without_activation(layer: Any) -> Iterator[None]:
-    """Leave a layer's activation out of its ``call`` inside a ``with`` block."""
-    activation = layer.activation
-    # An activation that is itself a layer is kept elsewhere on some engines: the instance's own
-    # dictionary comes first on all of them.
-    held = "activation" in vars(layer)
-    vars(layer)["activation"] = None
-    try:
-        yield
-    finally:
-        if held:
-            vars(layer)["activation"] = activation
-        else:
-            del vars(layer)["activation"]
+class Recording:
+    """The outputs of the outermost layers that finish before one layer is called."""
+
+    def __init__(self, model: Any, layer: Any) -> None:
+        self._layer = layer
+        self._others = [
+            other for other in model._flatten_layers(include_self=False) if other is not layer
+        ]
+        # For each layer that is running, from the outside in, what has finished inside it.
+        self._running: list[list[tuple[Any, Any]]] = [[]]
+        self._finished: list[tuple[Any, Any]] | None = None
+
+    def recording(self, answer: Callable[..., Any]) -> _Calls:
+        """Return what the layers have to call during a run; the layer itself gives ``answer``."""
+
+        def reached(*args: Any, **kwargs: Any) -> Any:
+            if self._finished is None:
+                self._finished = [each for inside in self._running for each in inside]
+            return answer(*args, **kwargs)
+
+        return {other: self._recorded(other) for other in self._others} | {self._layer: reached}
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers that finished, in order."""
+        return [layer for layer, _ in self._finished or ()]
+
+    @property
+    def tensors(self) -> list[Any]:
+        """The tensors that they gave, and the masks that Keras attached to those."""
+        outputs = self._outputs
+        return [*outputs, *filter(keras.ops.is_tensor, map(get_keras_mask, outputs))]
+
+    @property
+    def plain(self) -> list[Any]:
+        """The other values that they gave, which are the same in every replay."""
+        return [leaf for leaf in self._leaves if not keras.ops.is_tensor(leaf)]
+
+    @property
+    def _outputs(self) -> list[Any]:
+        return [leaf for leaf in self._leaves if keras.ops.is_tensor(leaf)]
+
+    @property
+    def _leaves(self) -> list[Any]:
+        leaves: list[Any] = keras.tree.flatten([output for _, output in self._finished or ()])
+        return leaves
+
+    def _masked(self, tensors: Sequence[Any]) -> Iterator[Any]:
+        """Attach to the tensors the masks that the layers inside the skipped ones would attach."""
+        outputs = self._outputs
+        masks = iter(tensors[len(outputs) :])
+        for recorded, tensor in zip(outputs, tensors, strict=False):
+            if keras.ops.is_tensor(get_keras_mask(recorded)):
+                set_keras_mask(tensor, next(masks))
+            yield tensor
+
+    def replaying(self, answer: Callable[..., Any], tensors: Sequence[Any]) -> _Calls:
+        """Return what the layers have to call in another run, which skips what was recorded.
+
+        The layer itself gives ``answer``; the skipped ones gave ``tensors``, as :attr:`tensors`
+        lists them.
+        """
+        given = self._masked(tensors)
+        outputs: dict[Any, deque[Any]] = defaultdict(deque)
+        for layer, output in self._finished or ():
+            outputs[layer].append(
+                keras.tree.map_structure(
+                    lambda leaf: next(given) if keras.ops.is_tensor(leaf) else leaf, output
+                )
+            )
+        replayed = {layer: _replayed(layer, queue) for layer, queue in outputs.items()}
+        return replayed | {self._layer: answer}
+
+    def _recorded(self, layer: Any) -> Callable[..., Any]:
+        call = layer.call
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            if self._finished is not None:
+                return call(*args, **kwargs)
+            self._running.append([])
+            output = call(*args, **kwargs)
+            self._running.pop()
+            if self._finished is None:
+                self._running[-1].append((layer, output))
+            return output
+
+        return recorded
+
+
+def _replayed(layer: Any, outputs: deque[Any]) -> Callable[..., Any]:
+    call = layer.call
+
+    def replayed(*args: Any, **kwargs: Any) -> Any:
+        # Later calls of a layer that ran before and after the cut depend on it.
+        return outputs.popleft() if outputs else call(*args, **kwargs)
+
+    return replayed
 
 
 @dataclass(eq=False)
@@ -87,13 +173,13 @@ def observe(
 
     def observed(inputs: Any, *args: Any, **kwargs: Any) -> Any:
         seen.inputs.append(keep(inputs))
-        with _without_activation(layer):
+        with having("activation", {layer: None}):
             output = call(inputs, *args, **kwargs)
         # If the layer runs several times, only its inputs are of use.
         if seen.output is None:
             seen.output, seen.dtype = keep(output), keras.backend.standardize_dtype(output.dtype)
         return output if activation is None else activation(output)
 
-    with answering(seen.recording.recording(observed)):
+    with having("call", seen.recording.recording(observed)):
         seen.scores = keep(runner.run(x, size))
     return seen

@@ -43,8 +43,9 @@ class Runner:
             except FlainError:
                 raise
             except Exception as error:
+                shapes = ", ".join(str(tuple(leaf.shape)) for leaf in keras.tree.flatten(x))
                 raise ModelError(
-                    f"the {type(self.model).__name__} failed on data of shape {_shapes(x)}: "
+                    f"the {type(self.model).__name__} failed on data of shape {shapes}: "
                     f"{type(error).__name__}: {error}"
                 ) from error
             return self._scores_in(result, size)
@@ -103,7 +104,3 @@ def _tensor(value: Any) -> Any:
         # Some engines know neither foreign byte orders nor read-only memory.
         value = np.array(value, dtype=value.dtype.newbyteorder("="))
     return keras.ops.convert_to_tensor(value)
-
-
-def _shapes(x: Any) -> str:
-    return ", ".join(str(tuple(leaf.shape)) for leaf in keras.tree.flatten(x))

@@ -12,8 +12,7 @@ from keras import ops
 from flain_core.network import Array
 
 from ._engine import EPSILON, as_array
-from ._observation import Observation, answering
-from ._replay import Recording
+from ._observation import Observation, Recording, having
 from ._run import Runner
 from ._trace import Traced, traced
 
@@ -77,13 +76,8 @@ class Tail:
         """Go on with a trace, and return True, if it gives what a run on this very batch gave.
 
         A trace holds for good what it cannot see depend on the batch: numbers that a layer gave as
-        plain Python, tensors that one layer left on itself for another.
-
-        Args:
-            found: The trace, of this batch or of one like it.
-            beside: The tensors that it reads besides the pre-activation.
-            output: The pre-activation in the run on the batch.
-            scores: The scores at the end of that run.
+        plain Python, tensors that one layer left on itself for another. It reads ``beside`` besides
+        the pre-activation, which was ``output`` in that run.
         """
         self._traced, self._beside = found, list(beside)
         if not self._gives(output, scores):
@@ -135,5 +129,5 @@ class Tail:
             return tensor if activation is None else activation(tensor)
 
         calls = recording.replaying(answer, tensors) if recording else {self._layer: answer}
-        with answering(calls):
+        with having("call", calls):
             return self._runner.run(x, self._size)

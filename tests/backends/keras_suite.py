@@ -27,6 +27,8 @@ from flain_cli import example
 from flain_core.network import Cut, Network
 from flain_core.samples import Samples
 from flain_keras import open_network
+from flain_keras._memory import key_of
+from flain_keras._run import as_batch
 
 # What Keras and its engines warn of is no affair of ours.
 pytestmark = [pytest.mark.filterwarnings("ignore")]
@@ -179,7 +181,8 @@ def test_what_one_batch_taught_goes_for_the_others(case: Case) -> None:
         x = case.batch(N)
         x = random.permutation(x) if case.integers else x * random.uniform(0.5, 2)
         check_batch(network, name, x.astype(case.batch().dtype))
-    learned = network._memory.at(name, flain_keras._run.as_batch(case.batch())[0])
+    x, _ = as_batch(case.batch())
+    learned = network._memory.get(key_of(name, x))
     assert (learned is not None) is case.traced
     if learned is not None:
         assert (learned.head is not None) is (ENGINE != "torch")
@@ -216,7 +219,7 @@ def test_a_mask_is_that_of_the_batch(inside: bool) -> None:
         x = random.integers(1, 20, (N, 5))
         x[np.arange(5) >= random.integers(1, 6, (N, 1))] = 0
         check_batch(network, "middle", x)
-        learned.add(network._memory.at("middle", flain_keras._run.as_batch(x)[0]))
+        learned.add(network._memory.get(key_of("middle", as_batch(x)[0])))
     assert len(learned) == 1
     assert None not in learned
 
