@@ -118,27 +118,23 @@ def _described(operation: Any, position: int, entries: dict[str, Array]) -> dict
 def _network(entries: Mapping[str, Array]) -> Network:
     if _DESCRIPTION not in entries:
         raise ValueError(f"no entry {_DESCRIPTION!r} among {sorted(entries)}")
-    description = json.loads(entries[_DESCRIPTION].item(), object_hook=_residual)
+
+    def restored(found: dict[str, Any]) -> Any:
+        if found.keys() == {"array"}:
+            return entries[found["array"]]
+        return Residual(**found) if found.keys() == {"branch", "shortcut"} else found
+
+    description = json.loads(entries[_DESCRIPTION].item(), object_hook=restored)
     found = description["format"], description["version"]
     if found != (_FORMAT, _VERSION):
         raise ValueError(f"{found[0]} version {found[1]}")
-    operations = [_operation(described, entries) for described in description["operations"]]
+    operations = [_operation(**described) for described in description["operations"]]
     return Network(mapped(description["program"], operations.__getitem__))
 
 
-def _residual(found: dict[str, Any]) -> Any:
-    return Residual(**found) if found.keys() == {"branch", "shortcut"} else found
-
-
-def _operation(described: Mapping[str, Any], entries: Mapping[str, Array]) -> Operation:
-    arguments = {name: _value(value, entries) for name, value in described.items()}
-    name = arguments.pop("operation")
-    if name not in _OPERATIONS:
-        raise ValueError(f"an unknown operation {name!r}")
-    return _OPERATIONS[name](**arguments)
-
-
-def _value(value: Any, entries: Mapping[str, Array]) -> Any:
-    if isinstance(value, dict):
-        return entries[value["array"]]
-    return tuple(value) if isinstance(value, list) else value
+def _operation(operation: str, **values: Any) -> Operation:
+    if operation not in _OPERATIONS:
+        raise ValueError(f"an unknown operation {operation!r}")
+    # JSON has no tuples.
+    given = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
+    return _OPERATIONS[operation](**given)

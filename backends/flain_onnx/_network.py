@@ -21,7 +21,7 @@ from ._files import load
 from ._graph import Graph
 from ._layers import Entry, catalogue, check_not_quantized, refused_in_bodies
 from ._model import OnnxModel, check_folder, scores_output
-from ._pairing import renamed
+from ._names import renamed
 from ._stored import read, with_tensors
 
 
@@ -155,7 +155,7 @@ class OnnxNetwork:
         return Layer(
             name=name,
             kind=form.kind,
-            weight=read_only(form.turned(stored.arriving(array))),
+            weight=read_only(form.turned(array.transpose(stored.axes))),
             groups=form.groups,
             epsilon=float(np.finfo(stored.dtype).eps),
         )
@@ -168,4 +168,5 @@ def _to_store(name: str, entry: Entry, weight: Array) -> Array:
     if stored.dtype != kept:
         # A cast on the way can narrow the numbers further.
         fitting_weight(name, rounded, entry.shape, stored.dtype)
-    return np.ascontiguousarray(stored.storing(entry.form.turned(rounded)))
+    arriving = entry.form.turned(rounded)
+    return np.ascontiguousarray(arriving.transpose(np.argsort(stored.axes)))

@@ -42,14 +42,6 @@ class Stored:
     def dtype(self) -> np.dtype[Any]:
         return helper.tensor_dtype_to_np_dtype(self.element)
 
-    def arriving(self, array: Array) -> Array:
-        """What the node reads when ``array`` is stored, before casts; a view."""
-        return array.transpose(self.axes)
-
-    def storing(self, array: Array) -> Array:
-        """What to store so that the node reads ``array``; a view."""
-        return array.transpose(np.argsort(self.axes))
-
 
 def stored_behind(graph: Graph, value: str) -> Stored | None:
     """Find the tensor that ``value`` is made of; None if it is computed by other means."""

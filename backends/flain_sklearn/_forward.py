@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,6 @@ from flain_core.network import Array
 _Function = Callable[[Array], Array]
 
 
-def _relu(output: Array) -> Array:
-    return np.maximum(output, 0)
-
-
 def _beside_zero(output: Array) -> Array:
     """Turn log-odds of the second of two classes, ``(n, 1)``, into scores of both, ``(n, 2)``."""
     return np.hstack([np.zeros_like(output), output])
@@ -31,7 +27,7 @@ _HIDDEN: dict[str, _Function] = {
     "identity": np.positive,
     "logistic": expit,
     "tanh": np.tanh,
-    "relu": _relu,
+    "relu": partial(np.maximum, 0),
 }
 # The class of the greatest pre-activation is the class of the greatest probability.
 _SCORES: dict[str, _Function] = {
@@ -83,10 +79,8 @@ class SklearnCut:
     def tail(self, output: Array) -> Array:
         return self._forward.behind(self._layer, output)
 
-    @property
-    def tail_by_sample(self) -> Callable[[Array], Array]:
-        """The tail: it takes any samples, as a perceptron treats each by itself."""
-        return self.tail
+    # A perceptron treats each sample by itself.
+    tail_by_sample = tail
 
     @cached_property
     def _entered(self) -> DenseInput:

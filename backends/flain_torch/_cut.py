@@ -21,7 +21,7 @@ from flain_core.network import Array
 
 from ._layers import Convolution, TransposedConvolution, WeightLayer, exchanged, wide
 from ._replay import Replay, row_by_row
-from ._run import TorchBatch, on_cpu, run, scores_array
+from ._run import TorchBatch, run, scores_array
 from ._tape import Escapes, Tape
 
 
@@ -172,7 +172,7 @@ class TorchCut:
         is_matrix = output.device.type == "cpu" and output.dim() == 2
         if replay is None or not is_matrix or not row_by_row(replay.steps):
             return None
-        return lambda rows: on_cpu(replay(torch.from_numpy(rows))).numpy()
+        return lambda rows: scores_array(replay(torch.from_numpy(rows)), copy=False)
 
     @property
     def _only_output(self) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,8 +23,10 @@ class Step:
 
     operation: Callable[..., Any]
     args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: Sequence[int]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    reads: Sequence[int] = ()
+    writes: Sequence[int] = ()
+    outputs: Sequence[int] = ()
     """The slots for the tensors in the result, in order."""
     finished: Sequence[int] = ()
     """The slots that no later step reads, so that their memory can be reused."""

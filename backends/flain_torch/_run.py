@@ -102,15 +102,10 @@ def run(module: nn.Module, batch: TorchBatch) -> Tensor:
     return _scores_in(result, batch.size)
 
 
-def scores_array(scores: Tensor) -> Array:
-    """Copy scores into float32 or float64 NumPy memory of their own."""
-    array: Array = on_cpu(scores, copy=True).numpy()
+def scores_array(scores: Tensor, *, copy: bool = True) -> Array:
+    """Return scores in float32 or float64, in NumPy memory of their own if they are copied."""
+    array: Array = scores.detach().to("cpu", wide(scores.dtype), copy=copy).numpy()
     return array
-
-
-def on_cpu(scores: Tensor, *, copy: bool = False) -> Tensor:
-    """Return scores in float32 or float64 that NumPy can read, copied only if they have to be."""
-    return scores.detach().to("cpu", wide(scores.dtype), copy=copy)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ by memory, not by object: views and in-place operations carry the dependence alo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -23,21 +23,9 @@ _WAYS_OUT = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr)
 
 @dataclass(eq=False)
 class _Side:
-    """An operand that does not depend on the tensor."""
+    """An operand that does not depend on the tensor, in a step that is still being recorded."""
 
     value: Tensor
-
-
-@dataclass(eq=False)
-class _Entry:
-    """A step while it is being recorded."""
-
-    operation: Callable[..., Any]
-    args: Any
-    kwargs: Any = field(default_factory=dict)
-    reads: list[int] = field(default_factory=list)
-    writes: list[int] = field(default_factory=list)
-    outputs: list[int] = field(default_factory=list)
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -51,7 +39,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._constant = {memory_of(tensor) for tensor in constant}
         self._recording = False
-        self._entries: list[_Entry] = []
+        self._steps: list[Step] = []
         self._slot_of: dict[int, int] = {}
         self._memory_of: list[int] = []
         self._dependent: dict[int, int] = {}
@@ -83,13 +71,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if memory not in self._constant:
                 for side in sides:
                     side.value = side.value.clone()
-        entries = self._leading_to(goal) if isinstance(goal, Slot) else []
-        return Replay(
-            origin=self._origin,
-            steps=[Step(e.operation, _final(e.args), _final(e.kwargs), e.outputs) for e in entries],
-            goal=_final(goal),
-            overwrites_origin=any(self._memory_of[0] in self._memories(e.writes) for e in entries),
-        )
+        steps = self._leading_to(goal) if isinstance(goal, Slot) else []
+        for step in steps:
+            step.args, step.kwargs = _final(step.args), _final(step.kwargs)
+        overwrites_origin = any(self._memory_of[0] in self._memories(each.writes) for each in steps)
+        return Replay(self._origin, steps, _final(goal), overwrites_origin)
 
     def __torch_dispatch__(
         self,
@@ -102,8 +88,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not self._recording:
             return func(*args, **kwargs)
         written = [t for t in _written(func, args, kwargs) if not self.depends(t)]
-        for tensor in written:
-            self._keep_former_value(tensor)
+        for side in (each for t in written for each in self._sides.pop(memory_of(t), [])):
+            # It was recorded with the value that is about to be overwritten.
+            side.value = side.value.clone()
         if not any(map(self.depends, found_in((args, list(kwargs.values())), Tensor))):
             return func(*args, **kwargs)
         hidden = any(memory_of(tensor) == id(tensor) for tensor in written)
@@ -120,7 +107,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         writes = [self._slot_of[id(tensor)] for tensor in _written(func, args, kwargs)]
         result = func(*args, **kwargs)
         outputs = [self._add_slot(tensor) for tensor in found_in(result, Tensor)]
-        self._entries.append(_Entry(func, operands, named, reads, writes, outputs))
+        self._steps.append(Step(func, operands, named, reads, writes, outputs))
         return result
 
     def _operand(self, tensor: Tensor, reads: list[int]) -> Slot | _Side:
@@ -146,12 +133,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """See the memory of slot ``base`` as ``tensor`` does, whose making was not recorded."""
         layout = (tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
         args, outputs = (Slot(base), *layout), [self._add_slot(tensor)]
-        self._entries.append(_Entry(_seen_as, args, reads=[base], outputs=outputs))
-
-    def _keep_former_value(self, tensor: Tensor) -> None:
-        """Copy what was recorded from a side tensor's memory that is about to be overwritten."""
-        for side in self._sides.pop(memory_of(tensor), []):
-            side.value = side.value.clone()
+        self._steps.append(Step(_seen_as, args, reads=[base], outputs=outputs))
 
     def _renew(self, tensor: Tensor) -> None:
         """Start every replay from a fresh copy of a side tensor that becomes dependent."""
@@ -159,7 +141,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
             whole.set_(tensor.untyped_storage())
             args, outputs = (_Side(whole.clone()),), [self._add_slot(whole)]
-            self._entries.append(_Entry(torch.clone, args, outputs=outputs))
+            self._steps.append(Step(torch.clone, args, outputs=outputs))
 
     def depends(self, tensor: Tensor) -> bool:
         return memory_of(tensor) in self._dependent
@@ -167,14 +149,14 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _memories(self, slots: Iterable[int]) -> set[int]:
         return {self._memory_of[slot] for slot in slots}
 
-    def _leading_to(self, goal: Slot) -> list[_Entry]:
-        """Leave out the entries that ``goal`` does not need, judged by the memory they fill."""
+    def _leading_to(self, goal: Slot) -> list[Step]:
+        """Leave out the steps that ``goal`` does not need, judged by the memory they fill."""
         needed = self._memories([goal.index])
         kept = []
-        for entry in reversed(self._entries):
-            if needed & self._memories([*entry.outputs, *entry.writes]):
-                needed |= self._memories(entry.reads)
-                kept.append(entry)
+        for step in reversed(self._steps):
+            if needed & self._memories([*step.outputs, *step.writes]):
+                needed |= self._memories(step.reads)
+                kept.append(step)
         return kept[::-1]
 
 
