@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -72,7 +72,11 @@ def fitting(which: str, given: Mapping[str, Any], held: Mapping[str, Array]) -> 
     Raises:
         WeightsError: They do not fit the model; the message names the first few misfits.
     """
-    problems = [*_misfits(given, held)]
+    problems = []
+    if missing := [name for name in held if name not in given]:
+        problems.append(f"missing: {_names(missing)}")
+    if additional := [name for name in given if name not in held]:
+        problems.append(f"not in the model: {_names(additional)}")
     cast: dict[str, Array] = {}
     for name in (name for name in held if name in given):
         problem = _unusable(given[name], held[name])
@@ -124,13 +128,6 @@ def _cut_up(which: str, vector: Array, held: Mapping[str, Array]) -> dict[str, A
         named[name] = vector[start : start + array.size].reshape(array.shape)
         start += array.size
     return named
-
-
-def _misfits(given: Mapping[str, Any], held: Mapping[str, Array]) -> Iterator[str]:
-    if missing := [name for name in held if name not in given]:
-        yield f"missing: {_names(missing)}"
-    if additional := [name for name in given if name not in held]:
-        yield f"not in the model: {_names(additional)}"
 
 
 def _unusable(given: Any, held: Array) -> str | None:

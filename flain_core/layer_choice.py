@@ -35,8 +35,12 @@ def initial_weights(
     _check_same_architecture(ours, theirs)
     weights = {name: np.asarray(theirs[name].weight) for name in names}
     for name, weight in weights.items():
-        _check_finite("final", name, ours[name].weight)
-        _check_finite("initial", name, weight)
+        for which, each in (("final", ours[name].weight), ("initial", weight)):
+            if not np.isfinite(each).all():
+                raise WeightsError(
+                    f"the {which} weight of layer {name!r} holds NaN or infinity; training "
+                    "diverged or the file is damaged"
+                )
     if all(np.array_equal(ours[name].weight, weight) for name, weight in weights.items()):
         raise WeightsError(_equal(final, initial, names))
     return weights
@@ -59,7 +63,12 @@ def chosen_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
         )
     found = network.layers()
     if not found:
-        raise LayerError(_none(refused_layers(network)))
+        refused = refused_layers(network)
+        raise LayerError(
+            f"no layer of the model can be purified: {_reasons(refused)}"
+            if refused
+            else "the model has no fully connected or convolutional layer to purify"
+        )
     if isinstance(layers, str):
         if layers in found:
             return [layers]
@@ -73,7 +82,9 @@ def chosen_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
         raise LayerError(f"expected each layer once; got {', '.join(names)}")
     for name in names:
         if name not in found:
-            _refuse(network, name, found)
+            # A backend knows why it left a layer out, and says so itself.
+            network.replace({name: np.zeros((1, 1), dtype=np.float32)})
+            raise LayerError(f"there is no layer {name!r}.{nearest(name, found)} {_list(found)}")
     return names
 
 
@@ -81,12 +92,6 @@ def left_out(network: Network, layers: str | Sequence[str]) -> Mapping[str, str]
     """Return why layers are left out where a whole group was asked for, by name."""
     by_group = isinstance(layers, str) and layers in _GROUPS and layers not in network.layers()
     return refused_layers(network) if by_group else {}
-
-
-def _none(refused: Mapping[str, str]) -> str:
-    if not refused:
-        return "the model has no fully connected or convolutional layer to purify"
-    return f"no layer of the model can be purified: {_reasons(refused)}"
 
 
 def _reasons(refused: Mapping[str, str]) -> str:
@@ -107,12 +112,6 @@ def _of_kind(network: Network, found: Mapping[str, Layer], layers: str) -> list[
     return names[:1] if layers == "auto" else names
 
 
-def _refuse(network: Network, name: str, found: Mapping[str, Layer]) -> None:
-    # A backend knows why it left a layer out, and says so itself.
-    network.replace({name: np.zeros((1, 1), dtype=np.float32)})
-    raise LayerError(f"there is no layer {name!r}.{nearest(name, found)} {_list(found)}")
-
-
 def _list(found: Mapping[str, Layer]) -> str:
     return "Layers that can be purified: " + ", ".join(map(repr, found))
 
@@ -127,8 +126,7 @@ def _check_same_architecture(ours: Mapping[str, Layer], theirs: Mapping[str, Lay
         )
     for name, layer in ours.items():
         other = theirs[name]
-        mine = (layer.kind, layer.weight.shape, layer.groups)
-        its = (other.kind, other.weight.shape, other.groups)
+        mine, its = ((each.kind, each.weight.shape, each.groups) for each in (layer, other))
         if mine != its:
             raise WeightsError(
                 f"layer {name!r} differs between final and initial model: (kind, weight shape, "
@@ -139,14 +137,6 @@ def _check_same_architecture(ours: Mapping[str, Layer], theirs: Mapping[str, Lay
                 f"layer {name!r} is {layer.weight.dtype} in the final and {other.weight.dtype} in "
                 "the initial model, or of another half-precision format; convert one of them"
             )
-
-
-def _check_finite(which: str, name: str, weight: Array) -> None:
-    if not np.isfinite(weight).all():
-        raise WeightsError(
-            f"the {which} weight of layer {name!r} holds NaN or infinity; training diverged or the "
-            "file is damaged"
-        )
 
 
 def _equal(final: Network, initial: Network, names: list[str]) -> str:

@@ -46,7 +46,7 @@ def listening(progress: bool | OnProgress) -> Iterator[OnProgress]:
             if sys.stderr.isatty():
                 sys.stderr.write("\n")
     else:
-        yield _say_nothing
+        yield lambda _: None
 
 
 def _write_line(progress: Progress) -> None:
@@ -60,7 +60,3 @@ def _write_line(progress: Progress) -> None:
     elif progress.done % max(1, progress.events // _LINES_IN_A_LOG) == 0:
         sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
-
-
-def _say_nothing(progress: Progress) -> None:
-    pass

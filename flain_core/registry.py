@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -212,7 +213,7 @@ def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -
 def check_format(model: Any, path: str | os.PathLike[str]) -> None:
     """Raise :class:`OutputError` if the model's backend does not write files of that suffix."""
     backend = _backend_of(model)
-    suffix = _suffix(path)
+    suffix = os.path.splitext(path)[1]
     if backend is not None and not backend.writes:
         raise OutputError(
             f"cannot write {path}: {backend.module} writes no files; take the model from "
@@ -227,9 +228,14 @@ def check_format(model: Any, path: str | os.PathLike[str]) -> None:
 
 def versions(model: Any) -> dict[str, str]:
     """Return the versions of flain and of what runs the model, for a report."""
+    from importlib.metadata import PackageNotFoundError, version
+
     backend = _backend_of(model)
-    names = dict.fromkeys(("flain", "numpy", *(backend.distributions if backend else ())))
-    return {name: found for name in names if (found := _version(name))}
+    found = {}
+    for name in ("flain", "numpy", *(backend.distributions if backend else ())):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _open_file(path: str | os.PathLike[str], like: Any) -> Network:
@@ -242,7 +248,7 @@ def _open_file(path: str | os.PathLike[str], like: Any) -> Network:
             "save the Keras model itself with model.save('model.keras')"
         )
     for backend in _backends():
-        if _suffix(path) in backend.reads:
+        if os.path.splitext(path)[1] in backend.reads:
             module = backend.load_module()
             network: Network = module.open_network(module.load(path), like=like)
             return network
@@ -256,13 +262,8 @@ def _open_file(path: str | os.PathLike[str], like: Any) -> Network:
 
 
 def _backend_of(model: Any) -> Backend | None:
-    names = [f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__]
-    backends = list(_backends())
-    for name in names:
-        for backend in backends:
-            if name in backend.opens:
-                return backend
-    return None
+    names = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__)
+    return next((each for name in names for each in _backends() if name in each.opens), None)
 
 
 def _backends() -> Iterator[Backend]:
@@ -299,16 +300,3 @@ def _loaded(entry_point: EntryPoint) -> Backend | None:
         )
         return None
     return backend
-
-
-def _suffix(path: str | os.PathLike[str]) -> str:
-    return os.path.splitext(path)[1]
-
-
-def _version(distribution: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None

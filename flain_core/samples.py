@@ -54,7 +54,7 @@ class Samples:
         """
         x, y = _read(data, name)
         _check_inputs(x, name)
-        count = _count(x)
+        count = len(_leaves(x)[0])
         if y.ndim < 1 or len(y) != count:
             raise DataError(
                 f"{name}: expected one label for each of the {count} samples; got labels of shape "
@@ -96,10 +96,10 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
         return _read_npz(Path(data), name)
     if isinstance(data, tuple) and len(data) == 2:
         return _each(data[0], _array), _array(data[1])
-    batches = getattr(data, "num_batches", None)
-    if batches is not None and hasattr(data, "__getitem__"):
+    count = getattr(data, "num_batches", None)
+    if count is not None and hasattr(data, "__getitem__"):
         # Items of Keras's PyDataset are batches, and iterating over it does not end by itself.
-        data = [data[index] for index in range(batches)]
+        data = [data[index] for index in range(count)]
     if isinstance(data, Mapping):
         raise DataError(
             f"{name}: expected a tuple (x, y); got a dict with {', '.join(map(str, data))}"
@@ -112,7 +112,8 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
         )
     if isinstance(data, Iterable):
         pairs = _pairs(data, name)
-        return _joined(pairs, np.concatenate if _are_batches(pairs) else np.stack, name)
+        batches = all(y.ndim > 0 and _leaf_lengths(x) == {len(y)} for x, y in pairs)
+        return _joined(pairs, np.concatenate if batches else np.stack, name)
     if isinstance(data, Sized) and hasattr(data, "__getitem__"):
         samples: Any = data
         return _joined(_pairs((samples[i] for i in range(len(data))), name), np.stack, name)
@@ -162,10 +163,6 @@ def _pairs(items: Iterable[Any], name: str) -> list[tuple[Batch, Array]]:
     return pairs
 
 
-def _are_batches(pairs: list[tuple[Batch, Array]]) -> bool:
-    return all(y.ndim > 0 and _leaf_lengths(x) == {len(y)} for x, y in pairs)
-
-
 def _joined(
     pairs: list[tuple[Batch, Array]], join: Callable[[list[Array]], Array], name: str
 ) -> tuple[Batch, Array]:
@@ -199,10 +196,9 @@ def _each(x: Batch, function: Callable[[Any], Array]) -> Batch:
 
 
 def _leaves(x: Batch) -> list[Array]:
-    if isinstance(x, dict):
-        return [leaf for value in x.values() for leaf in _leaves(value)]
-    if isinstance(x, tuple):
-        return [leaf for value in x for leaf in _leaves(value)]
+    parts = x.values() if isinstance(x, dict) else x
+    if isinstance(x, (dict, tuple)):
+        return [leaf for value in parts for leaf in _leaves(value)]
     return [x]
 
 
@@ -243,10 +239,6 @@ def _check_inputs(x: Batch, name: str) -> None:
             raise DataError(f"{name}: expected x to hold numbers; got {leaf.dtype}")
         if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
             raise DataError(f"{name}: x holds NaN or infinity; clean the samples first")
-
-
-def _count(x: Batch) -> int:
-    return len(_leaves(x)[0])
 
 
 def _class_indices(y: Array, name: str) -> tuple[Array, bool]:
