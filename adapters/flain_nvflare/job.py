@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,7 @@ class Job:
             probes=self.probes,
             progress=progress,
         )
-        parameters = _as_parameters(purified.arrays, trained, self.model)
-        return PurifiedArrays(parameters, purified.purification)
+        return replace(purified, arrays=_as_parameters(purified.arrays, trained, self.model))
 
 
 def _as_arrays(given: Mapping[str, Any], model: Any) -> dict[str, Array] | list[Array] | Array:

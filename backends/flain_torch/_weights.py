@@ -126,16 +126,15 @@ def save(model: nn.Module, path: str | os.PathLike[str], *, overwrite: bool = Fa
     """
     target = Path(path)
     state = unwrapped(model).state_dict()
+    write: Callable[[Any, Path], None] = torch.save
     if target.suffix == _SAFETENSORS:
         # Every tensor gets memory of its own: the format knows no shared tensors.
-        tensors = {name: _detached(name, value) for name, value in state.items()}
-        with written_whole(target, overwrite=overwrite) as scratch:
-            _safetensors().save_file(tensors, scratch)
-    elif target.suffix in _TORCH:
-        with written_whole(target, overwrite=overwrite) as scratch:
-            torch.save(state, scratch)
-    else:
+        state = {name: _detached(name, value) for name, value in state.items()}
+        write = _safetensors().save_file
+    elif target.suffix not in _TORCH:
         raise OutputError(f"cannot write {target}: {_SUFFIX}")
+    with written_whole(target, overwrite=overwrite) as scratch:
+        write(state, scratch)
 
 
 def _read(source: Path) -> Mapping[str, Any]:

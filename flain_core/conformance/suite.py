@@ -144,25 +144,23 @@ class Conformance:
     @_check
     def test_inputs_are_what_enters_the_layer(self, case: Case) -> None:
         """Inputs are ``(n, in, *positions)``; several calls are counted and become positions."""
-        for x in (case.x[:_FEW], case.x[:1]):
-            _, entering = case.final.run(x)
-            for cut, _, truth in self._cuts(case, x):
-                expected = entering[truth.name]
-                expect(cut.calls == len(expected), f"{len(expected)} calls", cut.calls)
-                if cut.calls == 1:
-                    complete = all(hasattr(cut, name) for name in _CUT)
-                    expect(complete, "the methods of flain_core.Cut", cut)
-                    self._close(cut.inputs, expected[0], f"what enters {truth.name!r}")
-                else:
-                    # Backends may list the calls in any order.
-                    stacked = np.stack(expected, axis=-1).reshape(*expected[0].shape[:2], -1)
-                    inputs = cut.inputs.reshape(*cut.inputs.shape[:2], -1)
-                    self._close(np.sort(inputs), np.sort(stacked), f"the inputs of {truth.name!r}")
+        for x, cut, _, truth in self._cuts(case, _FEW, 1):
+            expected = case.final.run(x)[1][truth.name]
+            expect(cut.calls == len(expected), f"{len(expected)} calls", cut.calls)
+            if cut.calls == 1:
+                complete = all(hasattr(cut, name) for name in _CUT)
+                expect(complete, "the methods of flain_core.Cut", cut)
+                self._close(cut.inputs, expected[0], f"what enters {truth.name!r}")
+            else:
+                # Backends may list the calls in any order.
+                stacked = np.stack(expected, axis=-1).reshape(*expected[0].shape[:2], -1)
+                inputs = cut.inputs.reshape(*cut.inputs.shape[:2], -1)
+                self._close(np.sort(inputs), np.sort(stacked), f"the inputs of {truth.name!r}")
 
     @_check
     def test_contributions_and_bias_are_the_pre_activation(self, case: Case) -> None:
         """Summed over all neurons, in any order and any parts, they leave the bias alone."""
-        for cut, layer, truth in self._cuts(case, case.x[:_FEW], once=True):
+        for _, cut, layer, truth in self._cuts(case, _FEW, once=True):
             shuffled = np.random.default_rng(0).permutation(layer.neurons)
             some, others = np.split(shuffled, [layer.neurons // 3])
             rest = cut.output - cut.linear(_wide(layer.weight), some)
@@ -179,18 +177,16 @@ class Conformance:
     @_check
     def test_tail_goes_on_where_the_cut_was(self, case: Case) -> None:
         """The tail gives the model's scores, each time, and leaves the pre-activation alone."""
-        for x in (case.x[:_FEW], case.x[:1]):
-            truth, _ = case.final.run(x)
-            for cut, layer, _ in self._cuts(case, x, once=True):
-                name, before = layer.name, self.array(cut.output).copy()
-                answers = [cut.tail(cut.output) for _ in range(3)]
-                self._close(answers[0], truth, f"the tail behind {name!r}")
-                for answer in answers[1:]:
-                    expect_same(answer, answers[0], f"the same answer of the tail of {name!r}")
-                answers[0].fill(np.nan)
-                expect_same(self.array(cut.output), before, f"the output of {name!r} unchanged")
-                again = cut.tail(cut.output)
-                expect_same(again, answers[1], "a tail that hands out arrays of its own")
+        for x, cut, layer, _ in self._cuts(case, _FEW, 1, once=True):
+            name, before = layer.name, self.array(cut.output).copy()
+            answers = [cut.tail(cut.output) for _ in range(3)]
+            self._close(answers[0], case.final.run(x)[0], f"the tail behind {name!r}")
+            for answer in answers[1:]:
+                expect_same(answer, answers[0], f"the same answer of the tail of {name!r}")
+            answers[0].fill(np.nan)
+            expect_same(self.array(cut.output), before, f"the output of {name!r} unchanged")
+            again = cut.tail(cut.output)
+            expect_same(again, answers[1], "a tail that hands out arrays of its own")
 
     @_check
     def test_tail_by_sample_takes_any_samples(self, case: Case) -> None:
@@ -198,7 +194,7 @@ class Conformance:
 
         A tail that reads more of the samples than the pre-activation has to be without.
         """
-        for cut, layer, _ in self._cuts(case, case.x[:_FEW], once=True):
+        for _, cut, layer, _ in self._cuts(case, _FEW, once=True):
             tail = getattr(cut, "tail_by_sample", None)
             if tail is None:
                 continue
@@ -215,14 +211,13 @@ class Conformance:
     def test_tail_follows_a_changed_weight(self, case: Case) -> None:
         """Taking contributions away has the effect of really changing the model's weight."""
         network = self.open_network(self.build(case.final))
-        for x in (case.x[:_FEW], case.x[:1]):
-            for cut, layer, _ in self._cuts(case, x, once=True):
-                for neurons in _selections(layer):
-                    weight, change = _changed(layer, neurons)
-                    truth = network.replace({layer.name: weight}).predict(self.batch(x))
-                    answer = cut.tail(cut.output - cut.linear(change, neurons))
-                    what = f"the scores with {len(neurons)} neurons of {layer.name!r} changed"
-                    self._close(answer, truth, what)
+        for x, cut, layer, _ in self._cuts(case, _FEW, 1, once=True):
+            for neurons in _selections(layer):
+                weight, change = _changed(layer, neurons)
+                truth = network.replace({layer.name: weight}).predict(self.batch(x))
+                answer = cut.tail(cut.output - cut.linear(change, neurons))
+                what = f"the scores with {len(neurons)} neurons of {layer.name!r} changed"
+                self._close(answer, truth, what)
 
     @_check
     def test_replace_writes_the_weight(self, case: Case) -> None:
@@ -376,15 +371,16 @@ class Conformance:
         return [case for case in CASES if case.name not in cls.exceptions]
 
     def _cuts(
-        self, case: Case, x: Array, *, once: bool = False
-    ) -> Iterator[tuple[Cut, Layer, Dense | Conv]]:
-        """Yield each layer of the final model with its cut, or those alone that run once."""
-        network = self.open_network(self.build(case.final))
-        _, entering = case.final.run(x)
+        self, case: Case, *sizes: int, once: bool = False
+    ) -> Iterator[tuple[Array, Cut, Layer, Dense | Conv]]:
+        """Yield, for the first few samples, the cut at each layer, or at those that run once."""
         truths = case.final.layers().values()
-        for layer, truth in zip(network.layers().values(), truths, strict=True):
-            if len(entering[truth.name]) == 1 or not once:
-                yield network.cut(layer.name, self.batch(x)), layer, truth
+        for x in (case.x[:size] for size in sizes):
+            network = self.open_network(self.build(case.final))
+            _, entering = case.final.run(x)
+            for layer, truth in zip(network.layers().values(), truths, strict=True):
+                if len(entering[truth.name]) == 1 or not once:
+                    yield x, network.cut(layer.name, self.batch(x)), layer, truth
 
     def _purified(self, final: Network, initial: Network, name: str, case: Case) -> Purification:
         scores, _ = case.final.run(case.x)
