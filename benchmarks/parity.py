@@ -1,9 +1,10 @@
-"""Checks that one network gets the same threshold, neurons and weights in every framework.
+"""Checks that one network gets the same threshold, flips and weights in every framework.
 
     python benchmarks/parity.py
 
 Four trained networks are built as PyTorch modules, Keras models on each engine, ONNX files from
-each exporter, NumPy networks and scikit-learn perceptrons, and some of their layers are purified.
+each exporter, NumPy networks and scikit-learn perceptrons, and some of their layers are purified
+with the default settings, with the published code's, and neuron by neuron as the accuracy allows.
 Every answer has to be the same as PyTorch's. If a framework cannot express a network, or an
 exporter spoils it, the table gives the reason. The script writes the table of docs/parity.md and
 benchmarks/results/parity.json.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pages import put_into
 from parity_comparison import HEADINGS, Row, compare, markdown, require_parity
 from parity_questions import QUESTIONS, WAYS
 from rich.console import Console
@@ -31,7 +33,6 @@ _VERSIONS = (
     *("numpy", "torch", "keras", "tensorflow", "tensorflow-cpu", "jax", "onnx", "onnxruntime"),
     *("onnxscript", "tf2onnx", "scikit-learn"),
 )
-_BEGINS, _ENDS = "<!-- The table begins. -->", "<!-- The table ends. -->"
 console = Console()
 app = typer.Typer(add_completion=False)
 
@@ -42,13 +43,6 @@ def show(rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(*row.cells)
     console.print(table)
-
-
-def put_into(page: Path, table: str) -> None:
-    """Replace the table in a page, and leave the rest of it alone."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(_BEGINS)
-    _, _, after = rest.partition(_ENDS)
-    page.write_text(f"{before}{_BEGINS}\n\n{table}\n{_ENDS}{after}", encoding="utf-8")
 
 
 def _versions() -> Iterator[tuple[str, str]]:

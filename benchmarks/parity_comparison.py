@@ -15,7 +15,7 @@ from parity_questions import QUESTIONS, REFUSALS, WAYS, Answer, Array, Question,
 
 __all__ = ["HEADINGS", "Row", "compare", "markdown", "require_parity"]
 
-# A threshold is a mean activation, which each engine rounds in its own way.
+# A threshold is a mean activation or a variance, which each engine rounds in its own way.
 _THRESHOLDS_DIFFER = 1e-5
 _WEIGHTS_DIFFER = 1e-5
 _SCORES_DIFFER = 1e-5
@@ -29,15 +29,20 @@ class Row:
     Attributes:
         network: Which network.
         layer: Which layer, as the PyTorch module calls it, or ``"auto"``.
+        rule: By which rule: see :class:`Question`.
         way: Which backend or exporter.
         refusal: Why there is no answer; the rest is then empty.
         told: What the error said.
-        threshold: The chosen threshold.
+        flip: ``"directions"`` or ``"neurons"``.
+        threshold: The chosen threshold, or the chosen strength.
         neurons: How many input neurons the layer has.
-        flipped: How many of them were flipped.
+        flipped: How many of them were flipped; in directions, by at least half.
+        share: Share of the update's squared size that was flipped.
         mask_equal: Whether PyTorch flipped the same ones.
         threshold_difference: Difference from PyTorch's threshold, relative to it.
         weight_difference: Largest difference of a purified weight, relative to the largest weight.
+        bias_difference: Largest difference of a purified bias, relative to the largest one; None
+            where either shows none, as of a layer that has none or adds it in a way of its own.
         score_difference: Largest difference of a score of the purified model, relative to the
             largest score.
         method: ``"incremental"`` or ``"whole network"``.
@@ -45,34 +50,43 @@ class Row:
 
     network: str
     layer: str
+    rule: str
     way: str
     refusal: str | None = None
     told: str = ""
+    flip: str = ""
     threshold: float = 0.0
     neurons: int = 0
     flipped: int = 0
+    share: float = 0.0
     mask_equal: bool = False
     threshold_difference: float = 0.0
     weight_difference: float = 0.0
+    bias_difference: float | None = None
     score_difference: float = 0.0
     method: str = ""
 
     @classmethod
     def of(cls, question: Question, way: str, given: Answer | Refusal, expected: Answer) -> Row:
         """Compare an answer with the expected one, which is PyTorch's."""
+        asked = question.network, question.layer, question.rule, way
         if isinstance(given, Refusal):
-            return cls(question.network, question.layer, way, given.reason, given.told)
+            return cls(*asked, given.reason, given.told)
         return cls(
-            question.network,
-            question.layer,
-            way,
+            *asked,
+            flip=given.flip,
             threshold=given.threshold,
             neurons=given.flipped.size,
             flipped=int(given.flipped.sum()),
-            mask_equal=np.array_equal(given.flipped, expected.flipped),
+            share=given.share,
+            mask_equal=given.flip == expected.flip
+            and np.array_equal(given.flipped, expected.flipped),
             threshold_difference=abs(given.threshold - expected.threshold)
             / (abs(expected.threshold) or 1.0),
             weight_difference=_difference(given.weight, expected.weight),
+            bias_difference=_difference(given.bias, expected.bias)
+            if given.bias.size and expected.bias.size
+            else None,
             score_difference=_difference(given.scores, expected.scores),
             method=given.method,
         )
@@ -80,30 +94,35 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as the table shows it."""
-        name = f"{self.network}, {self.layer}"
+        name = f"{self.network}, {self.layer}, {self.rule}"
         if self.refusal:
-            return name, WAYS[self.way], self.refusal, "", "", "", "", ""
+            return name, WAYS[self.way], self.refusal, "", "", "", "", "", "", ""
         return (
             name,
             WAYS[self.way],
-            f"{self.threshold:.7g}",
+            f"{self.flip}, {self.threshold:.7g}",
             f"{self.flipped} of {self.neurons}",
+            f"{self.share:.2%}",
             "yes" if self.mask_equal else "NO",
             f"{self.weight_difference:.1g}",
+            "–" if self.bias_difference is None else f"{self.bias_difference:.1g}",
             f"{self.score_difference:.1g}",
             self.method,
         )
 
 
 HEADINGS = (
-    *("model, layer", "backend or exporter", "threshold", "flipped", "same mask"),
-    *("weights differ by", "scores differ by", "method"),
+    *("model, layer, settings", "backend or exporter", "flips, up to", "flipped"),
+    *("share of the update", "same mask", "weights differ by", "biases differ by"),
+    *("scores differ by", "method"),
 )
 
 
 def _difference(given: Array, expected: Array) -> float:
     if given.shape != expected.shape:
         return float("inf")
+    if not expected.any():
+        return float(given.any())
     return float(np.abs(given.astype(np.float64) - expected).max() / np.abs(expected).max())
 
 
@@ -151,23 +170,35 @@ def _run(script: str, *arguments: str | Path, engine: str = "torch") -> None:
 
 def require_parity(row: Row) -> None:
     """Raise :class:`AssertionError` unless the row equals PyTorch's or is refused as expected."""
-    asked = row.network, row.layer
-    (question,) = (each for each in QUESTIONS if (each.network, each.layer) == asked)
+    asked = row.network, row.layer, row.rule
+    (question,) = (each for each in QUESTIONS if (each.network, each.layer, each.rule) == asked)
     known = REFUSALS.get((row.way, question))
     if known is not None or row.refusal is not None:
         if known is None or row.refusal is None or not re.search(known.told, row.told):
             raise AssertionError(f"expected the refusal {known}; got {row}")
         return
-    if not 0 < row.flipped < row.neurons:
-        raise AssertionError(f"expected some neurons to be flipped, and others not; got {row}")
+    if row.flip == "directions":
+        some = 0 < row.share < 1
+    else:
+        some = row.flip == "neurons" and 0 < row.flipped < row.neurons
+    if not some:
+        raise AssertionError(f"expected a part of the update to be flipped; got {row}")
     equal = (
         row.mask_equal
         and row.threshold_difference <= _THRESHOLDS_DIFFER
         and row.weight_difference <= _WEIGHTS_DIFFER
+        and _biases_agree(row)
         and row.score_difference <= _SCORES_DIFFER
     )
     if not equal:
         raise AssertionError(f"expected what PyTorch gives; got {row}")
+
+
+def _biases_agree(row: Row) -> bool:
+    if row.bias_difference is None:
+        # Flipped neurons leave a bias as it is; directions change it, so it has to be shown.
+        return row.flip == "neurons"
+    return row.bias_difference <= _WEIGHTS_DIFFER
 
 
 def markdown(rows: Sequence[Row]) -> str:

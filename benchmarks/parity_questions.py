@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ Array: TypeAlias = npt.NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
 """The parameters of a network by the names that PyTorch gives them."""
 
+Rule: TypeAlias = Literal["default", "published", "accuracy"]
+
 
 @dataclass(frozen=True)
 class Question:
@@ -42,36 +44,54 @@ class Question:
     Attributes:
         network: The network's name.
         layer: ``"auto"``, or a layer as the PyTorch module calls it.
-        tolerance: The tolerance of the search, as a fraction of accuracy.
-        statistic: ``"mean"`` after a ReLU or pixels, ``"mean_abs"`` elsewhere.
+        rule: ``"default"``: the default settings; ``"published"``: the published code's for FMNIST;
+            ``"accuracy"``: neurons by accuracy, with every distinct activation as a threshold.
+        tolerance: The tolerance of ``"accuracy"``, as a fraction of accuracy.
+        statistic: Of ``"accuracy"``: ``"mean"`` after a ReLU or pixels, ``"mean_abs"`` elsewhere.
     """
 
     network: str
     layer: str = "auto"
+    rule: Rule = "accuracy"
     tolerance: float = 0.01
     statistic: Statistic = "mean"
 
     @property
     def settings(self) -> flain.Settings:
-        """How the search decides; every distinct activation is a threshold."""
-        return flain.Settings(tolerance=self.tolerance, statistic=self.statistic)
+        """How the search decides."""
+        if self.rule == "default":
+            return flain.Settings()
+        if self.rule == "published":
+            return flain.Settings.published("fmnist")
+        return flain.Settings(
+            measure="score", flip="neurons", tolerance=self.tolerance, statistic=self.statistic
+        )
 
     def file(self, folder: Path, way: str) -> Path:
         """The file that holds the answer."""
-        return folder / f"answer-{way}-{self.network}-{self.layer}.npz"
+        return folder / f"answer-{way}-{self.network}-{self.layer}-{self.rule}.npz"
 
 
 QUESTIONS = (
+    Question("example", rule="default"),
+    Question("example", rule="published"),
     Question("example", tolerance=0.002),
+    Question("example", "conv2", rule="published"),
     Question("example", "conv2"),
+    Question("resnet", rule="default"),
     Question("resnet", tolerance=0.05),
     Question("resnet", "block1.conv2", tolerance=0.15),
     Question("resnet", "block2.conv1", tolerance=0.15),
     Question("resnet", "block2.conv2", tolerance=0.05),
+    Question("transformer", rule="default"),
     Question("transformer"),
     Question("transformer", "block1.linear2", statistic="mean_abs"),
+    Question("transformer", "block2.linear1", rule="default"),
     Question("transformer", "block2.linear1", statistic="mean_abs"),
+    Question("perceptron", rule="default"),
+    Question("perceptron", rule="published"),
     Question("perceptron"),
+    Question("perceptron", "fc2", rule="default"),
     Question("perceptron", "fc2"),
 )
 
@@ -143,16 +163,22 @@ class Answer:
     """The result of a purification, in the layout of the PyTorch module.
 
     Attributes:
-        threshold: The chosen threshold.
+        flip: ``"directions"`` or ``"neurons"``.
+        threshold: The chosen threshold or strength.
         flipped: ``(in,)`` boolean.
+        share: Share of the update's squared size that was flipped, from 0 to 1.
         weight: ``(out, in / groups, *kernel)``, purified.
+        bias: ``(out,)``, purified; empty for a layer without one.
         scores: ``(n, classes)`` scores of the purified model, run in full on the auxiliary samples.
         method: ``"incremental"`` or ``"whole network"``.
     """
 
+    flip: str
     threshold: float
     flipped: Array
+    share: float
     weight: Array
+    bias: Array
     scores: Array
     method: str
 
@@ -167,9 +193,12 @@ class Answer:
             return Refusal(**json.loads(path.with_suffix(".json").read_text()))
         with np.load(path) as file:
             return cls(
+                flip=str(file["flip"]),
                 threshold=float(file["threshold"]),
                 flipped=file["flipped"],
+                share=float(file["share"]),
                 weight=file["weight"],
+                bias=file["bias"],
                 scores=file["scores"],
                 method=str(file["method"]),
             )

@@ -58,13 +58,23 @@ def answer(question: Question, way: str, folder: Path, models: Callable[[str], A
         )
     (outcome,) = result.layers
     purified = open_network(result.model, like=network)
-    weight, flipped = purified.layers()[outcome.name].weight, outcome.flipped
+    layer, flipped = purified.layers()[outcome.name], outcome.flipped
+    weight, bias = layer.weight, np.zeros(0) if layer.bias is None else layer.bias
     flattened = FLATTENED.get((question.network, question.layer))
     if flattened and _channels_are_last(way):
         back = np.argsort(channels_last(flattened))
         weight, flipped = weight[:, back], flipped[back]
     threshold = float("nan") if outcome.threshold is None else outcome.threshold
-    return Answer(threshold, flipped, weight, purified.predict(x), outcome.method)
+    return Answer(
+        flip=outcome.flip,
+        threshold=threshold,
+        flipped=flipped,
+        share=outcome.share,
+        weight=weight,
+        bias=bias,
+        scores=purified.predict(x),
+        method=outcome.method,
+    )
 
 
 def _channels_are_last(way: str) -> bool:

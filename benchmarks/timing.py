@@ -20,8 +20,10 @@ import flain_core as flain
 from flain_core import Grid, Settings, registry
 from flain_core.flipping import FlippingOrder
 from flain_core.local_samples import LocalSamples
+from flain_core.local_scorer import LocalScorer
 from flain_core.schedule import Schedule
 from flain_core.search import search
+from flain_core.stop import Stop
 from flain_core.threads import one_blas_thread, one_thread_for
 
 __all__ = ["Growth", "Row", "growth", "measure", "show", "show_growth"]
@@ -225,7 +227,9 @@ def show_growth(growths: list[Growth], console: Console) -> None:
 
 
 def _settings(grid: Grid, *, stops: bool) -> Settings:
-    return Settings(thresholds=grid) if stops else Settings(thresholds=grid, tolerance=1.0)
+    """Settings of a search as the plain one goes: whole neurons, by the accuracy."""
+    tolerance = None if stops else 1.0
+    return Settings(measure="score", flip="neurons", thresholds=grid, tolerance=tolerance)
 
 
 def _number(value: float | None, digits: int = 0) -> str:
@@ -271,12 +275,12 @@ def _searched(
 ) -> tuple[Schedule, int]:
     """Run one pass up to the layer, then the candidates; return how many of them were tried."""
     network, name = contender.opened, contender.layer
-    study = samples.study(network, name)
+    study = LocalScorer(samples).study(network, name)
     schedule = Schedule.of(study.statistics.mean, settings.thresholds)
     layer, initial = network.layers()[name], contender.weights[0]
     flipping = FlippingOrder(network, layer, initial, settings.factor, schedule.order)
     with study.candidates(flipping, window=2e-5) as candidates:
-        found = search(schedule, candidates, settings, candidates.advance([0])[0].clean)
+        found = search(schedule, candidates, Stop(settings), candidates.advance([0])[0])
     return schedule, len(found.steps)
 
 

@@ -16,6 +16,7 @@ from .flipping import flip, low_activation, match_norm
 from .network import Cut, Layer, Network
 from .outcome import LayerOutcome, Measurement, Purification, Step
 from .progress import Progress
+from .promise import Promise
 from .purify import purify
 from .registry import Backend
 from .score import accuracy
@@ -39,6 +40,7 @@ __all__ = [
     "Network",
     "OutputError",
     "Progress",
+    "Promise",
     "Purification",
     "PurifiedArrays",
     "Settings",

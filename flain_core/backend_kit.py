@@ -1,4 +1,4 @@
-"""Shared by all backends: finding a layer, fitting a weight, multiplying neuron by neuron."""
+"""Shared by all backends: finding a layer, fitting what it is given, products neuron by neuron."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ __all__ = [
     "chosen_output",
     "exchange_channels",
     "find_layer",
+    "fitting_bias",
     "fitting_weight",
+    "no_bias",
     "not_finite",
     "read_only",
     "refusals",
@@ -93,23 +95,60 @@ def fitting_weight(name: str, weight: Any, shape: tuple[int, ...], dtype: Any) -
     >>> fitting_weight("fc1", np.ones((2, 3)), (2, 3), np.float16).dtype
     dtype('float16')
     """
-    given = np.asarray(weight)
+    return _fitting("weight", name, weight, shape, dtype)
+
+
+def fitting_bias(name: str, bias: Any, present: Array | None, dtype: Any = None) -> Array:
+    """Return a bias in a layer's type, rounded once.
+
+    Args:
+        name: What the layer is called in messages.
+        bias: ``(out,)``, real numbers.
+        present: The bias ``(out,)`` that the layer shows; None where it shows none.
+        dtype: The floating-point type that the layer stores; by default that of ``present``.
+
+    Returns:
+        A new array ``(out,)``.
+
+    Raises:
+        WeightsError: The layer shows no bias, the shape differs, or the numbers are not finite in
+            that type.
+
+    >>> fitting_bias("fc1", [1, 2], np.zeros(2, np.float16))
+    array([1., 2.], dtype=float16)
+    >>> fitting_bias("fc1", [1, 2], None)
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.WeightsError: bias of 'fc1': the layer shows none; leave it out of biases
+    """
+    if present is None:
+        raise no_bias(name)
+    return _fitting("bias", name, bias, present.shape, present.dtype if dtype is None else dtype)
+
+
+def _fitting(what: str, name: str, values: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    given = np.asarray(values)
     if given.shape != shape or given.dtype.kind not in "fiub":
         raise WeightsError(
-            f"weight of {name!r}: expected real numbers of shape {shape}; got {given.dtype} of "
+            f"{what} of {name!r}: expected real numbers of shape {shape}; got {given.dtype} of "
             f"shape {given.shape}"
         )
     with np.errstate(over="ignore"):
         rounded = np.array(given, dtype=dtype, order="C")
     if not np.isfinite(rounded).all():
-        raise not_finite(name, rounded.dtype)
+        raise not_finite(name, rounded.dtype, what)
     return rounded
 
 
-def not_finite(name: str, dtype: Any) -> WeightsError:
-    """Return the error for a weight that is not finite in a layer's type."""
+def no_bias(name: str) -> WeightsError:
+    """Return the error for a bias that is given to a layer that shows none."""
+    return WeightsError(f"bias of {name!r}: the layer shows none; leave it out of biases")
+
+
+def not_finite(name: str, dtype: Any, what: str = "weight") -> WeightsError:
+    """Return the error for a weight, or a bias, that is not finite in a layer's type."""
     return WeightsError(
-        f"weight of {name!r}: expected numbers that are finite in {dtype}; got NaN, infinity or "
+        f"{what} of {name!r}: expected numbers that are finite in {dtype}; got NaN, infinity or "
         "numbers out of its range; convert the model to a wider type first"
     )
 

@@ -13,9 +13,10 @@ from itertools import islice
 from typing import Any
 
 from .flipping import FlippingOrder
+from .grader import Graded, Grader
 from .network import Array, Cut
 from .samples import Samples
-from .score import Score, Scored, Tally, tally
+from .score import Scored
 
 _MOST_AT_ONCE = 32
 _BYTES_AT_ONCE = 32 * 2**20
@@ -42,16 +43,16 @@ class ByBatch:
     Args:
         batches: All samples, of cuts that run the layer once.
         flipping: Which neurons are flipped, and in which order.
-        score: What a sample is worth.
+        grader: Grades the scores.
         window: Relative error of a score that rounding can cause.
     """
 
     def __init__(
-        self, batches: Sequence[CutBatch], flipping: FlippingOrder, score: Score, window: float
+        self, batches: Sequence[CutBatch], flipping: FlippingOrder, grader: Grader, window: float
     ) -> None:
         self._batches = batches
         self._flipping = flipping
-        self._score = score
+        self._grader = grader
         self._window = window
         self._outputs = [batch.cut.output if batch.cut else None for batch in batches]
         self.n_flipped = 0
@@ -72,14 +73,13 @@ class ByBatch:
 
     def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
         """Score the candidates that flip the first ``n_flipped`` neurons of the order."""
-        tallies: list[dict[str | None, Tally]] = [{} for _ in n_flipped]
+        scores: list[list[Graded]] = [[] for _ in n_flipped]
         for index, batch in enumerate(self._batches):
-            scores = self._scores(index, batch, n_flipped)
-            for tallied, each in zip(tallies, scores, strict=True):
-                seen = tally(self._score, each, batch.samples.y, self._window)
-                tallied[batch.probe] = tallied.get(batch.probe, Tally()) + seen
+            by_candidate = self._scores(index, batch, n_flipped)
+            for collected, each in zip(scores, by_candidate, strict=True):
+                collected.append((batch.probe, batch.samples.y, each))
         self.n_flipped = n_flipped[-1]
-        return [Scored.of(each) for each in tallies]
+        return [self._grader.grade(each, self._window) for each in scores]
 
     def _scores(self, index: int, batch: CutBatch, n_flipped: Sequence[int]) -> Iterator[Array]:
         if batch.cut is None:

@@ -15,8 +15,9 @@ import numpy as np
 
 from .by_batch import CutBatch
 from .flipping import FlippingOrder
+from .grader import Grader
 from .network import Array, Cut
-from .score import Margins, Scored, margins
+from .score import Margins, Scored
 
 _MOST_AT_ONCE = 16
 _BYTES_AT_ONCE = 8 * 2**20
@@ -35,21 +36,28 @@ class BySample:
         batches: All samples, with their cuts, the layer's pre-activations ``(n, out)``.
         flipping: Which neurons are flipped, and in which order.
         tail: Computes scores ``(m, classes)`` from pre-activations ``(m, out)`` of any samples.
+        grader: Grades the scores.
         window: Relative error of a score that rounding can cause.
     """
 
     def __init__(
-        self, batches: Sequence[CutBatch], flipping: FlippingOrder, tail: _Tail, window: float
+        self,
+        batches: Sequence[CutBatch],
+        flipping: FlippingOrder,
+        tail: _Tail,
+        grader: Grader,
+        window: float,
     ) -> None:
-        cuts = _cuts(batches)
+        cuts = cuts_of(batches)
         self._inputs = _by_neuron(cuts, flipping.order)
         self._order = flipping.order
         self._change = flipping.change.T
-        self._output = np.concatenate([_pre_activation(cut) for cut in cuts])
+        self._output = np.concatenate([pre_activation(cut) for cut in cuts])
         self._y = np.concatenate([batch.samples.y for batch in batches])
         self._per_call = _samples_per_call(cuts)
         self._where = dict(_where(batches))
         self._tail = tail
+        self._grader = grader
         self._window = window
         self.n_flipped = 0
         """How many neurons the last candidate flipped; the next one may not flip fewer."""
@@ -110,25 +118,31 @@ class BySample:
 
     def _run(self, output: Array, y: Array) -> Margins:
         parts = [slice(i, i + self._per_call) for i in range(0, len(y), self._per_call)]
-        return Margins.joined([margins(self._tail(output[part]), y[part]) for part in parts])
+        scores = [self._tail(output[part]) for part in parts]
+        if self._grader.reading is None:
+            self._grader.recognise([np.concatenate(scores)[self._where[None]]])
+        return Margins.joined(
+            [self._grader.margins(each, y[part]) for each, part in zip(scores, parts, strict=True)]
+        )
 
     def _scored(self) -> Scored:
         tallies = {
             probe: self._margins[where].tally(self._window) for probe, where in self._where.items()
         }
-        return Scored.of(tallies)
+        clean = self._margins[self._where[None]]
+        return Scored.of(tallies, self._grader.loss(clean, self._window))
 
 
 def by_sample(
-    batches: Sequence[CutBatch], flipping: FlippingOrder, window: float
+    batches: Sequence[CutBatch], flipping: FlippingOrder, grader: Grader, window: float
 ) -> BySample | None:
     """Return a stepper by sample if all cuts were kept, allow it and agree with it, else None."""
-    cuts = _cuts(batches)
+    cuts = cuts_of(batches)
     layer = flipping.layer
     if len(cuts) < len(batches) or layer.kind != "dense" or cuts[0].inputs.ndim != 2:
         return None
     # Half precision overflows, and a candidate that is looked ahead at must not fail a search.
-    tail = _tail_by_sample(cuts[0]) if layer.epsilon <= _SINGLE_PRECISION else None
+    tail = tail_by_sample(cuts[0]) if layer.epsilon <= _SINGLE_PRECISION else None
     if tail is None:
         return None
     # A framework says in its own ways that a tail takes no batch of another size.
@@ -136,19 +150,19 @@ def by_sample(
         agrees = _agrees(tail, batches, flipping, _SHARE_OF_WINDOW * window)
     except Exception:
         return None
-    return BySample(batches, flipping, tail, window) if agrees else None
+    return BySample(batches, flipping, tail, grader, window) if agrees else None
 
 
 def _agrees(
     tail: _Tail, batches: Sequence[CutBatch], flipping: FlippingOrder, allowed: float
 ) -> bool:
     """Whether samples picked from all batches score what they score in theirs, flipped or not."""
-    cuts = _cuts(batches)
+    cuts = cuts_of(batches)
     per_call = _samples_per_call(cuts)
     scores = np.concatenate([cut.tail(cut.output) for cut in cuts])
     # The large scores of a probe must not hide what is wrong with the clean ones.
     error = allowed * min(float(np.abs(scores[where]).max()) for _, where in _where(batches))
-    output = np.concatenate([_pre_activation(cut) for cut in cuts])
+    output = np.concatenate([pre_activation(cut) for cut in cuts])
     if not _same_in_any_company(tail, per_call, output, scores, error):
         return False
     first, order = cuts[0], flipping.order
@@ -156,7 +170,7 @@ def _agrees(
         scored = first.tail(first.output - first.linear(flipping.change, some))
         product = first.inputs[:, some] @ flipping.change[:, some].T
         error = allowed * float(np.abs(scored).max())
-        output = _pre_activation(first) - product
+        output = pre_activation(first) - product
         if not _same_in_any_company(tail, per_call, output, scored, error):
             return False
     return True
@@ -190,7 +204,7 @@ def _by_neuron(cuts: Sequence[Cut], order: Array) -> Array:
 def _samples_per_call(cuts: Sequence[Cut]) -> int:
     """Return the size of a batch, or a few times that where samples are small, to save calls."""
     batch = max(len(cut.inputs) for cut in cuts)
-    small = _BYTES_PER_CALL // int(_pre_activation(cuts[0])[0].nbytes)
+    small = _BYTES_PER_CALL // int(pre_activation(cuts[0])[0].nbytes)
     return max(batch, min(4 * batch, small))
 
 
@@ -203,14 +217,20 @@ def _where(batches: Sequence[CutBatch]) -> Iterator[tuple[str | None, slice]]:
         start = end
 
 
-def _cuts(batches: Sequence[CutBatch]) -> list[Cut]:
+def cuts_of(batches: Sequence[CutBatch]) -> list[Cut]:
+    """Return the cuts that were kept."""
     return [batch.cut for batch in batches if batch.cut]
 
 
-def _tail_by_sample(cut: Cut) -> _Tail | None:
+def tail_by_sample(cut: Cut) -> _Tail | None:
+    """Return the function of a cut that scores pre-activations of any samples, if it has one."""
     tail: _Tail | None = getattr(cut, "tail_by_sample", None)
     return tail
 
 
-def _pre_activation(cut: Cut) -> Array:
-    return np.asarray(cut.output).reshape(len(cut.inputs), -1)
+def pre_activation(cut: Cut) -> Array:
+    """Return the layer's pre-activation ``(n, out)`` as a NumPy array."""
+    output = cut.output
+    # NumPy refuses tensors on another device.
+    on_host = output.cpu() if hasattr(output, "cpu") else output
+    return np.asarray(on_host).reshape(len(cut.inputs), -1)

@@ -45,6 +45,9 @@ class Layer:
             that NumPy lacks (bfloat16) arrive as float32.
         groups: Number of groups of a convolution; 1 for a dense layer.
         epsilon: Machine epsilon of the numbers the layer computes in: ``2**-23`` for float32.
+        bias: ``(out,)``, floating point in the layer's type, with the same exception. Read only.
+            None where the layer has no bias, or it cannot be replaced: it is shared, quantized or
+            computed.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Layer:
     weight: Array
     groups: int = 1
     epsilon: float = 2.0**-23
+    bias: Array | None = None
 
     @property
     def neurons(self) -> int:
@@ -142,11 +146,18 @@ class Network(Protocol):
         """Run the batch once and keep what the search needs at ``layer``."""
         ...
 
-    def replace(self, weights: Mapping[str, Array]) -> Network:
+    def replace(
+        self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None
+    ) -> Network:
         """Return a copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced.
 
+        The biases ``(out,)`` of the same or other layers may be replaced with them. Callers leave
+        ``biases`` out unless they have some, and give them only for layers whose ``bias`` is not
+        None; a network whose layers show none needs no such parameter.
+
         The network itself and the caller's model stay as they are. Raises
-        :class:`~flain_core.WeightsError` where a weight does not fit or overflows the layer's type.
+        :class:`~flain_core.WeightsError` where a weight or a bias does not fit, is not finite or
+        overflows the layer's type, or the layer has no bias to replace.
         """
         ...
 

@@ -9,11 +9,13 @@ from .errors import FlainWarning
 from .network import Network
 from .outcome import LayerOutcome
 from .per_layer import Purified, SearchContext
+from .promise import Promise, samples_needed
 from .sample_source import SampleFacts
 from .score import Tally
 from .settings import Settings, as_fraction
+from .verdict import reason_for, verdict_on
 
-_TOO_FEW_SAMPLES = 20
+_TOO_FEW_SAMPLES = 50
 _DOUBTFUL_ACCURACY = 0.5
 _NOTABLE_LOSS = 0.01
 
@@ -27,6 +29,7 @@ def notes_on(
     facts: SampleFacts,
     context: SearchContext,
     left_out: Mapping[str, str],
+    promise: Promise | None,
 ) -> Iterator[Note]:
     """Yield everything there is to say.
 
@@ -36,8 +39,9 @@ def notes_on(
         facts: What is known of the samples.
         context: What the searches shared.
         left_out: Layers that were asked for as a group and cannot be purified, with the reasons.
+        promise: What can be promised of new samples.
     """
-    before, settings = purified.before.clean, context.settings
+    before, settings = purified.before.clean, context.stop.settings
     yield from _on_samples(facts, settings, before)
     if facts.local and facts.classify and before.mean <= _DOUBTFUL_ACCURACY:
         yield from _on_initial(context.scorer.score_of(initial, probes=False).clean, before)
@@ -45,7 +49,12 @@ def notes_on(
         yield f"{name!r} was left out, as it cannot be purified: {reason}"
     for outcome in purified.outcomes:
         yield from _on_layer(outcome)
+        yield from _on_neurons(outcome, purified.network, facts, settings)
     yield from _on_result(purified, settings)
+    yield from _on_promise(promise, context, facts)
+    reading = context.scorer.reading
+    if reading and reading.note:
+        yield reading.note
 
 
 def _on_samples(facts: SampleFacts, settings: Settings, before: Tally) -> Iterator[Note]:
@@ -53,14 +62,21 @@ def _on_samples(facts: SampleFacts, settings: Settings, before: Tally) -> Iterat
         yield "the labels were one-hot and were read as class indices"
     if not facts.classify:
         return
-    allowed = as_fraction(settings.tolerance) * before.count
-    yield (
-        f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; the "
-        f"tolerance is worth {float(allowed):.3g} of them"
-    )
+    if settings.measure == "score":
+        allowed = as_fraction(settings.allowed(None)) * before.count
+        yield (
+            f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; "
+            f"the tolerance is worth {float(allowed):.3g} of them"
+        )
     if before.count < _TOO_FEW_SAMPLES:
         yield FlainWarning(
             f"{before.count} clean samples are too few to steer the search; take a few hundred"
+        )
+        return
+    if facts.classes == 1:
+        yield FlainWarning(
+            "all clean samples are of one class, so the search does not see what the other classes "
+            "lose; take samples of every class"
         )
         return
     if facts.classes is None:
@@ -83,25 +99,65 @@ def _on_initial(start: Tally, before: Tally) -> Iterator[Note]:
 
 
 def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
-    if not any(outcome.flipped.any() for outcome in purified.outcomes):
-        yield FlainWarning(
-            "no neuron was flipped in any layer: the model is as it was, with a backdoor if it had "
-            "one; try another layer, more samples, or a larger tolerance"
-        )
+    reason = reason_for(purified.outcomes)
+    yield reason if verdict_on(purified.outcomes) == "flipped" else FlainWarning(reason)
     lost = purified.before.clean.mean - purified.after.clean.mean
-    if lost > settings.tolerance + _NOTABLE_LOSS:
+    tolerance = settings.allowed(None)
+    if settings.measure == "score" and lost > tolerance + _NOTABLE_LOSS:
         yield FlainWarning(
             f"the purified model lost {lost:.2%} of the clean score, far beyond the tolerance of "
-            f"{settings.tolerance:.2%}: crossing={settings.crossing!r} and "
+            f"{tolerance:.2%}: crossing={settings.crossing!r} and "
             f"match_norm={settings.match_norm} are not held to it. Consider crossing='revert' and "
             "match_norm=False, or leave out the layer that lost it"
+        )
+    loss = purified.after.loss
+    if loss is not None:
+        tolerance = settings.allowed(loss.missing)
+    if loss is not None and lost > tolerance + _NOTABLE_LOSS:
+        yield FlainWarning(
+            f"the purified model lost {lost:.2%} of the accuracy, far beyond the tolerance of "
+            f"{tolerance:.2%} of the probability: the model's probabilities differ too little from "
+            'class to class to steer the search, or it kept what crosses. Say measure="score"'
         )
     first = next((outcome for outcome in purified.outcomes if outcome.steps), None)
     if first and settings.crossing == "keep" and len(first.steps) == 1:
         yield FlainWarning(
             f"the search of {first.name!r} ended at its very first candidate, as crossing='keep' "
-            f"takes the first one that loses {settings.tolerance:.2%} or more; a backdoor may well "
+            "takes the first one that loses the tolerance or more; a backdoor may well "
             "be left"
+        )
+
+
+def _on_promise(
+    promise: Promise | None, context: SearchContext, facts: SampleFacts
+) -> Iterator[Note]:
+    settings = context.stop.settings
+    if settings.promise is not None:
+        needed = samples_needed(settings.promise, settings.confidence)
+        held_back = len(context.scorer.held_back or ())
+        if held_back < needed:
+            yield FlainWarning(
+                f"{held_back} samples were held back, and a promise of {settings.promise:.2%} "
+                f"needs at least {needed}, so nothing could be flipped; give more samples, a "
+                "larger promise, or a larger held_back"
+            )
+    if promise is not None:
+        yield f"promise: {promise}"
+    elif settings.measure == "probability" and not facts.local:
+        yield "nothing is promised of new samples: all of those that lie elsewhere steer the search"
+    elif settings.measure == "probability":
+        yield "nothing is promised of new samples: too few were given to hold some back"
+
+
+def _on_neurons(
+    outcome: LayerOutcome, network: Network, facts: SampleFacts, settings: Settings
+) -> Iterator[Note]:
+    dense = network.layers()[outcome.name].kind == "dense"
+    if facts.local and dense and settings.flip == "auto" and outcome.flip == "neurons":
+        yield (
+            f"{outcome.name!r}: whole neurons were flipped; directions need float32 weights, a "
+            "layer that runs once for each sample, inputs that vary, and a memory_limit that "
+            "holds them"
         )
 
 
@@ -124,5 +180,5 @@ def _on_layer(outcome: LayerOutcome) -> Iterator[Note]:
         yield f"{name!r}: every candidate was run in full, as {outcome.why_method}"
     if outcome.grouped > 1:
         yield f"{name!r}: a candidate stands for up to {outcome.grouped} distinct activations"
-    if not outcome.flipped.any():
+    if not outcome.share:
         yield f"{name!r}: nothing was flipped; the layer is as it was"

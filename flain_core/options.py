@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
+    from .outputs import Outputs
     from .progress import OnProgress
     from .score import Score
     from .settings import Settings
@@ -19,6 +20,7 @@ class SampleOptions(TypedDict, total=False):
 
     probes: Mapping[str, Any] | None
     score: Score
+    outputs: Outputs | None
     batch_size: int | None
     memory_limit: int
 

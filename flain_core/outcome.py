@@ -11,16 +11,19 @@ import numpy as np
 
 from . import registry
 from .network import Array
+from .promise import Promise
 from .score import Scored
 from .settings import Settings
+from .verdict import Verdict, verdict_on
 
 Method = Literal["incremental", "whole network", "none"]
 """The way a layer was searched: event by event at a proved cut; by running the whole network for
 each candidate; or not at all."""
 
-StopReason = Literal["tolerance", "exhausted", "nothing within tolerance", "no update"]
-"""The reason why a search ended: the tolerance was crossed; every candidate stayed within it;
-not even the first candidate stayed within it; or training had not changed the layer."""
+StopReason = Literal["tolerance", "promise", "exhausted", "nothing within tolerance", "no update"]
+"""The reason why a search ended: the tolerance was crossed; the next candidate would have broken
+the promise; every candidate stayed within both; not even the first candidate did; or training had
+not changed the layer."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,16 @@ class Step:
     """One candidate of the search.
 
     Attributes:
-        threshold: Neurons of at most this activation are flipped.
-        neurons_flipped: Number of those neurons.
+        threshold: Neurons of at most this activation are flipped; in directions, the strength.
+        neurons_flipped: Number of those neurons; in directions, of the neurons that have at least
+            half of their update flipped.
         clean: The clean score of the candidate.
         probes: The score on each probe. Probes never influence the search.
         recomputed: Whether rounding could have changed the decision, so that the whole network was
             run with the flipped weight.
         rounding: A full run would have given a clean score within ``clean ± rounding``.
+        loss: Mean probability of its true class that a clean sample lost; None where the score is
+            what was measured.
     """
 
     threshold: float
@@ -65,6 +71,7 @@ class Step:
     probes: Mapping[str, float] = field(default_factory=dict)
     recomputed: bool = False
     rounding: float = 0.0
+    loss: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +80,16 @@ class LayerOutcome:
 
     Attributes:
         name: The layer.
-        threshold: The chosen threshold, in units of the statistic; None if nothing was flipped.
-        flipped: ``(in,)`` boolean mask over the input neurons.
+        flip: What was flipped: ``"directions"`` of the input space, ``"neurons"``, or ``"none"``.
+        threshold: The chosen threshold, in units of the statistic, or the chosen strength, in units
+            of the inputs' variance; None if nothing was flipped.
+        flipped: ``(in,)`` boolean mask over the input neurons; in directions, those that have at
+            least half of their update flipped.
+        share: Share of the update's squared size that was flipped, from 0 to 1.
         stop_reason: Why the search ended.
         steps: Every candidate tried, in order.
-        activation: ``(in,)`` the statistic that the thresholds were compared with.
+        activation: ``(in,)`` the statistic that the thresholds were compared with; in directions,
+            the variance.
         grouped: Most distinct activation values that one candidate stands for.
         method: ``"incremental"``, or ``"whole network"`` where the fast way could not be proved
             right for this model; the answer is the same.
@@ -86,8 +98,10 @@ class LayerOutcome:
     """
 
     name: str
+    flip: Literal["directions", "neurons", "none"]
     threshold: float | None
     flipped: Array
+    share: float
     stop_reason: StopReason
     steps: tuple[Step, ...]
     activation: Array
@@ -116,7 +130,17 @@ class LayerOutcome:
         }
 
 
-_PLAIN = ("name", "threshold", "stop_reason", "grouped", "method", "why_method", "seconds")
+_PLAIN = (
+    "name",
+    "flip",
+    "threshold",
+    "share",
+    "stop_reason",
+    "grouped",
+    "method",
+    "why_method",
+    "seconds",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +154,8 @@ class Purification:
         layers: What was done to each layer, in order.
         settings: How the search decided.
         seconds: Wall time of the whole call.
+        promise: What can be promised of samples that nobody has seen; None without samples that
+            were held back for it.
         notes: What the reader should know, such as what one sample is worth.
         versions: Versions of flain, NumPy, Python and the framework.
         files: SHA-256 of each file that was read, by path.
@@ -141,12 +167,20 @@ class Purification:
     layers: tuple[LayerOutcome, ...]
     settings: Settings
     seconds: float
+    promise: Promise | None = None
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def verdict(self) -> Verdict:
+        """What was done, in few words: see :data:`~flain_core.verdict.Verdict`."""
+        return verdict_on(self.layers)
+
     def __repr__(self) -> str:
         lines = [f"before={self.before}", f"after={self.after}", *map(repr, self.layers)]
+        lines += [f"verdict={self.verdict!r}"]
+        lines += [f"promise={str(self.promise)!r}"] if self.promise else []
         return f"Purification({type(self.model).__name__}, " + ",\n  ".join(lines) + ")"
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -166,6 +200,8 @@ class Purification:
             "settings": asdict(self.settings),
             "layers": [layer.to_dict() for layer in self.layers],
             "seconds": self.seconds,
+            "verdict": self.verdict,
+            "promise": asdict(self.promise) if self.promise else None,
             "notes": list(self.notes),
             "versions": dict(self.versions),
             "files": dict(self.files),

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 
 import numpy as np
 
-from .errors import ModelError
-from .flipping import FlippingOrder, match_norm
+from .directions import Directions, InputSpace
+from .errors import LayerError, ModelError
+from .flipping import Flipping, FlippingOrder, match_norm
 from .network import Array, Layer, Network
 from .outcome import LayerOutcome, Method, Step, StopReason
 from .progress import OnProgress, Progress
 from .sample_source import HolderLostError, LayerScorer, Scorer
-from .schedule import Schedule
+from .schedule import Schedule, Strengths
 from .score import Scored
-from .search import Found, search
+from .search import Found, bracket, search
 from .settings import Settings
+from .stop import Stop
 
 _LEAST_WINDOW = 2e-5
 _WINDOW_PER_ERROR = 4.0
+_MOST_TESTED = 32
+_LEAST_FOR_DIRECTIONS = 10
+_SINGLE_PRECISION = 2.0**-23
+_NOT_AS_PROMISED = "the purified model did not score what the cut had promised"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,20 +37,15 @@ class SearchContext:
 
     Attributes:
         scorer: Scores models and candidates.
-        settings: How the search decides.
+        stop: How the search decides.
         on_progress: Called after each step.
         seed: Seed for choosing the neurons in the proof of a cut.
     """
 
     scorer: Scorer
-    settings: Settings
+    stop: Stop
     on_progress: OnProgress
     seed: int
-
-    def crossed(self, before: Scored, now: Scored) -> bool:
-        """Return whether the tolerance is crossed."""
-        lost = before.clean.total - now.clean.total
-        return self.settings.lost_too_much(lost, now.clean.count)
 
     def listener(self, layer: str, events: int) -> Callable[[Step], None]:
         """Return a function that reports the steps of a layer's search, one after the other."""
@@ -98,7 +100,9 @@ def _purify_layers(
         before = done[0].before if done else None
         if np.array_equal(layer.weight, weight):
             outcomes.append(_passed_by(layer, "no update"))
-        elif before and context.crossed(before, done[-1].after):
+        elif outcomes and outcomes[-1].stop_reason == "promise":
+            outcomes.append(_passed_by(layer, "promise"))
+        elif before and context.stop.crossed(before, done[-1].after):
             outcomes.append(_passed_by(layer, "nothing within tolerance"))
         else:
             done.append(_purify_layer(network, layer, weight, context, before))
@@ -115,34 +119,43 @@ def _purify_layer(
     Losses are counted from ``before``; None stands for what the network scores now.
     """
     started = time.perf_counter()
-    settings = context.settings
+    settings = context.stop.settings
     layer_scorer = context.scorer.study(network, layer.name)
-    activation = getattr(layer_scorer.statistics, settings.statistic)
-    schedule = Schedule.of(activation, settings.thresholds)
-    flipping = FlippingOrder(network, layer, initial, settings.factor, schedule.order)
-    for method, why, window in _methods(layer_scorer, flipping, context):
-        report = context.listener(layer.name, len(schedule))
-        with layer_scorer.candidates(flipping, window=window) as candidates:
-            baseline = before or candidates.advance([0])[0]
-            found = search(schedule, candidates, settings, baseline.clean, report)
-        purified = flipping.candidate(found.neurons_flipped)
-        after = candidates.confirm(purified, found.neurons_flipped)
-        if not _confirms(found, context, baseline, after):
+    for way in _ways(network, layer, initial, layer_scorer, context):
+        flipping, schedule = way.flipping, way.schedule
+        report = context.listener(layer.name, schedule.most_tried)
+        with layer_scorer.candidates(flipping, window=way.window) as candidates:
+            now = candidates.advance([0])[0]
+            baseline = before or now
+            if isinstance(schedule, Strengths):
+                found = bracket(schedule, candidates, context.stop, baseline, report)
+            else:
+                found = search(schedule, candidates, context.stop, baseline, report)
+            written = candidates.as_written(found.number)
+        purified = flipping.candidate(found.number)
+        after = candidates.confirm(purified, found.number)
+        if not _confirms(found, written, context.stop, baseline, after):
             continue
+        found = _promised(found, flipping, context)
+        if found.reason == "promise":
+            purified = flipping.candidate(found.number)
+            after = context.scorer.score_of(purified)
         if settings.match_norm and found.step:
-            weight = match_norm(flipping.weight(found.neurons_flipped), layer.weight)
+            weight = match_norm(purified.layers()[layer.name].weight, layer.weight)
             purified = network.replace({layer.name: weight})
             after = context.scorer.score_of(purified)
         outcome = LayerOutcome(
             name=layer.name,
+            flip="directions" if isinstance(flipping, Directions) else "neurons",
             threshold=found.step.threshold if found.step else None,
-            flipped=schedule.flipped(found.neurons_flipped),
+            flipped=schedule.flipped(found.number),
+            share=_share_flipped(purified, layer, initial, settings.factor),
             stop_reason=found.reason,
             steps=found.steps,
-            activation=activation,
+            activation=schedule.activation,
             grouped=schedule.grouped,
-            method=method,
-            why_method=why,
+            method=way.method,
+            why_method=way.why,
             seconds=time.perf_counter() - started,
         )
         return Purified(purified, (outcome,), baseline, after)
@@ -152,12 +165,102 @@ def _purify_layer(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """A way to search a layer: what is flipped, and how candidates are scored."""
+
+    flipping: Flipping
+    schedule: Schedule | Strengths
+    method: Method
+    why: str
+    window: float | None
+
+
+def _ways(
+    network: Network,
+    layer: Layer,
+    initial: Array,
+    layer_scorer: LayerScorer,
+    context: SearchContext,
+) -> Iterator[_Way]:
+    """Yield the fast ways if the cut is proved right; else, or if unconfirmed, the slow one."""
+    settings = context.stop.settings
+    unflipped = FlippingOrder(network, layer, initial, settings.factor, np.arange(0))
+    proof = layer_scorer.prove(unflipped, seed=context.seed)
+    why, faithful = proof.why, proof.faithful
+    window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error)
+    space = _space(layer, layer_scorer, settings) if faithful else None
+    if space is not None:
+        directions = Directions(network, layer, initial, settings.factor, space)
+        strengths = Strengths(space.variance, space.strengths)
+        yield _Way(directions, strengths, "incremental", why, window)
+        why, faithful = _NOT_AS_PROMISED, False
+    if settings.flip == "directions":
+        reason = "its inputs were not kept" if faithful else why
+        raise LayerError(
+            f"{layer.name!r} cannot be flipped in directions ({reason}); that needs a dense layer "
+            "of float32 weights that runs once for each sample, at least 10 samples in memory, and "
+            'a memory_limit that holds what enters the layer. Say flip="auto" or flip="neurons"'
+        )
+    activation = getattr(layer_scorer.statistics, settings.statistic)
+    schedule = Schedule.of(activation, settings.thresholds)
+    flipping = replace(unflipped, order=schedule.order)
+    if faithful:
+        yield _Way(flipping, schedule, "incremental", why, window)
+        why = _NOT_AS_PROMISED
+    yield _Way(flipping, schedule, "whole network", why, None)
+
+
+def _space(layer: Layer, layer_scorer: LayerScorer, settings: Settings) -> InputSpace | None:
+    """Return how clean samples use the inputs of a layer, if it can be flipped in directions."""
+    dense = layer.kind == "dense" and layer.epsilon <= _SINGLE_PRECISION
+    inputs = layer_scorer.inputs if dense and settings.flip != "neurons" else None
+    if inputs is None or len(inputs) < _LEAST_FOR_DIRECTIONS:
+        return None
+    try:
+        return InputSpace.of(inputs, bias=layer.bias is not None)
+    except LayerError:
+        if settings.flip == "directions":
+            raise
+        return None
+
+
+def _promised(found: Found, flipping: Flipping, context: SearchContext) -> Found:
+    """Go back to the last candidate that keeps the promise that was asked for."""
+    held_back = context.scorer.held_back
+    if held_back is None or context.stop.settings.promise is None or found.step is None:
+        return found
+    steps = found.steps[: found.steps.index(found.step) + 1]
+    every = -(-len(steps) // _MOST_TESTED)
+    tested = list(range(len(steps) - 1, -1, -every))[::-1]
+    kept = held_back.furthest([partial(flipping.candidate, found.numbers[i]) for i in tested])
+    if kept == len(tested):
+        return found
+    last = tested[kept - 1] if kept else None
+    return replace(
+        found,
+        step=None if last is None else steps[last],
+        number=0 if last is None else found.numbers[last],
+        reason="promise",
+    )
+
+
+def _share_flipped(purified: Network, layer: Layer, initial: Array, factor: float) -> float:
+    """Return which share of the update's squared size was flipped, from 0 to about 1."""
+    update = factor * (layer.weight.astype(np.float64) - np.asarray(initial, dtype=np.float64))
+    change = layer.weight.astype(np.float64) - purified.layers()[layer.name].weight
+    scale = np.abs(update).max()  # its square may be too small or too large for a float64
+    return float(np.square(change / scale).sum() / np.square(update / scale).sum())
+
+
 def _passed_by(layer: Layer, reason: StopReason) -> LayerOutcome:
     """Return the outcome of a layer that is left as it is without a search."""
     return LayerOutcome(
         name=layer.name,
+        flip="none",
         threshold=None,
         flipped=np.zeros(layer.neurons, dtype=bool),
+        share=0.0,
         stop_reason=reason,
         steps=(),
         activation=np.zeros(0),
@@ -168,22 +271,17 @@ def _passed_by(layer: Layer, reason: StopReason) -> LayerOutcome:
     )
 
 
-def _methods(
-    layer_scorer: LayerScorer, flipping: FlippingOrder, context: SearchContext
-) -> Iterator[tuple[Method, str, float | None]]:
-    """Yield the fast method if it is proved right; otherwise, or if unconfirmed, the slow one."""
-    proof = layer_scorer.prove(flipping, seed=context.seed)
-    why = proof.why
-    if proof.faithful:
-        yield "incremental", why, max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error)
-        why = "the purified model did not score what the cut had promised"
-    yield "whole network", why, None
-
-
-def _confirms(found: Found, context: SearchContext, before: Scored, after: Scored) -> bool:
+def _confirms(
+    found: Found, written: Scored | None, stop: Stop, before: Scored, after: Scored
+) -> bool:
     """Return whether the purified model, run in full, scores what the search said it would."""
     if found.step is None:
         return True
-    beyond = found.reason == "tolerance" and context.settings.crossing == "keep"
+    if written is not None:
+        difference = abs(written.clean.total - after.clean.total)
+        # What crosses the tolerance is kept on purpose then.
+        held = stop.settings.crossing == "keep" or not stop.crossed(before, after)
+        return difference <= written.clean.uncertain and held
+    beyond = found.reason == "tolerance" and stop.settings.crossing == "keep"
     difference = abs(found.step.clean - after.clean.mean)
-    return context.crossed(before, after) == beyond and difference <= found.step.rounding + 1e-9
+    return stop.crossed(before, after) == beyond and difference <= found.step.rounding + 1e-9

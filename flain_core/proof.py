@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import ModelError, WeightsError
-from .flipping import FlippingOrder, columns
+from .errors import DataError, ModelError, WeightsError
+from .flipping import Flipping, columns
 from .network import Array, Batch, Network
 
 _LEAST_ERROR_ALLOWED = 1e-4
@@ -39,8 +39,14 @@ class Proof:
 
 
 def check_deterministic(network: Network, x: Batch, epsilon: float) -> None:
-    """Raise :class:`ModelError` if a network scores the same samples differently each time."""
-    difference = _difference(network.predict(x), network.predict(x))
+    """Raise :class:`ModelError` if a network scores the same samples differently each time.
+
+    Raise :class:`DataError` if it does not score with finite numbers.
+    """
+    scores = network.predict(x)
+    if not np.isfinite(scores).all():
+        raise DataError("the model's scores hold NaN or infinity; check its weights and the data")
+    difference = _difference(scores, network.predict(x))
     if difference > error_allowed(epsilon):
         raise ModelError(
             "the model scores the same samples differently each time it is run (relative "
@@ -49,7 +55,7 @@ def check_deterministic(network: Network, x: Batch, epsilon: float) -> None:
         )
 
 
-def prove(flipping: FlippingOrder, x: Batch, *, seed: int = 0) -> Proof:
+def prove(flipping: Flipping, x: Batch, *, seed: int = 0) -> Proof:
     """Compare a cut with the whole network under really flipped weights.
 
     Args:
@@ -86,15 +92,17 @@ def prove(flipping: FlippingOrder, x: Batch, *, seed: int = 0) -> Proof:
 
 
 def _visibly_changed(
-    flipping: FlippingOrder, neurons: Array, x: Batch, scores: Array
+    flipping: Flipping, neurons: Array, x: Batch, scores: Array
 ) -> tuple[Array, Array] | None:
     """Return a weight flipped, if need be beyond the factor, until the scores move; and those."""
     layer = flipping.layer
     final = _wide(layer.weight)
     chosen = columns(neurons, layer.weight.shape, layer.groups)
-    change = np.where(chosen, flipping.factor * (final - _wide(flipping.initial)), 0)
+    with np.errstate(over="ignore"):
+        change = np.where(chosen, flipping.factor * (final - _wide(flipping.initial)), 0)
     for boost in _BOOSTS:
-        weight = (final - boost * change).astype(layer.weight.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            weight = (final - boost * change).astype(layer.weight.dtype)
         try:
             truth = flipping.network.replace({layer.name: weight}).predict(x)
         except WeightsError:

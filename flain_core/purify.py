@@ -12,9 +12,11 @@ from . import registry
 from .errors import FlainWarning
 from .options import MEMORY_LIMIT
 from .outcome import Measurement, Purification
+from .outputs import Outputs
 from .progress import OnProgress, listening
 from .score import Score, accuracy
 from .settings import Settings, settings_or_default, whole_number
+from .stop import Stop
 from .threads import one_blas_thread
 
 
@@ -27,6 +29,7 @@ def purify(
     settings: Settings | None = None,
     probes: Mapping[str, Any] | None = None,
     score: Score = accuracy,
+    outputs: Outputs | None = None,
     progress: bool | OnProgress = False,
     batch_size: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
@@ -34,9 +37,11 @@ def purify(
 ) -> Purification:
     """Remove a backdoor from a trained model, and report what was done.
 
-    Finds the input neurons of a layer that clean data hardly activates, flips their weight updates,
-    and raises the threshold until the score on the clean samples begins to drop (Ding, Yang and
-    Huang, "FLAIN", ICMR 2025, doi 10.1145/3731715.3733342).
+    Backdoors live where clean data hardly activates a layer. So the weight update of a layer is
+    flipped there, ever further, until the clean samples begin to lose the probability of their true
+    class. In dense layers it is flipped in directions of the input space
+    (:mod:`flain_core.directions`), elsewhere in whole input neurons of low activation, as in the
+    paper (Ding, Yang and Huang, "FLAIN", ICMR 2025, doi 10.1145/3731715.3733342).
 
     Purify once: purifying the result again with the same initial model flips the updates back, and
     may bring back the backdoor.
@@ -56,11 +61,14 @@ def purify(
             every step and reported, and never influence the search. With the attacker's target as
             labels of triggered samples, a probe's score is the attack success rate.
         score: A function of (scores, y) that gives each sample's worth; top-1 accuracy by default.
+        outputs: What the scores of a classifier are: ``"logits"`` or ``"probabilities"``; None
+            recognises it and says so.
         progress: True prints to stderr; a function receives a :class:`Progress` at each step.
         batch_size: Samples per pass; None chooses by the size of a sample.
         memory_limit: Bytes that may be spent on keeping batches at the layer; what does not fit is
             run again for each candidate.
-        seed: Seed for choosing the neurons in the proof of the cut, the only random choice.
+        seed: Splits the samples, and chooses the neurons in the proof of the cut: the only random
+            choices.
 
     Returns:
         The purified model, what it scored before and after, and every step of the search.
@@ -98,17 +106,26 @@ def purify(
     settings = settings_or_default(settings)
     seed = whole_number(seed, "seed", least=0)
     source = source_of(
-        data, probes=probes, score=score, batch_size=batch_size, memory_limit=memory_limit
+        data,
+        probes=probes,
+        score=score,
+        outputs=outputs,
+        batch_size=batch_size,
+        memory_limit=memory_limit,
     )
+    settings = settings.resolved(classify=source.facts.classify, local=source.facts.local)
     files = hashes((model, initial, data, *(probes or {}).values()))
     network = registry.open_network(model)
     start = registry.open_network(initial, like=model)
     weights = initial_weights(network, start, layers)
     skipped = left_out(network, layers)
     with one_blas_thread(), listening(progress) as on_progress:
-        context = SearchContext(source.scorer(network), settings, on_progress, seed)
+        scorer = source.scorer(network, settings, seed)
+        context = SearchContext(scorer, Stop(settings), on_progress, seed)
         purified = purify_layers(network, weights, context)
-    notes = tuple(notes_on(purified, start, source.facts, context, skipped))
+        held_back = scorer.held_back
+        promise = held_back.promise(purified.network) if held_back else None
+    notes = tuple(notes_on(purified, start, source.facts, context, skipped, promise))
     for note in notes:
         if isinstance(note, FlainWarning):
             warnings.warn(note, stacklevel=2)
@@ -120,6 +137,7 @@ def purify(
         layers=purified.outcomes,
         settings=settings,
         seconds=time.perf_counter() - started,
+        promise=promise,
         notes=tuple(map(str, notes)),
         versions={"python": sys.version.split()[0]} | registry.versions(native),
         files=files,

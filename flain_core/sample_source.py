@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .activation import ActivationStatistics
-from .flipping import FlippingOrder
-from .network import Network
+from .flipping import Flipping
+from .held_back import HeldBack
+from .network import Array, Network
+from .outputs import Reading
 from .proof import Proof
-from .score import Scored, Tally
+from .score import Scored
+from .settings import Settings
 
 __all__ = [
     "Candidates",
@@ -55,7 +58,7 @@ class SampleFacts:
 
 
 class Candidates(Protocol):
-    """Scores candidates, which flip the first ``n_flipped`` neurons of an order."""
+    """Scores candidates by their numbers: ``n_flipped`` neurons of an order, or a strength's."""
 
     @property
     def lookahead(self) -> int:
@@ -66,8 +69,12 @@ class Candidates(Protocol):
         """Score several candidates; ``n_flipped`` never decreases, from call to call either."""
         ...
 
-    def score_in_full(self, n_flipped: int) -> Tally:
-        """Return the clean tally of the whole network with really flipped weights."""
+    def score_in_full(self, n_flipped: int) -> Scored:
+        """Score the whole network with really flipped weights, on the clean samples."""
+        ...
+
+    def as_written(self, n_flipped: int) -> Scored | None:
+        """Return what the written candidate has to score, where that differs from the search."""
         ...
 
     def confirm(self, network: Network, n_flipped: int) -> Scored:
@@ -83,7 +90,15 @@ class LayerScorer(Protocol):
         """Statistics of how the auxiliary samples activate the input neurons of the layer."""
         ...
 
-    def prove(self, flipping: FlippingOrder, *, seed: int) -> Proof:
+    @property
+    def inputs(self) -> Array | None:
+        """``(n, in)`` what enters a dense layer for the clean samples, for flipping in directions.
+
+        None where candidates cannot be scored for any pre-activations.
+        """
+        ...
+
+    def prove(self, flipping: Flipping, *, seed: int) -> Proof:
         """Find out whether candidates may be scored from the layer on.
 
         Raises :class:`~flain_core.ModelError` if the network scores differently each time.
@@ -91,12 +106,12 @@ class LayerScorer(Protocol):
         ...
 
     def candidates(
-        self, flipping: FlippingOrder, *, window: float | None
+        self, flipping: Flipping, *, window: float | None
     ) -> AbstractContextManager[Candidates]:
         """Score candidates from the layer on, or by running the whole network for each.
 
         Args:
-            flipping: Which neurons are flipped, and in which order.
+            flipping: What each candidate flips.
             window: Relative error of a score that rounding can cause, where :meth:`prove` found
                 the cut faithful; None runs the whole network.
         """
@@ -105,6 +120,16 @@ class LayerScorer(Protocol):
 
 class Scorer(Protocol):
     """Scores one trained model, and what ``replace`` makes of it, on the auxiliary samples."""
+
+    @property
+    def held_back(self) -> HeldBack | None:
+        """Bears out a promise; None where no samples are held back."""
+        ...
+
+    @property
+    def reading(self) -> Reading | None:
+        """How the scores of a classifier were read; None where that is not known."""
+        ...
 
     def score_of(self, network: Network, *, probes: bool = True) -> Scored:
         """Run a network in full on the clean samples and, unless told otherwise, the probes."""
@@ -123,8 +148,14 @@ class SampleSource(Protocol):
         """Facts about the samples."""
         ...
 
-    def scorer(self, network: Network) -> Scorer:
-        """Return what scores this trained model."""
+    def scorer(self, network: Network, settings: Settings, seed: int) -> Scorer:
+        """Return what scores this trained model.
+
+        Args:
+            network: The trained model.
+            settings: With every choice made.
+            seed: Splits the samples, where the settings ask for it.
+        """
         ...
 
 

@@ -87,6 +87,15 @@ class Schedule:
         """Yield each event as (threshold, n_flipped)."""
         return zip(self.thresholds.tolist(), self.n_flipped.tolist(), strict=True)
 
+    @property
+    def most_tried(self) -> int:
+        """Most candidates that a search tries: all of them."""
+        return len(self)
+
+    def neurons(self, number: int) -> int:
+        """Return how many neurons a candidate flips: the number that stands for it."""
+        return number
+
     def flipped(self, n_flipped: int) -> Array:
         """``(in,)`` boolean: the first ``n_flipped`` neurons of the order."""
         mask = np.zeros(self.activation.size, dtype=bool)
@@ -97,6 +106,45 @@ class Schedule:
         return (
             f"Schedule({len(self)} events over {self.order.size} of {self.activation.size} neurons)"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Strengths:
+    """The candidates of flipping in directions: ever greater strengths, numbered from 1.
+
+    Attributes:
+        activation: ``(in,)`` float64, the variance of every input neuron.
+        thresholds: ``(candidates,)`` float64, ascending, in units of the variance.
+    """
+
+    activation: Array
+    thresholds: Array
+    grouped = 1
+
+    def __len__(self) -> int:
+        return int(self.thresholds.size)
+
+    def __iter__(self) -> Iterator[tuple[float, int]]:
+        """Yield each candidate as (strength, number)."""
+        return zip(self.thresholds.tolist(), range(1, len(self) + 1), strict=True)
+
+    @property
+    def most_tried(self) -> int:
+        """Most candidates that a search tries, in growing strides and then by halves."""
+        return 2 * len(self).bit_length()
+
+    def neurons(self, number: int) -> int:
+        """Return how many neurons have at least half of their update flipped."""
+        return int(np.count_nonzero(self.flipped(number)))
+
+    def flipped(self, number: int) -> Array:
+        """``(in,)`` boolean: neurons whose variance is at most the strength.
+
+        At least half of their update is flipped: a diagonal entry of an inverse is at least the
+        inverse of the diagonal entry.
+        """
+        mask: Array = self.activation <= (self.thresholds[number - 1] if number else -1.0)
+        return mask
 
 
 def _last_of_each(count: int, size: int) -> Array:

@@ -1,15 +1,17 @@
-"""The worth of samples: top-1 accuracy, or a function of the caller's."""
+"""The worth of samples: top-1 accuracy or a function of the caller's; and what they lose."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from .errors import DataError, ModelError
 from .network import Array
+from .outputs import Reading
 
 Score: TypeAlias = Callable[[Array, Array], Array]
 """A function of (scores ``(n, ...)``, y ``(n, ...)``) that gives each sample's worth ``(n,)``,
@@ -60,26 +62,88 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """The probability of its true class that each clean sample lost since the trained model.
+
+    Attributes:
+        total: Sum over the samples of what each lost, from -1 to 1; negative where it gained.
+        square: Sum of the squares.
+        newly_wrong: Number of samples that the trained model classifies right and this one wrong.
+        count: Number of samples.
+        before: Sum over the samples of the probability that the trained model gives to their class.
+        uncertain: The total of an exact computation lies within ``total ± uncertain``.
+    """
+
+    total: float = 0.0
+    square: float = 0.0
+    newly_wrong: int = 0
+    count: int = 0
+    before: float = 0.0
+    uncertain: float = 0.0
+
+    def __add__(self, other: Loss) -> Loss:
+        return Loss(
+            self.total + other.total,
+            self.square + other.square,
+            self.newly_wrong + other.newly_wrong,
+            self.count + other.count,
+            self.before + other.before,
+            self.uncertain + other.uncertain,
+        )
+
+    @property
+    def missing(self) -> float:
+        """What the trained model's mean probability lacks to 1."""
+        return 1 - self.before / self.count
+
+    @property
+    def mean(self) -> float:
+        """What a sample lost on average."""
+        return self.total / self.count
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean; infinite for a single sample that lost anything."""
+        if not self.square:
+            return 0.0
+        if self.count < 2:
+            return float("inf")
+        spread = max(self.square - self.count * self.mean**2, 0.0)
+        return math.sqrt(spread / (self.count - 1) / self.count)
+
+
+@dataclass(frozen=True)
 class Scored:
     """The tallies of a model or a candidate.
 
     Attributes:
         clean: The tally on the auxiliary samples.
         probes: The tally on each probe, by name.
+        loss: What the auxiliary samples lost; None where the score itself is what is measured.
+        lost: How much less their score is than the trained model's, where every holder's own loss
+            was merged; None where the tallies tell.
     """
 
     clean: Tally
     probes: Mapping[str, Tally] = field(default_factory=dict)
+    loss: Loss | None = None
+    lost: Tally | None = None
 
     @classmethod
-    def of(cls, tallies: Mapping[str | None, Tally]) -> Scored:
+    def of(cls, tallies: Mapping[str | None, Tally], loss: Loss | None = None) -> Scored:
         """Build from tallies by name of probe; None names the auxiliary samples."""
         probes = {probe: each for probe, each in tallies.items() if probe is not None}
-        return cls(tallies[None], probes)
+        return cls(tallies[None], probes, loss)
 
     def __add__(self, other: Scored) -> Scored:
         probes = {name: mine + other.probes[name] for name, mine in self.probes.items()}
-        return Scored(self.clean + other.clean, probes)
+        loss = self.loss + other.loss if self.loss and other.loss else None
+        return Scored(self.clean + other.clean, probes, loss)
+
+    def as_exact(self) -> Scored:
+        """Return what was scored without any doubt about rounding."""
+        loss = replace(self.loss, uncertain=0.0) if self.loss else None
+        return replace(self, clean=replace(self.clean, uncertain=0), loss=loss)
 
     def probe_means(self) -> dict[str, float]:
         """Return the mean score on each probe, by name."""
@@ -94,31 +158,44 @@ class Margins:
         right: ``(n,)`` boolean.
         margin: ``(n,)`` how far the score of the sample's class is from the greatest of the others.
         magnitude: ``(n,)`` the greatest magnitude of the sample's scores.
+        probability: ``(n,)`` float64, what the model gives to the sample's class; empty where that
+            is not measured.
     """
 
     right: Array
     margin: Array
     magnitude: Array
+    probability: Array = field(default_factory=lambda: np.zeros(0))
 
     def __getitem__(self, which: slice) -> Margins:
-        return Margins(self.right[which], self.margin[which], self.magnitude[which])
+        return Margins(*(column[which] for column in self._columns))
+
+    def __len__(self) -> int:
+        return len(self.right)
+
+    @property
+    def _columns(self) -> tuple[Array, ...]:
+        return self.right, self.margin, self.magnitude, self.probability
+
+    def copy(self) -> Margins:
+        """Return margins that stay as they are when these are replaced."""
+        return Margins(*(column.copy() for column in self._columns))
 
     @classmethod
     def joined(cls, parts: Sequence[Margins]) -> Margins:
         """Join the margins of several batches, one after the other."""
         if len(parts) == 1:
             return parts[0]
-        return cls(
-            np.concatenate([part.right for part in parts]),
-            np.concatenate([part.margin for part in parts]),
-            np.concatenate([part.magnitude for part in parts]),
-        )
+        columns = zip(*(part._columns for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
 
     def put(self, samples: Array, others: Margins) -> None:
         """Replace the margins of some samples."""
         self.right[samples] = others.right
         self.margin[samples] = others.margin
         self.magnitude[samples] = others.magnitude
+        if len(self.probability):
+            self.probability[samples] = others.probability
 
     def tally(self, window: float) -> Tally:
         """Count the samples classified right.
@@ -127,9 +204,26 @@ class Margins:
             window: Relative rounding error of the scores. Uncertain are the samples whose margin is
                 within ``window * max|scores|``.
         """
-        near = self.margin <= window * self.magnitude.max()
-        right, uncertain = np.count_nonzero(self.right), np.count_nonzero(near)
+        right, uncertain = np.count_nonzero(self.right), np.count_nonzero(self._near(window))
         return Tally(int(right), len(self.right), int(uncertain))
+
+    def loss_since(self, trained: Margins, reading: Reading, window: float) -> Loss:
+        """Sum up what the samples lost since the margins of the trained model."""
+        lost = trained.probability - self.probability
+        wrong = trained.right & ~self.right
+        error = window * float(self.magnitude.max())
+        return Loss(
+            total=float(lost.sum()),
+            square=float(lost @ lost),
+            newly_wrong=int(np.count_nonzero(wrong)),
+            count=len(lost),
+            before=float(trained.probability.sum()),
+            uncertain=reading.uncertainty(self.probability, error) if window else 0.0,
+        )
+
+    def _near(self, window: float) -> Array:
+        near: Array = self.margin <= window * self.magnitude.max()
+        return near
 
 
 def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
@@ -160,18 +254,24 @@ def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
     return Tally(float(total), len(y), jumps + drift)
 
 
-def margins(scores: Array, y: Array) -> Margins:
+def margins(
+    scores: Array, y: Array, reading: Reading | None = None, *, probability: bool = False
+) -> Margins:
     """Compare the score of each sample's class with the greatest of the others.
 
     Args:
-        scores: ``(n, classes)`` as the network gave them.
+        scores: ``(n, classes)`` as the network gave them; ``(n,)`` or ``(n, 1)`` with a reading.
         y: ``(n,)`` class indices.
+        reading: How to read the scores; None takes one score for each class.
+        probability: Whether to keep the probability of each sample's class as well.
 
     Raises:
         ModelError: The network did not score with an array of floating-point numbers.
         DataError: Scores and labels do not fit each other, or scores are not finite.
     """
     _check_numbers(scores)
+    if reading:
+        scores = reading.by_class(scores)
     _check_classes(scores, y)
     # Classes first: reducing over a short last axis is many times slower.
     by_class = scores.T.copy()
@@ -186,7 +286,10 @@ def margins(scores: Array, y: Array) -> Margins:
     if not margin.all():
         tied = margin == 0
         right[tied] = accuracy(scores[tied], y[tied])
-    return Margins(right, np.abs(margin), magnitude)
+    seen = Margins(right, np.abs(margin), magnitude)
+    if reading and probability:
+        return replace(seen, probability=reading.of_true_class(scores, y))
+    return seen
 
 
 def _check_numbers(scores: Array) -> None:

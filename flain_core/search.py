@@ -1,16 +1,18 @@
-"""Walks the events until the clean score drops. Pure logic: no model in sight."""
+"""Finds the candidate at which the clean score begins to drop. Pure logic: no model in sight."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from .outcome import Step, StopReason
 from .sample_source import Candidates
-from .schedule import Schedule
-from .score import Scored, Tally
-from .settings import Settings
+from .schedule import Schedule, Strengths
+from .score import Scored
+from .stop import Stop
+
+_USUAL_END = 54
 
 
 @dataclass(frozen=True)
@@ -19,72 +21,116 @@ class Found:
 
     Attributes:
         step: The chosen step; None if not even the first candidate is within the tolerance.
+        number: The chosen candidate's number; 0 for none.
         steps: Every candidate tried.
+        numbers: Their numbers.
         reason: The reason why it ended.
     """
 
     step: Step | None
+    number: int
     steps: tuple[Step, ...]
+    numbers: tuple[int, ...]
     reason: StopReason
-
-    @property
-    def neurons_flipped(self) -> int:
-        """Number of neurons that the chosen candidate flips."""
-        return self.step.neurons_flipped if self.step else 0
 
 
 def search(
     schedule: Schedule,
     candidates: Candidates,
-    settings: Settings,
-    before: Tally,
+    stop: Stop,
+    before: Scored,
     on_step: Callable[[Step], None] | None = None,
 ) -> Found:
     """Try the candidates of a schedule in order, until one loses too much of the clean score.
 
     Where the rounding of scores could change a decision, that candidate is computed exactly.
 
-    Losses are counted from the clean tally ``before``; ``on_step`` is called after each step.
+    Losses are counted from ``before``; ``on_step`` is called after each step.
     """
     steps: list[Step] = []
-    for threshold, n_flipped, scored in _scored(schedule, candidates):
-        clean = scored.clean
-        close = _is_close(clean, before, settings)
+    numbers: list[int] = []
+    for threshold, number, quick in _scored(schedule, candidates):
+        close = stop.is_close(before, quick)
+        scored = quick
         if close:
-            clean = candidates.score_in_full(n_flipped)
-        step = Step(
-            threshold=threshold,
-            neurons_flipped=n_flipped,
-            clean=clean.mean,
-            probes=scored.probe_means(),
-            recomputed=close,
-            rounding=clean.uncertain / clean.count,
-        )
-        steps.append(step)
+            scored = replace(candidates.score_in_full(number), probes=quick.probes)
+        steps.append(_step(schedule, threshold, number, scored, recomputed=close))
+        numbers.append(number)
         if on_step:
-            on_step(step)
-        if settings.lost_too_much(before.total - clean.total, clean.count):
-            chosen = step if settings.crossing == "keep" else _previous(steps)
-            reason: StopReason = "tolerance" if chosen else "nothing within tolerance"
-            return Found(chosen, tuple(steps), reason)
-    return Found(steps[-1], tuple(steps), "exhausted")
+            on_step(steps[-1])
+        if stop.crossed(before, scored):
+            return _found(steps, numbers, len(steps) - 1, stop)
+    return _found(steps, numbers, len(steps), stop)
 
 
-def _scored(schedule: Schedule, candidates: Candidates) -> Iterator[tuple[float, int, Scored]]:
+def bracket(
+    schedule: Strengths,
+    candidates: Candidates,
+    stop: Stop,
+    before: Scored,
+    on_step: Callable[[Step], None] | None = None,
+) -> Found:
+    """Find a candidate that may be chosen beside one that loses too much, in few tries.
+
+    It goes up or down in growing strides from where most searches end, and then halves the gap.
+    """
+    thresholds = {number: threshold for threshold, number in schedule}
+    low, high, stride = 0, len(schedule) + 1, 1
+    number = min(_USUAL_END, len(schedule))
+    tried: dict[int, Step] = {}
+    while high - low > 1:
+        (scored,) = candidates.advance([number])
+        tried[number] = _step(schedule, thresholds[number], number, scored)
+        if on_step:
+            on_step(tried[number])
+        stride *= 2
+        if stop.crossed(before, scored):
+            high = number
+            number = (low + high) // 2 if low else max(high - stride, 1)
+        else:
+            low = number
+            number = (low + high) // 2 if high in tried else min(low + stride, len(schedule))
+    numbers = sorted(tried)
+    crossed = numbers.index(high) if high in tried else len(numbers)
+    return _found([tried[each] for each in numbers], numbers, crossed, stop)
+
+
+def _step(
+    schedule: Schedule | Strengths,
+    threshold: float,
+    number: int,
+    scored: Scored,
+    *,
+    recomputed: bool = False,
+) -> Step:
+    return Step(
+        threshold=threshold,
+        neurons_flipped=schedule.neurons(number),
+        clean=scored.clean.mean,
+        loss=scored.loss.mean if scored.loss else None,
+        probes=scored.probe_means(),
+        recomputed=recomputed,
+        rounding=scored.clean.uncertain / scored.clean.count,
+    )
+
+
+def _found(steps: Sequence[Step], numbers: Sequence[int], crossed: int, stop: Stop) -> Found:
+    """Choose a step, where ``crossed`` is the place of the first that loses too much."""
+    tried = tuple(steps), tuple(numbers)
+    if crossed == len(steps):
+        return Found(steps[-1], numbers[-1], *tried, "exhausted")
+    chosen = crossed if stop.settings.crossing == "keep" else crossed - 1
+    if chosen < 0:
+        return Found(None, 0, *tried, "nothing within tolerance")
+    return Found(steps[chosen], numbers[chosen], *tried, "tolerance")
+
+
+def _scored(
+    schedule: Schedule | Strengths, candidates: Candidates
+) -> Iterator[tuple[float, int, Scored]]:
     """Yield each event with its scores; ask about as many at a time as pays."""
     events = iter(schedule)
     while block := list(islice(events, candidates.lookahead)):
         scores = candidates.advance([n_flipped for _, n_flipped in block])
         for (threshold, n_flipped), scored in zip(block, scores, strict=True):
             yield threshold, n_flipped, scored
-
-
-def _is_close(clean: Tally, before: Tally, settings: Settings) -> bool:
-    """Return whether the decision depends on samples that rounding could classify otherwise."""
-    lost = before.total - clean.total
-    least, most = lost - clean.uncertain, lost + clean.uncertain
-    return settings.lost_too_much(least, clean.count) != settings.lost_too_much(most, clean.count)
-
-
-def _previous(steps: list[Step]) -> Step | None:
-    return steps[-2] if len(steps) > 1 else None

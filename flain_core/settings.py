@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MOST_THRESHOLDS = 10_000_000
 
 Crossing = Literal["revert", "keep"]
+Flip = Literal["auto", "directions", "neurons"]
+Measure = Literal["auto", "probability", "score"]
 DataSet = Literal["mnist", "emnist", "fmnist", "cifar10"]
 
 
@@ -89,33 +91,60 @@ class Settings:
     """Settings of the search. The defaults are the same for every model and data set.
 
     Attributes:
-        thresholds: None tries every distinct activation value, so that no scale has to be set by
-            hand; a :class:`Grid` tries its values, as the published code does.
-        tolerance: Allowed drop of the clean score, a fraction from 0 to 1: 0.01 is one point of
-            accuracy. With several layers they share it.
+        measure: What the tolerance limits. ``"probability"``: by how much the probability that the
+            model gives to a clean sample's true class falls, averaged over the samples, plus one
+            standard error of that average. ``"score"``: by how much the accuracy falls, or the mean
+            of the caller's score. ``"auto"`` takes the probability, and the score where the caller
+            gave one.
+        tolerance: Allowed loss of what is measured, a fraction from 0 to 1; with several layers
+            they share it. None allows 0.002 of the score (0.01 is one point of accuracy), or of the
+            probability 0.004, or 6 % of what the trained model's lacks to 1 if that is more.
+        flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
+            in each direction of the layer's input space, and so spares what clean data uses.
+            ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
+            ``"auto"`` takes directions in dense layers, unless a setting below concerns neurons.
+            For samples that lie elsewhere it takes neurons.
+        promise: Largest share of new samples that may become newly wrong, right before and wrong
+            after, greater than 0 and less than 1: nothing is flipped beyond what can be promised.
+            None reports what can be promised of the result.
+        confidence: Probability that the promise is kept, greater than 0 and less than 1.
+        held_back: Share of the samples that neither steer nor fit anything, so that they can bear
+            out a promise, from 0 to 0.9. None stands for 0.2 of at least 200 samples, for as many
+            as a promise that was asked for needs, up to 0.6, and else for 0, as with the score or
+            where samples lie elsewhere. All others show how clean data activates the layer, and
+            decide when to stop.
         crossing: ``"revert"`` stops at the first candidate that loses more than the tolerance and
             returns the one before it. ``"keep"`` stops at the first that loses the tolerance or
             more and returns that one, as the published code does.
-        statistic: What a threshold is compared with: ``"mean"`` activation (the paper's),
-            ``"mean_abs"``, ``"rms"`` or ``"active_fraction"`` (share of values above zero).
-        factor: A low neuron's weight becomes ``final - factor * (final - initial)``: 2 flips the
-            update (the paper's), 1 resets it. Greater than 0, at most 2.
-        match_norm: Rescale the purified weight to its former Frobenius norm, as the published code
-            does. The search does not see this last step: its effect is not held to the tolerance.
+        factor: A flipped update becomes ``1 - factor`` times what it was: 2 turns its sign (the
+            paper's), 1 resets it. Greater than 0, at most 2.
+        thresholds: For neurons. None tries every distinct activation value, so that no scale has to
+            be set by hand; a :class:`Grid` tries its values, as the published code does.
+        statistic: For neurons. What a threshold is compared with: ``"mean"`` activation (the
+            paper's), ``"mean_abs"``, ``"rms"`` or ``"active_fraction"`` (share of values above
+            zero).
+        match_norm: For neurons. Rescale the purified weight to its former Frobenius norm, as the
+            published code does. The search does not see this last step: its effect is not held to
+            the tolerance.
 
     Raises:
-        SettingsError: A value is out of range.
+        SettingsError: A value is out of range, or does not go with another.
 
     Example:
-        >>> Settings(tolerance=0.005, crossing="revert").tolerance
-        0.005
+        >>> Settings(tolerance=0.003, crossing="revert").tolerance
+        0.003
     """
 
-    thresholds: Grid | None = None
-    tolerance: float = 0.002
+    measure: Measure = "auto"
+    tolerance: float | None = None
+    flip: Flip = "auto"
+    promise: float | None = None
+    confidence: float = 0.95
+    held_back: float | None = None
     crossing: Crossing = "revert"
-    statistic: Statistic = "mean"
     factor: float = 2.0
+    thresholds: Grid | None = None
+    statistic: Statistic = "mean"
     match_norm: bool = False
 
     def __post_init__(self) -> None:
@@ -124,7 +153,31 @@ class Settings:
                 "expected thresholds to be None (every distinct activation value) or "
                 f"flain.Grid(start=..., step=..., stop=...); got {self.thresholds!r}"
             )
-        if not 0 <= _number(self.tolerance, "tolerance") <= 1:
+        one_of(self.measure, get_args(Measure), "measure")
+        one_of(self.flip, get_args(Flip), "flip")
+        one_of(self.crossing, get_args(Crossing), "crossing")
+        one_of(self.statistic, STATISTICS, "statistic")
+        self._check_numbers()
+        if not isinstance(self.match_norm, bool):
+            raise SettingsError(f"expected match_norm to be True or False; got {self.match_norm!r}")
+        if self.flip == "directions" and self._of_neurons:
+            raise SettingsError(
+                f"{', '.join(self._of_neurons)} goes with neurons only; leave it out, or say "
+                'flip="neurons"'
+            )
+        if self.promise is not None and (self.held_back == 0 or self.measure == "score"):
+            raise SettingsError(
+                "a promise needs samples that are held back from the search; leave out "
+                'held_back=0 and measure="score"'
+            )
+        if self.promise is not None and self.match_norm:
+            raise SettingsError(
+                "a promise holds for the weights that were tested, and match_norm=True changes "
+                "them afterwards; leave one of the two out"
+            )
+
+    def _check_numbers(self) -> None:
+        if self.tolerance is not None and not 0 <= _number(self.tolerance, "tolerance") <= 1:
             raise SettingsError(
                 "expected a tolerance from 0 to 1, a fraction: 0.01 is one point of accuracy; "
                 f"got {self.tolerance}"
@@ -134,12 +187,70 @@ class Settings:
                 "expected a factor greater than 0 and at most 2 (2 flips the update, 1 resets it); "
                 f"got {self.factor}"
             )
-        for name in ("tolerance", "factor"):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        one_of(self.crossing, ("revert", "keep"), "crossing")
-        one_of(self.statistic, STATISTICS, "statistic")
-        if not isinstance(self.match_norm, bool):
-            raise SettingsError(f"expected match_norm to be True or False; got {self.match_norm!r}")
+        if self.promise is not None:
+            _check_fraction(self.promise, "promise")
+        _check_fraction(self.confidence, "confidence")
+        if self.held_back is not None and not 0 <= _number(self.held_back, "held_back") <= 0.9:
+            raise SettingsError(f"expected held_back to be from 0 to 0.9; got {self.held_back}")
+        for name in ("tolerance", "factor", "promise", "confidence", "held_back"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
+
+    @property
+    def _of_neurons(self) -> list[str]:
+        """Names of the settings that were given and concern neurons only."""
+        defaults = {"thresholds": None, "statistic": "mean", "match_norm": False}
+        return [name for name, value in defaults.items() if getattr(self, name) != value]
+
+    def resolved(self, *, classify: bool, local: bool) -> Settings:
+        """Return the settings with every choice made that they leave open, except for layers.
+
+        Args:
+            classify: Whether the samples are scored by accuracy.
+            local: Whether the samples are in this process.
+
+        Raises:
+            SettingsError: What was asked for cannot be had.
+        """
+        measure = self.measure
+        if measure == "auto":
+            measure = "probability" if classify else "score"
+        if not classify and (measure == "probability" or self.promise is not None):
+            raise SettingsError(
+                "the probability of the true class and a promise can be had only for a classifier "
+                "without score=; leave them out"
+            )
+        if not local and (self.promise is not None or self.held_back):
+            raise SettingsError(
+                "a promise needs samples in this process, as none are held back from the search "
+                "where samples lie elsewhere; leave out promise and held_back"
+            )
+        if not local and self.flip == "directions":
+            raise SettingsError(
+                "flipping in directions needs samples in this process; for samples that lie "
+                'elsewhere say flip="auto" or flip="neurons"'
+            )
+        if measure == "score" and (self.promise is not None or self.held_back):
+            raise SettingsError('promise and held_back need measure="probability"')
+        return replace(
+            self,
+            measure=measure,
+            held_back=self.held_back if local and measure == "probability" else 0.0,
+            flip="neurons" if not local or self._of_neurons else self.flip,
+        )
+
+    def allowed(self, missing: float | None) -> float:
+        """Return the tolerance, as the decimal it is written as.
+
+        Args:
+            missing: What the mean probability of the trained model lacks to 1; None if the score is
+                what is measured.
+        """
+        if self.tolerance is not None:
+            return self.tolerance
+        if missing is None:
+            return _LOSS_OF_SCORE
+        return max(_LOSS_OF_PROBABILITY, _SHARE_OF_MISSING * missing)
 
     @classmethod
     def published(cls, data_set: DataSet) -> Settings:
@@ -156,27 +267,19 @@ class Settings:
         one_of(data_set, tuple(_PUBLISHED), "the data set")
         start, step, tolerance = _PUBLISHED[data_set]
         grid = Grid(start=start, step=step, stop=1.0)
-        return cls(thresholds=grid, tolerance=tolerance, crossing="keep", match_norm=True)
-
-    def lost_too_much(self, lost: float, count: int) -> bool:
-        """Return whether a loss of ``lost``, summed over ``count`` samples, crosses the tolerance.
-
-        Exact: the tolerance counts as the decimal it was written as.
-
-        Example:
-            >>> Settings(tolerance=0.001).lost_too_much(1, 1000)
-            False
-            >>> Settings(tolerance=0.001, crossing="keep").lost_too_much(1, 1000)
-            True
-        """
-        limit = _share(self.tolerance, count)
-        return lost >= limit if self.crossing == "keep" else lost > limit
+        return cls(
+            measure="score",
+            flip="neurons",
+            thresholds=grid,
+            tolerance=tolerance,
+            crossing="keep",
+            match_norm=True,
+        )
 
 
-@lru_cache(maxsize=64)
-def _share(tolerance: float, count: int) -> Fraction:
-    return as_fraction(tolerance) * count
-
+_LOSS_OF_SCORE = 0.002
+_LOSS_OF_PROBABILITY = 0.004
+_SHARE_OF_MISSING = 0.06
 
 _PUBLISHED = {
     "mnist": (0.001, 0.001, 0.0),
@@ -214,6 +317,13 @@ def _number(value: float, what: str) -> float:
         return float(value)
     except OverflowError as error:
         raise SettingsError(f"expected {what} to be a number that a float can hold") from error
+
+
+def _check_fraction(value: float, what: str) -> None:
+    if not 0 < _number(value, what) < 1:
+        raise SettingsError(
+            f"expected {what} to be greater than 0 and less than 1, a fraction; got {value}"
+        )
 
 
 def one_of(value: str, allowed: tuple[str, ...], what: str) -> None:

@@ -1,8 +1,10 @@
 """Holders of auxiliary samples in this process, for tests of what does not depend on the way."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from flain_core import FlainError
+from flain_core import FlainError, Settings
 from flain_core.federated.holder import Holder
 from flain_core.federated.wire import read_answer, read_question, write_answer, write_question
 from flain_core.local_samples import LocalSamples
@@ -46,6 +48,13 @@ class InProcess:
             return read_answer(self.tamper(name, question, answer))
         except FlainError as error:
             return error
+
+
+def as_elsewhere(settings=None):
+    """Settings with which samples in one place are searched as those that lie elsewhere are."""
+    settings = settings or Settings()
+    held_back = 0 if settings.measure != "score" else None
+    return replace(settings, flip="neurons", held_back=held_back)
 
 
 def split(data, count):

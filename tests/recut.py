@@ -12,8 +12,8 @@ class Recut:
     def native(self):
         return self.network
 
-    def replace(self, weights):
-        return Recut(self.network.replace(weights), self.change)
+    def replace(self, weights, biases=None):
+        return Recut(self.network.replace(weights, biases), self.change)
 
     def cut(self, layer, x):
         return OtherCut(self.network.cut(layer, x), self.change)

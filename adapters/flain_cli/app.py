@@ -17,12 +17,17 @@ import flain_core as flain
 from flain_core.activation import Statistic
 from flain_core.factory import imported
 from flain_core.files import check_writable, hashes
+from flain_core.outputs import Outputs
 from flain_core.registry import built_in, check_format, open_network
-from flain_core.settings import Crossing, DataSet
+from flain_core.settings import Crossing, DataSet, Flip, Measure
 
 from . import display, example
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+# What may be lost where nothing is said: of the score, and of the probability at least.
+_SCORE = flain.Settings().allowed(None)
+_PROBABILITY, _OF_MISSING = (flain.Settings().allowed(missing) for missing in (0.0, 1.0))
 
 # What stands in [brackets] in a help text is markup to rich, and lost. With click 8.5, typer 0.20
 # loses the help of arguments, so the commands' docstrings have it.
@@ -92,11 +97,51 @@ def purify(
     report: Annotated[Path | None, typer.Option(help="Where the JSON report goes.")] = None,
     architecture: Architecture = None,
     scores: Scores = None,
+    outputs: Annotated[
+        Outputs | None,
+        typer.Option(help="What the model's scores are. (default: recognised)"),
+    ] = None,
+    measure: Annotated[
+        Measure | None,
+        typer.Option(
+            help="What the tolerance limits: the loss of the probability of the true class, or of "
+            "the clean accuracy (score). (default: probability)"
+        ),
+    ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Allowed drop of the clean accuracy, from 0 to 1. "
-            f"(default: {flain.Settings.tolerance})"
+            help=f"Allowed loss, from 0 to 1. (default: {_PROBABILITY:g} of the probability, or "
+            f"{_OF_MISSING:.0%} of what it lacks to 1 if that is more; {_SCORE:g} of the accuracy)"
+        ),
+    ] = None,
+    flip: Annotated[
+        Flip | None,
+        typer.Option(
+            help="What is flipped: the update in the directions that clean data hardly uses, or of "
+            "whole input neurons. (default: directions in dense layers, else neurons)"
+        ),
+    ] = None,
+    promise: Annotated[
+        float | None,
+        typer.Option(
+            help="Flip only as far as it can be promised that at most this share of new samples "
+            "becomes newly wrong, between 0 and 1. (default: flip first, then say what can be "
+            "promised)"
+        ),
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability that the promise is kept, between 0 and 1. "
+            f"(default: {flain.Settings.confidence:g})"
+        ),
+    ] = None,
+    held_back: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the samples held back from the search to bear out the promise, from 0 "
+            "to 0.9. (default: 0.2 of at least 200, or what the promise needs)"
         ),
     ] = None,
     factor: Annotated[
@@ -113,12 +158,13 @@ def purify(
     statistic: Annotated[
         Statistic | None,
         typer.Option(
-            help=f"What a threshold is compared with. (default: {flain.Settings.statistic})"
+            help="For neurons: what a threshold is compared with. "
+            f"(default: {flain.Settings.statistic})"
         ),
     ] = None,
     match_norm: Annotated[
         bool | None,
-        typer.Option("--match-norm", help="Rescale the layer to its former norm."),
+        typer.Option("--match-norm", help="For neurons: rescale the layer to its former norm."),
     ] = None,
     published: Annotated[
         DataSet | None,
@@ -132,7 +178,12 @@ def purify(
     """
     settings = _settings(
         published,
+        measure=measure,
         tolerance=tolerance,
+        flip=flip,
+        promise=promise,
+        confidence=confidence,
+        held_back=held_back,
         factor=factor,
         crossing=crossing,
         statistic=statistic,
@@ -163,6 +214,7 @@ def purify(
             layers=layer[0] if layer and len(layer) == 1 else layer or "auto",
             settings=settings,
             probes=probes,
+            outputs=outputs,
             progress=on_progress,
         )
     result = replace(result, files=hashes([final, initial, data, *probes.values()]))

@@ -94,15 +94,36 @@ def demonstration(result: flain.Purification, measured: Measured) -> None:
 
 
 def _what_was_done(result: flain.Purification) -> None:
-    table = _table("layer", "threshold", "neurons flipped", "candidates", "stopped by", "seconds")
+    table = _table(
+        *("layer", "flips", "up to", "update flipped", "neurons flipped"),
+        *("tried", "stopped by", "seconds"),
+    )
+    table.collapse_padding = True  # so that it fits a terminal of 80 columns
+    for column in (*table.columns[:3], table.columns[5], table.columns[7]):
+        column.no_wrap = True
     for layer in result.layers:
-        threshold = "–" if layer.threshold is None else f"{layer.threshold:.6g}"
-        flipped = f"{int(layer.flipped.sum())} of {layer.flipped.size}"
-        tried, seconds = str(len(layer.steps)), f"{layer.seconds:.2f}"
-        table.add_row(escape(layer.name), threshold, flipped, tried, layer.stop_reason, seconds)
+        table.add_row(
+            escape(layer.name),
+            layer.flip,
+            "–" if layer.threshold is None else f"{layer.threshold:.4g}",
+            f"{layer.share:.1%}",
+            f"{int(layer.flipped.sum())}/{layer.flipped.size}",
+            str(len(layer.steps)),
+            layer.stop_reason,
+            f"{layer.seconds:.1f}",
+        )
     _out.print(table)
+    verdict = f"{result.verdict}: "
     for note in result.notes:
-        _out.print(f"[dim]note: {escape(note)}[/dim]")
+        if note.startswith(verdict):
+            why = note.removeprefix(verdict)
+            _out.print(
+                f"[bold]verdict: {result.verdict}.[/bold] {escape(why[0].upper() + why[1:])}"
+            )
+        elif note.startswith("promise: "):
+            _out.print(f"[bold]promise:[/bold]{escape(note.removeprefix('promise:'))}")
+        else:
+            _out.print(f"[dim]note: {escape(note)}[/dim]")
 
 
 def say(text: str, command: str = "") -> None:

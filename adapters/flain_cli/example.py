@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 import flain_core as flain
 from flain_core.files import check_writable, written_whole
 from flain_core.local_samples import LocalSamples
+from flain_core.local_scorer import LocalScorer
 from flain_core.progress import OnProgress
 from flain_core.registry import open_network
 from flain_core.samples import Samples
@@ -110,7 +111,7 @@ def purify(
     result = flain.purify(
         final, initial=initial, data=auxiliary, probes={"ASR": triggered}, progress=progress
     )
-    held_out = LocalSamples(Samples.of(clean), {"ASR": Samples.of(triggered)})
+    held_out = LocalScorer(LocalSamples(Samples.of(clean), {"ASR": Samples.of(triggered)}))
     before, after = map(held_out.score_of, (open_network(final), open_network(result.model)))
     return result, {
         "ACC, clean accuracy": (before.clean.mean, after.clean.mean),

@@ -15,6 +15,7 @@ from flain_core.array_forms import by_name, fitting
 from flain_core.layer_choice import chosen_layers
 from flain_core.local_samples import source_of
 from flain_core.network import Array
+from flain_core.outputs import Outputs
 from flain_core.progress import OnProgress
 from flain_core.registry import architecture, arrays_of, open_network
 from flain_core.sample_source import SampleSource
@@ -34,14 +35,16 @@ class Job:
     probes: Mapping[str, Path] | None
     layers: str | Sequence[str]
     settings: Settings
+    outputs: Outputs | None = None
 
     def check(self) -> None:
         """Find the layers, read the samples, and run the untrained model on those that are here."""
-        source = source_of(self.data, probes=self.probes)
+        source = source_of(self.data, probes=self.probes, outputs=self.outputs)
         network = open_network(self.model)
         chosen_layers(network, self.layers)
         if source.facts.local:
-            source.scorer(network).score_of(network)
+            settings = self.settings.resolved(classify=True, local=True)
+            source.scorer(network, settings, 0).score_of(network)
 
     def check_initial(self, initial: Mapping[str, Any]) -> None:
         """Raise :class:`WeightsError` unless initial, and so trained, parameters fit the model."""
@@ -62,6 +65,7 @@ class Job:
             layers=self.layers,
             settings=self.settings,
             probes=self.probes,
+            outputs=self.outputs,
             progress=progress,
         )
         return replace(purified, arrays=_as_parameters(purified.arrays, trained, self.model))

@@ -18,6 +18,8 @@ from nvflare.app_common.workflows.model_controller import ModelController
 
 from flain_core import FlainError, Progress, PurifiedArrays, Settings, SettingsError, WeightsError
 from flain_core.files import check_writable
+from flain_core.outputs import OUTPUTS, Outputs
+from flain_core.settings import one_of
 
 from .arguments import (
     architecture,
@@ -60,6 +62,8 @@ class Purify(ModelController):
         settings: How the search decides: :class:`flain_core.Settings`, or a dict of its values.
         probes: Paths of further samples by name, measured and reported; with the attacker's target
             as labels of triggered samples, the attack success rate.
+        outputs: What the model's scores are: ``"logits"`` or ``"probabilities"``; None recognises
+            it.
         report: Where the JSON report goes; a relative path starts from the job's run folder. None
             writes none.
         on_error: What to do if the purification fails after training. The trained model stays as
@@ -87,6 +91,7 @@ class Purify(ModelController):
         report: str | None = "purification.json",
         on_error: OnError = "raise",
         persistor_id: str = AppConstants.DEFAULT_PERSISTOR_ID,
+        outputs: Outputs | None = None,
     ) -> None:
         super().__init__(persistor_id=persistor_id)
         # A job's configuration is made of the attributes that are called like the arguments.
@@ -102,6 +107,9 @@ class Purify(ModelController):
         self.probes = {
             name: checked_path(path, f"probe {name!r}") for name, path in (probes or {}).items()
         }
+        if outputs is not None:
+            one_of(outputs, OUTPUTS, "outputs")
+        self.outputs: Outputs | None = outputs
         self.report = report if report is None else checked_path(report, "report")
         if on_error not in ("raise", "keep"):
             raise SettingsError(f'expected on_error to be "raise" or "keep"; got {on_error!r}')
@@ -151,6 +159,7 @@ class Purify(ModelController):
             probes={name: folder / path for name, path in self.probes.items()} or None,
             layers=self.layers,
             settings=settings_of(self.settings),
+            outputs=self.outputs,
         )
         self._job.check()
         if self.report is not None:

@@ -18,7 +18,7 @@ from flain_core.options import SampleOptions
 from flain_core.sample_source import SampleFacts, Scorer
 from flain_core.samples import Samples
 from flain_core.score import accuracy
-from flain_core.settings import whole_number
+from flain_core.settings import Settings, whole_number
 
 from ._actors import Actor, ActorPool, Shard
 
@@ -35,8 +35,9 @@ class Shards:
     the Ray that runs; if the process is not connected to one, it calls ``ray.init()``, and
     ``ray.shutdown()`` at the end.
 
-    The result is that of ``purify(..., batch_size=shards.batch_size)`` without Ray, to the bit if
-    both compute with one thread: Ray gives an actor as many threads as it has CPUs.
+    Neurons are flipped, and no samples held back. The purified model is that of ``purify(...,
+    batch_size=shards.batch_size, settings=Settings(flip="neurons", held_back=0))`` without Ray, to
+    the bit if both compute with one thread: Ray gives an actor as many threads as it has CPUs.
 
     Args:
         data: The samples, in any form that :func:`flain_core.purify` takes.
@@ -119,7 +120,7 @@ class Shards:
         """Facts about the samples; a model is sent to the actors to be scored."""
         return replace(self._samples.facts, local=False)
 
-    def scorer(self, network: Network) -> Scorer:
+    def scorer(self, network: Network, settings: Settings, seed: int) -> Scorer:
         """Send the trained model to the actors, and return what asks them about it.
 
         Raises SettingsError outside of the ``with`` statement, and ModelError if the model cannot
@@ -132,7 +133,7 @@ class Shards:
             )
         probes = tuple(self._samples.probes)
         samples = CoordinatedSamples(self._pool, probes=probes, facts=self.facts)
-        return samples.scorer(network)
+        return samples.scorer(network, settings, seed)
 
     def __enter__(self) -> Shards:
         if self._pool is not None:

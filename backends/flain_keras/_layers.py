@@ -1,4 +1,4 @@
-"""The layers of a model by name, how each lays out its kernel, and kernels to put in their place.
+"""The layers of a model by name, how each lays out its kernel, and tensors to put in their place.
 
 | layer | kernel | canonical |
 |---|---|---|
@@ -21,7 +21,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from flain_core.backend_kit import fitting_weight, not_finite, read_only
+from flain_core.backend_kit import fitting_bias, fitting_weight, no_bias, not_finite, read_only
 from flain_core.network import Array
 
 from ._engine import EPSILON, as_array, dtype_of
@@ -70,10 +70,17 @@ class Kind:
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A layer that can be purified."""
+    """A layer that can be purified.
+
+    Attributes:
+        layer: The Keras layer.
+        kind: The way to read it.
+        bias: Its variable ``(out,)``; None if it has none or that cannot be replaced.
+    """
 
     layer: Any
     kind: Kind
+    bias: Any = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,8 +106,18 @@ def catalogue(model: Any) -> dict[str, Entry | str]:
             continue
         if isinstance(kind, Kind) and owners[id(layer.kernel)] > 1:
             kind = "another layer uses the same kernel; flipping it would change both"
-        entries[free_name(name, entries)] = kind if isinstance(kind, str) else Entry(layer, kind)
+        free = free_name(name, entries)
+        if isinstance(kind, str):
+            entries[free] = kind
+        else:
+            entries[free] = Entry(layer, kind, _own_bias(layer, owners))
     return entries
+
+
+def _own_bias(layer: Any, owners: Mapping[int, int]) -> Any:
+    bias = getattr(layer, "bias", None)
+    fits = isinstance(bias, keras.Variable) and len(bias.shape) == 1 and bias.dtype in EPSILON
+    return bias if fits and owners[id(bias)] == 1 else None
 
 
 def _named(parent: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
@@ -185,12 +202,29 @@ def weight_in(entry: Entry, kernel: Any) -> Array:
 def kernel_for(name: str, entry: Entry, weight: Array) -> Any:
     """Make a kernel tensor of a weight ``(out, in / groups, *kernel)``, in the layer's type."""
     dtype = entry.layer.kernel.dtype
-    in_numpy = dtype != "bfloat16"
-    fitted = fitting_weight(name, weight, entry.shape, dtype if in_numpy else np.float64)
-    with np.errstate(over="ignore"):
-        # Not every engine takes float64.
-        given = fitted if in_numpy else fitted.astype(np.float32)
-    kernel = ops.convert_to_tensor(np.ascontiguousarray(entry.kind.keras_layout(given)), dtype)
-    if not in_numpy and not np.isfinite(as_array(kernel)).all():
-        raise not_finite(name, dtype)
-    return kernel
+    fitted = fitting_weight(name, weight, entry.shape, _numpy_type(dtype))
+    return _tensor(name, "weight", entry.kind.keras_layout(fitted), dtype)
+
+
+def bias_for(name: str, entry: Entry, bias: Array) -> Any:
+    """Make a tensor of a bias ``(out,)``, in the layer's type."""
+    if entry.bias is None:
+        raise no_bias(name)
+    dtype = entry.bias.dtype
+    fitted = fitting_bias(name, bias, np.empty(entry.bias.shape), _numpy_type(dtype))
+    return _tensor(name, "bias", fitted, dtype)
+
+
+def _numpy_type(dtype: str) -> Any:
+    return np.float64 if dtype == "bfloat16" else dtype
+
+
+def _tensor(name: str, what: str, array: Array, dtype: str) -> Any:
+    if dtype == "bfloat16":
+        with np.errstate(over="ignore"):
+            # Not every engine takes float64.
+            array = array.astype(np.float32)
+    tensor = ops.convert_to_tensor(np.ascontiguousarray(array), dtype)
+    if dtype == "bfloat16" and not np.isfinite(as_array(tensor)).all():
+        raise not_finite(name, dtype, what)
+    return tensor

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from flain_core.backend_kit import find_layer, refusals, usable
+from flain_core.backend_kit import find_layer, read_only, refusals, usable
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Batch, Layer
 
@@ -17,7 +17,7 @@ from ._copy import private_copy
 from ._cut import KerasCut, cut_at
 from ._engine import EPSILON, as_array
 from ._files import load
-from ._layers import Entry, array_in, catalogue, free_name, kernel_for, weight_in
+from ._layers import Entry, array_in, bias_for, catalogue, free_name, kernel_for, weight_in
 from ._memory import Memory
 from ._run import Runner, as_batch
 
@@ -91,7 +91,8 @@ class KerasNetwork:
 
     Scores are float32 or float64. Nobody else changes ``model``; the ``entries`` are its layers as
     :func:`catalogue` gives them, by the names they go by here; ``scores`` is the name or position
-    of the output with the scores; ``kernels`` are tensors to use in place of the model's, by layer.
+    of the output with the scores; ``kernels`` and ``biases`` are tensors to use in place of the
+    model's, by layer.
     """
 
     def __init__(
@@ -100,9 +101,10 @@ class KerasNetwork:
         entries: Mapping[str, Entry | str],
         scores: str | int | None = None,
         kernels: Mapping[str, Any] | None = None,
+        biases: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._entries, self._scores = model, entries, scores
-        self._kernels = dict(kernels or {})
+        self._kernels, self._biases = dict(kernels or {}), dict(biases or {})
         self._memory: Memory = {}
 
     def __reduce__(self) -> tuple[Callable[..., KerasNetwork], tuple[object, ...]]:
@@ -117,6 +119,8 @@ class KerasNetwork:
         copied = dict(zip(self._entries, catalogue(copy).values(), strict=True))
         for name, kernel in self._kernels.items():
             find_layer(copied, name).layer.kernel.assign(kernel)
+        for name, bias in self._biases.items():
+            find_layer(copied, name).bias.assign(bias)
         return copy
 
     def layers(self) -> dict[str, Layer]:
@@ -133,19 +137,24 @@ class KerasNetwork:
     def cut(self, layer: str, x: Batch) -> KerasCut:
         return cut_at(layer, self._find(layer), self._runner(), *as_batch(x), self._memory)
 
-    def replace(self, weights: Mapping[str, Array]) -> KerasNetwork:
-        """Return a network that runs the same private model, with other kernels during a run."""
-        kernels = {
-            name: kernel_for(name, self._find(name), weight) for name, weight in weights.items()
-        }
-        return KerasNetwork(self._model, self._entries, self._scores, self._kernels | kernels)
+    def replace(
+        self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None
+    ) -> KerasNetwork:
+        """Return a network that runs the same private model, with other values during a run."""
+        kernels, others = dict(self._kernels), dict(self._biases)
+        for name, weight in weights.items():
+            kernels[name] = kernel_for(name, self._find(name), weight)
+        for name, bias in (biases or {}).items():
+            others[name] = bias_for(name, self._find(name), bias)
+        return KerasNetwork(self._model, self._entries, self._scores, kernels, others)
 
     def _find(self, name: str) -> Entry:
         return find_layer(self._entries, name)
 
     def _runner(self) -> Runner:
-        kernels = {self._find(name).layer: kernel for name, kernel in self._kernels.items()}
-        return Runner(self._model, self._scores, kernels)
+        kernels = ((self._find(name).layer.kernel, new) for name, new in self._kernels.items())
+        biases = ((self._find(name).bias, new) for name, new in self._biases.items())
+        return Runner(self._model, self._scores, [*kernels, *biases])
 
     def _layer(self, name: str, entry: Entry) -> Layer:
         kernel = self._kernels.get(name)
@@ -155,7 +164,14 @@ class KerasNetwork:
             weight=weight_in(entry, entry.layer.kernel.value if kernel is None else kernel),
             groups=entry.kind.groups,
             epsilon=EPSILON[entry.layer.compute_dtype],
+            bias=self._bias(name, entry),
         )
+
+    def _bias(self, name: str, entry: Entry) -> Array | None:
+        if entry.bias is None:
+            return None
+        bias = self._biases.get(name)
+        return read_only(array_in(entry.bias.value if bias is None else bias))
 
 
 def _arrived(

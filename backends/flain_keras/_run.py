@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -20,23 +20,22 @@ _CHOOSE = "flain_keras.open_network(model, scores=name) (--scores on the command
 
 @dataclass(frozen=True, eq=False)
 class Runner:
-    """A model, evaluated under replaced kernels without ever being changed.
+    """A model, evaluated under other values of some variables without ever being changed.
 
     Attributes:
         model: A private copy.
         scores: The name or the position of the output with the scores; None if there is but one.
-        kernels: Kernels in Keras's layout to use in place of those of some layers.
+        replaced: Variables of the model, each with the tensor to use in place of its value.
     """
 
     model: Any
     scores: str | int | None
-    kernels: Mapping[Any, Any] = field(default_factory=dict)
+    replaced: Sequence[tuple[Any, Any]] = ()
 
     def run(self, x: Any, size: int) -> Any:
         """Return the scores ``(n, ...)`` of n = ``size`` samples, a tensor of the engine."""
-        replaced = [(layer.kernel, kernel) for layer, kernel in self.kernels.items()]
         # The scope keeps moving averages, seeds and collected losses as they are, too.
-        with no_gradients(), keras.StatelessScope(replaced):
+        with no_gradients(), keras.StatelessScope(self.replaced):
             try:
                 # Eagerly: a traced predict() would pass patched layers by.
                 result = self.model(x, training=False)

@@ -59,7 +59,7 @@ class LinearLayer(ABC):
 
     def described(self) -> Layer:
         epsilon = float(np.finfo(self.weight.dtype).eps)
-        return Layer(self.name, self.kind, self.weight, self.groups, epsilon)
+        return Layer(self.name, self.kind, self.weight, self.groups, epsilon, self.bias)
 
     @abstractmethod
     def __call__(self, x: Array) -> Array:

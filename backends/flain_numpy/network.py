@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from dataclasses import replace as with_fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from flain_core.backend_kit import find_layer, fitting_weight
+from flain_core.backend_kit import find_layer, fitting_bias, fitting_weight
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Layer
 
@@ -20,6 +20,9 @@ from ._layers import LinearLayer
 from ._program import Operation, Program, Residual, mapped, program_of, run
 
 _BUFFERS = ("mean", "variance")
+
+_Change: TypeAlias = "tuple[Any, str, Array]"
+"""An operation, the name of one of its fields, and the array to put there."""
 
 
 class Network:
@@ -88,16 +91,25 @@ class Network:
         # A loader may reuse the array of one batch for the next one.
         return Cut(self._program, find_layer(self._linear, layer), self._samples(x).copy())
 
-    def replace(self, weights: Mapping[str, Array]) -> Network:
-        """Return a copy with the weights ``(out, in / groups, *kernel)`` of some layers replaced.
+    def replace(
+        self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None
+    ) -> Network:
+        """Return a copy with other weights ``(out, in / groups, *kernel)`` or biases ``(out,)``.
 
         >>> from flain_numpy import Dense
         >>> network = Network([Dense("fc1", np.array([[1.0, 10.0]]))])
         >>> network.replace({"fc1": np.array([[2.0, 0.0]])}).predict(np.array([[1.0, 1.0]]))
         array([[2.]])
         """
-        places = {name: (find_layer(self._linear, name), "weight") for name in weights}
-        return _with_arrays(self, places, weights)
+        changes: list[_Change] = []
+        for name, weight in weights.items():
+            layer = find_layer(self._linear, name)
+            fitted = fitting_weight(name, weight, layer.weight.shape, layer.weight.dtype)
+            changes.append((layer, "weight", fitted))
+        for name, bias in (biases or {}).items():
+            layer = find_layer(self._linear, name)
+            changes.append((layer, "bias", fitting_bias(name, bias, layer.bias)))
+        return _with_arrays(self, changes)
 
     def _samples(self, x: Any) -> Array:
         if not isinstance(x, np.ndarray) or x.ndim == 0 or x.dtype.kind not in "fiub":
@@ -131,7 +143,13 @@ def open_network(model: Network | Mapping[str, Array], *, like: Network | None =
             f"{type(model).__name__}; build a network with flain_numpy.Network([...])"
         )
     if model.keys() == _places(like).keys():
-        return _with_arrays(like, _places(like), model)
+        return _with_arrays(
+            like,
+            (
+                (operation, field, _fitted(name, model[name], getattr(operation, field)))
+                for name, (operation, field) in _places(like).items()
+            ),
+        )
     missing = like.layers().keys() - model.keys()
     if missing:
         raise WeightsError(
@@ -178,14 +196,14 @@ def _places(network: Network) -> dict[str, tuple[Any, str]]:
     }
 
 
-def _with_arrays(
-    network: Network, places: Mapping[str, tuple[Any, str]], arrays: Mapping[str, Array]
-) -> Network:
+def _fitted(name: str, array: Array, present: Array) -> Array:
+    return fitting_weight(name, array, present.shape, present.dtype)
+
+
+def _with_arrays(network: Network, changes: Iterable[_Change]) -> Network:
     replaced: dict[int, Any] = {}
-    for name, (operation, field) in places.items():
-        present = getattr(operation, field)
-        array = fitting_weight(name, arrays[name], present.shape, present.dtype)
-        changed = replaced.get(id(operation), operation)
+    for operation, field, array in changes:
+        changed: Any = replaced.get(id(operation), operation)
         replaced[id(operation)] = with_fields(changed, **{field: array})
     return Network(mapped(network.operations, lambda each: replaced.get(id(each), each)))
 

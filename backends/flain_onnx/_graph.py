@@ -16,10 +16,13 @@ class Graph:
 
     Names are unique and nodes sorted, as ONNX demands. The ``producer`` of a value is the position
     of the node that makes it; ``uses`` counts how often its numbers are read, as an output too.
+    The ``writable`` tensors are those stored outside functions.
     """
 
     def __init__(self, model: ModelProto) -> None:
         self.model = inline_local_functions(model) if model.functions else model
+        self.writable = {each.name for each in model.graph.initializer}
+        self.writable.update(constants(model.graph.node))
         graph = self.model.graph
         self.nodes = list(graph.node)
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}

@@ -10,6 +10,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from flain_core.errors import ModelError
 
+from ._biases import Bias, bias_of
 from ._forms import DenseForm, Form, form_of
 from ._graph import Graph, all_nodes, bodies, constants
 from ._model import FLOATS
@@ -27,7 +28,7 @@ _FOLDED_BY_TENSORFLOW = "merged_input"
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A layer: the node that computes it, and its stored weight."""
+    """A layer: the node that computes it, its stored weight, and its stored bias if it has one."""
 
     node: NodeProto
     form: Form
@@ -36,6 +37,7 @@ class Entry:
     """``(out, in / groups, *kernel)``."""
     refusal: str | None
     """Why it cannot be purified; None if it can."""
+    bias: Bias | None
 
     @property
     def work(self) -> tuple[object, ...]:
@@ -49,8 +51,8 @@ class Entry:
 
     @property
     def output(self) -> str:
-        """The name of its pre-activation. A bias that is added by a node of its own comes later."""
-        return str(self.node.output[0])
+        """The name of its pre-activation, with the bias if there is one."""
+        return self.node.output[0] if self.bias is None else self.bias.output
 
 
 def catalogue(graph: Graph, scores: str) -> dict[str, Entry]:
@@ -82,7 +84,9 @@ def _entry(graph: Graph, scores: str, node: NodeProto, form: Form, stored: Store
         shape = (outs * form.groups, ins // form.groups, *kernel)
     if reason is None and scores not in graph.depending_on([node.output[0]]):
         reason = f"the scores {scores!r} do not depend on it"
-    return Entry(node, form, stored, shape, reason)
+    return Entry(
+        node, form, stored, shape, reason, bias_of(graph, node, form, shape, stored.element)
+    )
 
 
 def refused_in_bodies(graph: Graph, taken: Collection[str]) -> dict[str, str]:

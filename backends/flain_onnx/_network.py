@@ -9,9 +9,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, helper
+from onnx import ModelProto
 
-from flain_core.backend_kit import find_layer, fitting_weight, read_only, refusals, usable
+from flain_core.backend_kit import (
+    find_layer,
+    fitting_bias,
+    fitting_weight,
+    no_bias,
+    read_only,
+    refusals,
+    usable,
+)
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Layer
 
@@ -22,7 +30,7 @@ from ._graph import Graph
 from ._layers import Entry, catalogue, check_not_quantized, refused_in_bodies
 from ._model import OnnxModel, check_folder, scores_output
 from ._names import renamed
-from ._stored import read, with_tensors
+from ._stored import Stored, read, with_tensors
 
 
 def open_network(model: ModelProto | OnnxModel, *, like: Any = None) -> OnnxNetwork:
@@ -83,7 +91,8 @@ class OnnxNetwork:
     """Implements :class:`flain_core.network.Network`, with scores in float32 or float64.
 
     The ``entries`` are all layers outside bodies of If and Loop, by the names they go by here; the
-    ``weights`` are the stored tensors, by name, that are to be others than those of the model.
+    ``weights`` are the stored tensors, biases among them, by name, that are to be others than those
+    of the model.
     """
 
     def __init__(
@@ -129,13 +138,20 @@ class OnnxNetwork:
         subgraphs, chunks = self._batching.of(x)
         return subgraphs.cut(entry, chunks, self._weights)
 
-    def replace(self, weights: Mapping[str, Array]) -> OnnxNetwork:
-        entries = {name: find_layer(self._choices, name) for name in weights}
-        changed = {
-            entry.stored.name: _to_store(name, entry, weights[name])
-            for name, entry in entries.items()
-        }
-        return OnnxNetwork(self._given, self.entries, self._batching, {**self._weights, **changed})
+    def replace(
+        self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None
+    ) -> OnnxNetwork:
+        changed = dict(self._weights)
+        for name, weight in weights.items():
+            entry = find_layer(self._choices, name)
+            changed[entry.stored.name] = _weight_to_store(name, entry, weight)
+        for name, bias in (biases or {}).items():
+            own = find_layer(self._choices, name).bias
+            present = self.layers()[name].bias
+            if own is None:
+                raise no_bias(name)
+            changed[own.stored.name] = _bias_to_store(name, own.stored, bias, present)
+        return OnnxNetwork(self._given, self.entries, self._batching, changed)
 
     @cached_property
     def _choices(self) -> dict[str, Entry | str]:
@@ -149,23 +165,31 @@ class OnnxNetwork:
 
     def _layer(self, name: str, entry: Entry) -> Layer:
         stored, form = entry.stored, entry.form
-        array = self._weights.get(stored.name)
-        if array is None:
-            array = read(stored, self._batching.model)
         return Layer(
             name=name,
             kind=form.kind,
-            weight=read_only(form.turned(array.transpose(stored.axes))),
+            weight=read_only(form.turned(self._array(stored).transpose(stored.axes))),
             groups=form.groups,
             epsilon=float(np.finfo(stored.dtype).eps),
+            bias=None if entry.bias is None else read_only(self._array(entry.bias.stored).ravel()),
         )
 
+    def _array(self, stored: Stored) -> Array:
+        array = self._weights.get(stored.name)
+        return read(stored, self._batching.model) if array is None else array
 
-def _to_store(name: str, entry: Entry, weight: Array) -> Array:
+
+def _bias_to_store(name: str, stored: Stored, bias: Array, present: Array | None) -> Array:
+    rounded = fitting_bias(name, bias, present, stored.kept)
+    if stored.dtype != stored.kept:
+        fitting_bias(name, rounded, present, stored.dtype)
+    return rounded.reshape(tuple(stored.tensor.dims))
+
+
+def _weight_to_store(name: str, entry: Entry, weight: Array) -> Array:
     stored = entry.stored
-    kept = helper.tensor_dtype_to_np_dtype(stored.tensor.data_type)
-    rounded = fitting_weight(name, weight, entry.shape, kept)
-    if stored.dtype != kept:
+    rounded = fitting_weight(name, weight, entry.shape, stored.kept)
+    if stored.dtype != stored.kept:
         # A cast on the way can narrow the numbers further.
         fitting_weight(name, rounded, entry.shape, stored.dtype)
     arriving = entry.form.turned(rounded)

@@ -42,6 +42,11 @@ class Stored:
     def dtype(self) -> np.dtype[Any]:
         return helper.tensor_dtype_to_np_dtype(self.element)
 
+    @property
+    def kept(self) -> np.dtype[Any]:
+        """The type in which it is stored."""
+        return helper.tensor_dtype_to_np_dtype(self.tensor.data_type)
+
 
 def stored_behind(graph: Graph, value: str) -> Stored | None:
     """Find the tensor that ``value`` is made of; None if it is computed by other means."""

@@ -13,8 +13,8 @@ or, safer to load, skops.
 >>> random = np.random.default_rng(0)
 >>> x = random.random((60, 4))
 >>> y = (x[:, 0] > x[:, 1]).astype(int)
->>> model = MLPClassifier(hidden_layer_sizes=(5,), learning_rate_init=0.05, random_state=0)
->>> for epoch in range(200):
+>>> model = MLPClassifier(hidden_layer_sizes=(20,), learning_rate_init=0.05, random_state=0)
+>>> for epoch in range(20):
 ...     model = model.partial_fit(x, y, classes=[0, 1])
 ...     if epoch == 0:
 ...         initial = {"coefs_": [each.copy() for each in model.coefs_]}

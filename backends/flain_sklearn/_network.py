@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from flain_core.backend_kit import find_layer, fitting_weight, read_only
+from flain_core.backend_kit import find_layer, fitting_bias, fitting_weight, read_only
 from flain_core.errors import FlainWarning, ModelError, WeightsError
 from flain_core.network import Array, Layer
 
@@ -84,8 +84,11 @@ class SklearnNetwork:
         self._estimator = estimator
         self._forward = forward_of(estimator)
         coefs = {f"coefs_{i}": coefs for i, coefs in enumerate(estimator.coefs_)}
-        self._layers = {name: _layer(name, each) for name, each in coefs.items()}
         self._positions = {name: i for i, name in enumerate(coefs)}
+        self._layers = {
+            name: _layer(name, coefs[name], _own_bias(estimator, i))
+            for name, i in self._positions.items()
+        }
 
     def __repr__(self) -> str:
         layers = self._layers.values()
@@ -110,10 +113,16 @@ class SklearnNetwork:
     def cut(self, layer: str, x: Array) -> SklearnCut:
         return SklearnCut(self._forward, find_layer(self._positions, layer), self._samples(x))
 
-    def replace(self, weights: Mapping[str, Array]) -> SklearnNetwork:
+    def replace(
+        self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None
+    ) -> SklearnNetwork:
+        """Return a network of another estimator; a bias is one of ``intercepts_``, ``(out,)``."""
         estimator = deepcopy(self._estimator)
         for name, weight in weights.items():
             _assign(name, estimator.coefs_[find_layer(self._positions, name)].T, weight)
+        for name, bias in (biases or {}).items():
+            target = estimator.intercepts_[find_layer(self._positions, name)]
+            target[...] = fitting_bias(name, bias, self._layers[name].bias)
         return SklearnNetwork(estimator)
 
     def _samples(self, x: Any) -> Array:
@@ -128,9 +137,20 @@ class SklearnNetwork:
         return x.astype(x.dtype if x.dtype in (np.float32, np.float64) else np.float64)
 
 
-def _layer(name: str, coefs: Array) -> Layer:
+def _layer(name: str, coefs: Array, bias: Array | None) -> Layer:
     weight = read_only(np.ascontiguousarray(coefs.T))
-    return Layer(name, "dense", weight, epsilon=float(np.finfo(weight.dtype).eps))
+    return Layer(name, "dense", weight, epsilon=float(np.finfo(weight.dtype).eps), bias=bias)
+
+
+def _own_bias(estimator: Estimator, layer: int) -> Array | None:
+    """Return the intercepts ``(out,)`` of a layer; None if another array lies in their memory."""
+    bias: Any = estimator.intercepts_[layer]
+    # Whoever sets intercepts by hand may set lists, or whole numbers.
+    if not isinstance(bias, np.ndarray) or bias.dtype.kind != "f" or bias.ndim != 1:
+        return None
+    arrays = (*estimator.coefs_, *estimator.intercepts_)
+    alone = sum(np.may_share_memory(bias, each) for each in arrays) == 1
+    return read_only(bias) if alone else None
 
 
 def _named(weights: Mapping[str, Any], like: Estimator) -> dict[str, Any]:

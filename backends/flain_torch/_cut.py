@@ -150,13 +150,17 @@ class TorchCut:
         """Gathering is fastest if ``weight`` lies in memory column by column (``order="F"``)."""
         return self._seen.inputs[0].linear(weight, neurons, self.output)
 
-    def tail(self, output: Tensor) -> Array:
+    def tail(self, output: Tensor | Array) -> Array:
+        """Take NumPy arrays as well, as flipping in directions computes them."""
         seen = self._only_output
+        if isinstance(output, np.ndarray):
+            output = torch.from_numpy(output).to(seen.device).reshape(seen.shape)
+        replacement = output
         if self._seen.replay is not None:
-            return scores_array(self._seen.replay(output))
+            return scores_array(self._seen.replay(replacement))
 
         def replaced(*_: object) -> Tensor:
-            return output.to(seen.dtype, copy=True)
+            return replacement.to(seen.dtype, copy=True)
 
         # First in line: hooks of the model's owner must see the replacement as they see the output.
         hook = self._seen.layer.register_forward_hook(replaced, prepend=True)

@@ -6,14 +6,20 @@ from collections import defaultdict
 from collections.abc import Mapping
 from copy import deepcopy
 from itertools import chain
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from flain_core.backend_kit import exchange_channels, fitting_weight, not_finite, read_only
+from flain_core.backend_kit import (
+    exchange_channels,
+    fitting_bias,
+    fitting_weight,
+    not_finite,
+    read_only,
+)
 from flain_core.errors import WeightsError
 from flain_core.network import Array
 
@@ -73,6 +79,33 @@ def assign_weight(name: str, layer: WeightLayer, weight: Array) -> None:
                 f"layer {name!r} did not take its new weight: a parametrization changed it; call "
                 "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') first"
             )
+
+
+def bias_of(name: str, layer: WeightLayer, shared: Mapping[str, str]) -> Array | None:
+    """Return the bias ``(out,)`` in the types of :func:`array_of`; None if it cannot be replaced.
+
+    ``name`` is the layer's in the model, empty for the model itself; ``shared`` is what
+    :func:`shared_parameters` says.
+    """
+    # Pruned and parametrized ones are computed, so they are no parameters of the layer.
+    bias = dict(layer.named_parameters(recurse=False)).get("bias")
+    if type(bias) is not nn.Parameter or not bias.is_floating_point() or bias.dim() != 1:
+        return None
+    return None if f"{name}.bias".lstrip(".") in shared else read_only(array_of(bias))
+
+
+def assign_bias(name: str, layer: WeightLayer, bias: Array, present: Array | None) -> None:
+    """Give ``layer`` the bias ``(out,)``, rounded once to its type.
+
+    ``present`` is what :func:`bias_of` says of it.
+    """
+    with torch.no_grad():
+        fitted = torch.from_numpy(fitting_bias(name, bias, present, np.float64))
+        kept = cast(Tensor, layer.bias)
+        wanted = fitted.to(kept.device, kept.dtype)
+        if not torch.isfinite(wanted).all():
+            raise not_finite(name, wanted.dtype, "bias")
+        kept.copy_(wanted)
 
 
 def shared_parameters(module: nn.Module) -> Mapping[str, str]:

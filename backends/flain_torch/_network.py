@@ -16,7 +16,15 @@ from flain_core.network import Array, Batch, Layer
 
 from ._copy import private_copy, unwrapped
 from ._cut import TorchCut, cut_at
-from ._layers import WeightLayer, assign_weight, catalogue, shared_parameters, weight_of
+from ._layers import (
+    WeightLayer,
+    assign_bias,
+    assign_weight,
+    bias_of,
+    catalogue,
+    shared_parameters,
+    weight_of,
+)
 from ._run import as_batch, run, scores_array
 from ._weights import load_state
 
@@ -95,12 +103,17 @@ class TorchNetwork:
     def cut(self, layer: str, x: Batch) -> TorchCut:
         return cut_at(layer, self._find(layer), self._module, as_batch(x, self._module))
 
-    def replace(self, weights: Mapping[str, Array]) -> TorchNetwork:
-        for name in weights:
+    def replace(
+        self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None
+    ) -> TorchNetwork:
+        biases = biases or {}
+        for name in (*weights, *biases):
             self._find(name)
         copied = TorchNetwork(deepcopy(self._module), self._modes, self._shared)
         for name, weight in weights.items():
             assign_weight(name, copied._find(name), weight)
+        for name, bias in biases.items():
+            assign_bias(name, copied._find(name), bias, self._layers[name].bias)
         return copied
 
     def _find(self, name: str) -> WeightLayer:
@@ -113,14 +126,19 @@ class TorchNetwork:
     @cached_property
     def _layers(self) -> Mapping[str, Layer]:
         modules: dict[str, WeightLayer] = usable(self._catalogue)
-        return {name: _layer(name, module) for name, module in modules.items()}
+        return {name: self._layer(name, module) for name, module in modules.items()}
+
+    def _layer(self, name: str, module: WeightLayer) -> Layer:
+        path = "" if module is self._module else name
+        return _described(name, module, bias_of(path, module, self._shared))
 
 
-def _layer(name: str, module: WeightLayer) -> Layer:
+def _described(name: str, module: WeightLayer, bias: Array | None) -> Layer:
     return Layer(
         name=name,
         kind="dense" if isinstance(module, nn.Linear) else "conv",
         weight=weight_of(module),
         groups=1 if isinstance(module, nn.Linear) else module.groups,
         epsilon=torch.finfo(module.weight.dtype).eps,
+        bias=bias,
     )

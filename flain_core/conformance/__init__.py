@@ -12,7 +12,8 @@ Example:
     >>> import flain_numpy as fn
     >>> from flain_core.conformance import *
     >>> class TestNumPy(Conformance):
-    ...     checks = 84
+    ...     checks = 140
+    ...     biases = True
     ...     exceptions = {"transposed": "flain_numpy has no transposed convolution"}
     ...     formats = (".npz",)
     ...     open_network = staticmethod(fn.open_network)
@@ -40,7 +41,7 @@ Example:
     ...     def load(self, path, reference):
     ...         return fn.load(path)
     >>> TestNumPy.run()
-    84
+    140
 """
 
 from __future__ import annotations

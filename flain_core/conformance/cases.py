@@ -6,9 +6,7 @@ So a backend that transposes where it must not, or fails to where it must, canno
 from __future__ import annotations
 
 from dataclasses import dataclass
-from dataclasses import replace as with_fields
 from functools import partial
-from typing import cast
 
 import numpy as np
 
@@ -89,6 +87,11 @@ def _networks(*, trained: bool) -> dict[str, Reference]:
         *(Dense(*p("fc2", 8, 6)), ReLU(), shared, ReLU()),
         Dense(*p("scores", 3, 6)),
     )
+    without_bias = (
+        *(Conv(*p("conv1", 7, 3, 2, 3)[:2], bias=None), ReLU(), Mean()),
+        *(Dense(*p("fc1", 6, 7)[:2], bias=None), ReLU()),
+        Dense(*p("scores", 4, 6)),
+    )
     return {
         "dense": Reference(dense, (7,)),
         "conv": Reference(conv, (3, 7, 6)),
@@ -97,6 +100,7 @@ def _networks(*, trained: bool) -> dict[str, Reference]:
         "transposed": Reference(transposed, (3, 7, 6)),
         "residual": Reference(residual, (3, 7, 6)),
         "used twice": Reference(used_twice, (5,)),
+        "without bias": Reference(without_bias, (3, 7, 6)),
     }
 
 
@@ -112,9 +116,9 @@ def _case(name: str, initial: Reference, final: Reference) -> Case:
 def _balanced(network: Reference, x: Array) -> Reference:
     """The network with biases that make no class a favourite, so that accuracy means something."""
     scores, _ = network.run(x)
-    last = cast(Dense, network.parts[-1])
-    bias = (last.bias - scores.mean(axis=0)).astype(np.float32)
-    return Reference((*network.parts[:-1], with_fields(last, bias=bias)), network.sample)
+    name, last = list(network.layers().items())[-1]
+    bias = (np.zeros(1) if last.bias is None else last.bias) - scores.mean(axis=0)
+    return network.replace({}, {name: bias.astype(np.float32)})
 
 
 _INITIAL, _FINAL = _networks(trained=False), _networks(trained=True)

@@ -19,12 +19,12 @@ class Dense:
     Attributes:
         name: Unique in a network. The same name twice is the same layer, used twice.
         weight: ``(out, in)`` float32.
-        bias: ``(out,)`` float32.
+        bias: ``(out,)`` float32; None for a layer without one.
     """
 
     name: str
     weight: Array = field(repr=False)
-    bias: Array = field(repr=False)
+    bias: Array | None = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Conv:
     Attributes:
         name: Unique in a network.
         weight: ``(out, in / groups, kh, kw)`` float32, also if transposed.
-        bias: ``(out,)`` float32.
+        bias: ``(out,)`` float32; None for a layer without one.
         stride: (height, width), in pixels.
         padding: Zeros added on both sides, (height, width), in pixels; either none, or what keeps
             the size of the images.
@@ -47,7 +47,7 @@ class Conv:
 
     name: str
     weight: Array = field(repr=False)
-    bias: Array = field(repr=False)
+    bias: Array | None = field(repr=False)
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
@@ -108,9 +108,11 @@ class Reference:
         entering: dict[str, list[Array]] = {name: [] for name in self.layers()}
         return _run(self.parts, x.astype(np.float64), entering), entering
 
-    def replace(self, weights: Mapping[str, Array]) -> Reference:
-        """The network with the weights of some layers replaced."""
-        return Reference(_replaced(self.parts, weights), self.sample)
+    def replace(
+        self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None
+    ) -> Reference:
+        """The network with the weights, and the biases, of some layers replaced."""
+        return Reference(_replaced(self.parts, weights, biases or {}), self.sample)
 
 
 def _layers(parts: Sequence[Part]) -> Iterator[Dense | Conv]:
@@ -121,12 +123,18 @@ def _layers(parts: Sequence[Part]) -> Iterator[Dense | Conv]:
             yield part
 
 
-def _replaced(parts: Sequence[Part], weights: Mapping[str, Array]) -> tuple[Part, ...]:
+def _replaced(
+    parts: Sequence[Part], weights: Mapping[str, Array], biases: Mapping[str, Array]
+) -> tuple[Part, ...]:
     return tuple(
-        Residual(_replaced(part.branch, weights))
+        Residual(_replaced(part.branch, weights, biases))
         if isinstance(part, Residual)
-        else with_fields(part, weight=weights[part.name])
-        if isinstance(part, (Dense, Conv)) and part.name in weights
+        else with_fields(
+            part,
+            weight=weights.get(part.name, part.weight),
+            bias=biases.get(part.name, part.bias),
+        )
+        if isinstance(part, (Dense, Conv))
         else part
         for part in parts
     )
@@ -137,11 +145,12 @@ def _run(parts: Sequence[Part], x: Array, entering: dict[str, list[Array]]) -> A
         match part:
             case Dense():
                 entering[part.name].append(x)
-                x = x @ part.weight.T + part.bias
+                x = x @ part.weight.T
+                x = x if part.bias is None else x + part.bias
             case Conv():
                 entering[part.name].append(x)
                 x = _transposed(x, part) if part.transposed else _convolved(x, part)
-                x = x + part.bias[:, None, None]
+                x = x if part.bias is None else x + part.bias[:, None, None]
             case ReLU():
                 x = np.maximum(x, 0)
             case Mean():

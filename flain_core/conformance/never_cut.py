@@ -26,6 +26,10 @@ class NeverCut:
         """Return the network's cut, of which only the inputs may be used."""
         return cast("Cut", SimpleNamespace(inputs=self._network.cut(layer, x).inputs, calls=2))
 
-    def replace(self, weights: Mapping[str, Array]) -> NeverCut:
+    def replace(
+        self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None
+    ) -> NeverCut:
         """Return a copy that is not cut either."""
-        return NeverCut(self._network.replace(weights))
+        # A network whose layers show no bias need not take any.
+        given = (weights,) if biases is None else (weights, biases)
+        return NeverCut(self._network.replace(*given))

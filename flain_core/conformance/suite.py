@@ -26,7 +26,16 @@ from .never_cut import NeverCut
 
 _CUT = ("inputs", "calls", "output", "linear", "tail")
 _FEW = 7
-_TOLERANCE_OF_SEARCH = 0.6
+_BY_NEURONS = Settings(measure="score", flip="neurons", tolerance=0.6)
+_OF_FILES = ("test_saved_models_load_exactly", "test_saved_models_keep_replaced_biases")
+_OF_BIASES = (
+    "test_layers_show_their_bias",
+    "test_replace_writes_the_bias",
+    "test_a_cut_has_the_replaced_bias",
+    "test_replaced_biases_leave_the_original_alone",
+    "test_replace_refuses_a_bias_that_does_not_fit",
+    "test_saved_models_keep_replaced_biases",
+)
 _REFUSALS = (AssertionError, FlainError, NotImplementedError)
 
 _Check = Callable[["Conformance", Case], None]
@@ -53,6 +62,9 @@ class Conformance:
         exceptions: The cases that the framework cannot express or the backend refuses, by name,
             with the reason. Strict: a case that would pass must not be listed.
         formats: Suffixes of the files that :meth:`save` writes and :meth:`load` reads.
+        biases: Whether layers show their biases and :meth:`~flain_core.Network.replace` takes
+            others. False for a backend whose layers all have a bias of None; then the checks of
+            biases and the case of layers without one are left out.
         tolerance: Allowed error of a score, relative to the largest score of the batch.
         to_the_bit: Whether equal weights give equal scores exactly. False for an engine that
             computes otherwise with a weight stored in the model than with one it is given.
@@ -61,6 +73,7 @@ class Conformance:
     checks: ClassVar[int]
     exceptions: ClassVar[Mapping[str, str]] = {}
     formats: ClassVar[Sequence[str]] = ()
+    biases: ClassVar[bool] = False
     tolerance: ClassVar[float] = 1e-5
     to_the_bit: ClassVar[bool] = True
 
@@ -123,6 +136,19 @@ class Conformance:
                 expect(layer.weight.dtype.kind == "f", "a float weight", layer.weight.dtype)
                 expect(not layer.weight.flags.writeable, "a read-only weight", "a writable one")
                 expect(0 < layer.epsilon < 0.01, "a machine epsilon", layer.epsilon)
+                shown = self.biases or layer.bias is None
+                expect(shown, "no bias to be shown, or a suite with biases = True", layer.bias)
+
+    @_check
+    def test_layers_show_their_bias(self, case: Case) -> None:
+        """Biases are ``(out,)``, read only, with the model's values; None where there is none."""
+        for reference in (case.initial, case.final):
+            network = self.open_network(self.build(reference))
+            _expect_biases(network, reference, "of the model")
+            for layer in network.layers().values():
+                if layer.bias is not None:
+                    expect(layer.bias.dtype.kind == "f", "a float bias", layer.bias.dtype)
+                    expect(not layer.bias.flags.writeable, "a read-only bias", "a writable one")
 
     @_check
     def test_scores_are_those_of_the_model(self, case: Case) -> None:
@@ -166,11 +192,12 @@ class Conformance:
             rest = cut.output - cut.linear(_wide(layer.weight), some)
             rest = self.array(rest - cut.linear(_wide(layer.weight), others))
             scale = float(np.abs(self.array(cut.output)).max())
-            bias = np.sort(np.resize(truth.bias, rest.size))
-            whole = rest.size % truth.bias.size == 0
+            own = np.zeros(len(truth.weight)) if truth.bias is None else truth.bias
+            bias = np.sort(np.resize(own, rest.size))
+            whole = rest.size % own.size == 0
             close = bool(np.abs(np.sort(rest.ravel()) - bias).max() <= self.tolerance * scale)
             what = f"pre-activation minus contributions to be the bias of {truth.name!r}"
-            expect(whole and close, what, f"{rest.ravel()[: truth.bias.size]} and so on")
+            expect(whole and close, what, f"{rest.ravel()[: own.size]} and so on")
             none = self.array(cut.linear(_wide(layer.weight), shuffled[:0]))
             expect(not none.any(), "no contribution of no neurons", none)
 
@@ -234,6 +261,91 @@ class Conformance:
         x = self.batch(case.x)
         self._same(back.predict(x), network.predict(x), "the former scores")
         self._close(network.replace({}).predict(x), network.predict(x), "the scores of a copy")
+
+    @_check
+    def test_replace_writes_the_bias(self, case: Case) -> None:
+        """The copy has exactly the new biases, computes with them, and keeps all else."""
+        network, x = self.open_network(self.build(case.final)), self.batch(case.x)
+        for name, bias in _other_biases(network).items():
+            copy = network.replace({}, {name: bias})
+            expected = _with_arrays(case.final, network, {}, {name: bias})
+            what = f"with the bias of {name!r} replaced"
+            self._close(copy.predict(x), expected.run(case.x)[0], f"the scores {what}")
+            _expect_biases(copy, expected, what)
+            _expect_weights(copy, _snapshot(network), what)
+        weights, biases = _all_changed(network), _other_biases(network)
+        expected = _with_arrays(case.final, network, weights, biases)
+        both = network.replace(weights, biases)
+        scores = both.predict(x)
+        self._close(scores, expected.run(case.x)[0], "the scores with all weights and biases new")
+        first_biases = network.replace({}, biases).replace(weights)
+        first_weights = network.replace(weights).replace({}, biases)
+        native = self.open_network(both.native)
+        for each in (first_biases, first_weights, native):
+            _expect_biases(each, expected, "replaced in another way")
+            self._same(each.predict(x), scores, "the scores, replaced in another way")
+        back = both.replace(_snapshot(network), _shown_biases(network))
+        self._same(back.predict(x), network.predict(x), "the former scores")
+
+    @_check
+    def test_a_cut_has_the_replaced_bias(self, case: Case) -> None:
+        """The pre-activation moves by the difference of the biases, and the tail goes on there."""
+        network = self.open_network(self.build(case.final))
+        for x, before, layer, truth in self._cuts(case, _FEW, once=True):
+            if layer.bias is None or truth.bias is None:
+                continue
+            bias = _other_biases(network)[layer.name]
+            copy = network.replace({}, {layer.name: bias})
+            after = copy.cut(layer.name, self.batch(x))
+            self._close(after.inputs, before.inputs, f"what enters {layer.name!r}")
+            moved = self.array(after.output) - self.array(before.output)
+            # Layouts differ between backends; that no number is at a wrong place, the scores tell.
+            moves = np.sort(np.resize(bias - truth.bias, moved.size))
+            error = float(np.abs(np.sort(moved.ravel()) - moves).max())
+            scale = float(np.abs(self.array(after.output)).max())
+            what = f"the pre-activation of {layer.name!r} to move by the difference of the biases"
+            expect(error <= self.tolerance * scale, what, f"an error of {error:.1e}")
+            scores, _ = _with_arrays(case.final, network, {}, {layer.name: bias}).run(x)
+            self._close(after.tail(after.output), scores, f"the tail behind {layer.name!r}")
+            self._close(before.tail(after.output), scores, f"the former tail of {layer.name!r}")
+
+    @_check
+    def test_replaced_biases_leave_the_original_alone(self, case: Case) -> None:
+        """Neither the network nor the caller's model nor the given biases change, to the bit."""
+        model, x = self.build(case.final), self.batch(case.x)
+        network = self.open_network(model)
+        scores, biases = network.predict(x), _other_biases(network)
+        given = {name: bias.copy() for name, bias in biases.items()}
+        changed = network.replace({}, given)
+        before = changed.predict(x)
+        for bias in given.values():
+            bias.fill(np.nan)
+        expect_same(changed.predict(x), before, "scores that do not depend on the given array")
+        for name in biases:
+            cut = changed.cut(name, x)
+            if cut.calls == 1:
+                cut.tail(cut.output)
+        for which in (network, self.open_network(network.native), self.open_network(model)):
+            expect_same(which.predict(x), scores, "the scores of the original")
+            _expect_biases(which, case.final, "of the original")
+
+    @_check
+    def test_replace_refuses_a_bias_that_does_not_fit(self, case: Case) -> None:
+        """Wrong shapes, NaN, infinity, overflow and layers without bias raise WeightsError."""
+        network = self.open_network(self.build(case.final))
+        for name, layer in network.layers().items():
+            bias = np.ones(len(layer.weight))
+            damaged = bias.copy()
+            damaged[-1] = np.nan
+            unfit = [bias[:-1], bias[:, None], bias[0], damaged, damaged * np.inf]
+            if np.finfo(layer.weight.dtype).bits < 64:
+                unfit.append(bias * 1e300)
+            if layer.bias is None:
+                unfit = [bias, np.zeros_like(bias)]
+            for each in unfit:
+                expect_error(WeightsError, partial(network.replace, {}, {name: each}))
+        unknown = {"no such layer": np.zeros(3, np.float32)}
+        expect_error(LayerError, partial(network.replace, {}, unknown))
 
     @_check
     def test_the_original_is_left_alone(self, case: Case) -> None:
@@ -322,6 +434,22 @@ class Conformance:
                 again = self.open_network(self.load(path, case.final))
                 self._close(again.predict(x), case.initial.run(case.x)[0], "the overwritten file")
 
+    @_check
+    def test_saved_models_keep_replaced_biases(self, case: Case) -> None:
+        """A file holds the biases that were put in place of the model's, and all else."""
+        network, x = self.open_network(self.build(case.final)), self.batch(case.x)
+        biases = _other_biases(network)
+        copy = network.replace({}, biases)
+        with tempfile.TemporaryDirectory() as folder:
+            for suffix in self.formats:
+                path = Path(folder) / f"model{suffix}"
+                self.save(copy.native, path)
+                loaded = self.open_network(self.load(path, case.initial))
+                expected = _with_arrays(case.final, network, {}, biases)
+                _expect_biases(loaded, expected, f"in {suffix}")
+                _expect_weights(loaded, _snapshot(network), f"in {suffix}")
+                self._same(loaded.predict(x), copy.predict(x), f"the scores of a {suffix} file")
+
     def test_exceptions_are_needed(self) -> None:
         """Every exception names a case, gives a reason, and is still needed."""
         known = {case.name: case for case in CASES}
@@ -364,21 +492,22 @@ class Conformance:
     @classmethod
     def _checks(cls) -> list[str]:
         names = [name for name in dir(cls) if hasattr(getattr(cls, name), "is_check")]
-        return [name for name in names if cls.formats or name != "test_saved_models_load_exactly"]
+        left_out = (() if cls.formats else _OF_FILES) + (() if cls.biases else _OF_BIASES)
+        return [name for name in names if name not in left_out]
 
     @classmethod
     def _cases(cls) -> list[Case]:
-        return [case for case in CASES if case.name not in cls.exceptions]
+        cases = [case for case in CASES if case.name not in cls.exceptions]
+        return [case for case in cases if cls.biases or _all_have_a_bias(case.final)]
 
     def _cuts(
         self, case: Case, *sizes: int, once: bool = False
     ) -> Iterator[tuple[Array, Cut, Layer, Dense | Conv]]:
         """Yield, for the first few samples, the cut at each layer, or at those that run once."""
-        truths = case.final.layers().values()
         for x in (case.x[:size] for size in sizes):
             network = self.open_network(self.build(case.final))
             _, entering = case.final.run(x)
-            for layer, truth in zip(network.layers().values(), truths, strict=True):
+            for layer, truth in _pairs(network, case.final):
                 if len(entering[truth.name]) == 1 or not once:
                     yield x, network.cut(layer.name, self.batch(x)), layer, truth
 
@@ -391,7 +520,7 @@ class Conformance:
                 initial=initial,
                 data=(self.batch(case.x), scores.argmax(axis=1)),
                 layers=[name],
-                settings=Settings(tolerance=_TOLERANCE_OF_SEARCH),
+                settings=_BY_NEURONS,
                 batch_size=len(case.x) // 2 + 1,
             )
 
@@ -436,6 +565,45 @@ def _all_changed(network: Network) -> dict[str, Array]:
     return {name: _changed(layer, np.arange(layer.neurons))[0] for name, layer in layers}
 
 
+def _pairs(network: Network, reference: Reference) -> list[tuple[Layer, Dense | Conv]]:
+    """Pair the layers of a network with those of its reference."""
+    layers, truths = list(network.layers().values()), list(reference.layers().values())
+    expect(len(layers) == len(truths), f"{len(truths)} layers", layers)
+    return list(zip(layers, truths, strict=True))
+
+
+def _all_have_a_bias(reference: Reference) -> bool:
+    return all(layer.bias is not None for layer in reference.layers().values())
+
+
+def _with_arrays(
+    reference: Reference,
+    network: Network,
+    weights: Mapping[str, Array],
+    biases: Mapping[str, Array],
+) -> Reference:
+    """Replace weights and biases of a reference, by the names that a network's layers have."""
+    names = {layer.name: truth.name for layer, truth in _pairs(network, reference)}
+    return reference.replace(
+        {names[name]: weight for name, weight in weights.items()},
+        {names[name]: bias for name, bias in biases.items()},
+    )
+
+
+def _shown_biases(network: Network) -> dict[str, Array]:
+    """Return the biases that can be replaced."""
+    layers = network.layers().items()
+    return {name: layer.bias for name, layer in layers if layer.bias is not None}
+
+
+def _other_biases(network: Network) -> dict[str, Array]:
+    """Return biases that differ from the network's own in every number."""
+    random = np.random.default_rng(3)
+    shown = _shown_biases(network)
+    moves = {name: random.uniform(0.5, 1.5, bias.shape) for name, bias in shown.items()}
+    return {name: np.array(bias + moves[name], bias.dtype) for name, bias in shown.items()}
+
+
 def _wide(weight: Array) -> Array:
     return weight.astype(np.promote_types(weight.dtype, np.float32))
 
@@ -447,6 +615,16 @@ def _snapshot(network: Network) -> dict[str, Array]:
 def _expect_weights(network: Network, weights: Mapping[str, Array], what: str) -> None:
     for name, weight in weights.items():
         expect_same(network.layers()[name].weight, weight, f"the weight of {name!r} {what}")
+
+
+def _expect_biases(network: Network, reference: Reference, what: str) -> None:
+    for layer, truth in _pairs(network, reference):
+        what_of = f"the bias of {layer.name!r} {what}"
+        if layer.bias is None or truth.bias is None:
+            wanted, given = ("none" if b is None else "one" for b in (truth.bias, layer.bias))
+            expect(given == wanted, f"{what_of} to be {wanted}", given)
+        else:
+            expect_same(layer.bias, truth.bias, what_of)
 
 
 def _decisions(outcome: LayerOutcome) -> tuple[Any, ...]:

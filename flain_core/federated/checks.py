@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,12 +11,14 @@ from flain_core.activation import ActivationStatistics
 from flain_core.errors import DataError
 from flain_core.network import Layer
 from flain_core.proof import Proof, error_allowed
-from flain_core.score import Scored, Tally
+from flain_core.score import Loss, Scored, Tally
 
 from .messages import Answer, Question
 
 _ROUNDING = 1e-6
 _ROUNDING_OF_TOTALS = 1e-9
+# Of a probability, between two runs of one model on one machine.
+_ROUNDING_OF_PROBABILITY = 1e-4
 # So that sums over all holders neither overflow nor become infinite.
 _MOST_SAMPLES = 2**48
 _LARGEST = 1e300
@@ -46,6 +49,7 @@ def check_answer(
         counts = []
         for scored in answer.scored:
             _check_scored(scored, set(probes if question.probes else ()), classify)
+            _check_loss(scored, wanted=question.loss)
             probed = {name: tally.count for name, tally in scored.probes.items()}
             counts.append((scored.clean.count, probed))
         if any(each != counts[0] for each in counts):
@@ -127,18 +131,106 @@ def _check_tally(tally: Tally, classify: bool) -> None:
         )
 
 
-def contradiction(said: Tally, now: Tally) -> DataError | None:
+def _check_loss(scored: Scored, *, wanted: bool) -> None:
+    loss = scored.loss
+    if not wanted and loss is None:
+        return
+    if loss is None or not wanted:
+        expected = "what the samples lost" if wanted else "nothing of what the samples lost"
+        raise DataError(f"expected {expected}; got {loss}")
+    if loss.count != scored.clean.count:
+        raise DataError(f"it scored {scored.clean.count} samples, and {loss.count} lost something")
+    if not _possible_loss(loss):
+        raise DataError(f"no probabilities of {loss.count} samples can have lost {loss}")
+
+
+def _possible_loss(loss: Loss) -> bool:
+    """Whether losses from -1 to 1, of probabilities from 0 to 1, can have such sums."""
+    count = loss.count
+    sums = (loss.total, loss.square, loss.before, loss.uncertain)
+    if not np.isfinite(sums).all() or loss.uncertain < 0:
+        return False
+    slack = _ROUNDING * count
+    now = loss.before - loss.total
+    return bool(
+        -slack <= loss.square <= count + slack
+        and abs(loss.total) <= count + slack
+        # The squares of numbers of that sum, by Cauchy and Schwarz; and none exceeds 1.
+        and loss.total**2 <= count * loss.square * (1 + _ROUNDING) + slack
+        and -slack <= loss.before <= count + slack
+        and -slack <= now <= count + slack
+        and loss.square <= loss.before + now + slack
+        and loss.uncertain <= count + slack
+        and 0 <= loss.newly_wrong <= count
+    )
+
+
+def check_against_trained(scored: Scored, trained: Scored) -> None:
+    """Raise :class:`DataError` if a score does not go with what a holder said of the trained model.
+
+    Both have to come from the same way of scoring, and rounding explains small differences.
+    """
+    loss, before = scored.loss, trained.loss
+    if loss is None or before is None:
+        return
+    count = loss.count
+    slack = _ROUNDING_OF_PROBABILITY * count + before.uncertain + loss.uncertain
+    if abs(before.total) > slack or before.newly_wrong > trained.clean.uncertain:
+        raise DataError(f"the trained model cannot have lost anything since itself; got {before}")
+    if abs(loss.before - before.before) > slack:
+        raise DataError(
+            f"it said that the trained model gives its classes {before.before} in all, and then "
+            f"{loss.before}"
+        )
+    right_before, doubt = trained.clean.total, trained.clean.uncertain + scored.clean.uncertain
+    newly_right = loss.newly_wrong - (right_before - scored.clean.total)
+    if not (
+        loss.newly_wrong <= right_before + doubt
+        and -doubt <= newly_right <= count - right_before + doubt
+    ):
+        raise DataError(
+            f"{loss.newly_wrong} samples cannot be newly wrong, if {right_before} of {count} were "
+            f"right, and {scored.clean.total} are now"
+        )
+
+
+def readings_apart(answers: Mapping[str, Answer]) -> dict[str, DataError]:
+    """Return what is wrong with holders that do not take the model's scores for what most do.
+
+    With few samples, the logits of a model with one output may all look like probabilities.
+    """
+    counted = Counter(answer.outputs for answer in answers.values())
+    return {
+        name: DataError(
+            f"it reads the model's scores as {answer.outputs}, and holders do not agree on that; "
+            'state outputs="logits" or outputs="probabilities"'
+        )
+        for name, answer in answers.items()
+        if 2 * counted[answer.outputs] <= len(answers)
+    }
+
+
+def contradiction(said: Scored, now: Scored) -> DataError | None:
     """Return what is wrong if a holder says two things of one candidate, or nothing.
 
     A holder that says one thing while the search runs, ``said``, and another when the candidate is
     run in full, is faulty or lies, and could otherwise keep any purified model from being
-    confirmed. Rounding explains a difference of ``said.uncertain``.
+    confirmed. Rounding explains a difference of what was uncertain of ``said``; it moves the
+    probabilities of the trained model as well.
 
-    >>> contradiction(Tally(9, 10, uncertain=1), Tally(8, 10))
-    >>> contradiction(Tally(9, 10, uncertain=1), Tally(1, 10))
+    >>> contradiction(Scored(Tally(9, 10, uncertain=1)), Scored(Tally(8, 10)))
+    >>> contradiction(Scored(Tally(9, 10, uncertain=1)), Scored(Tally(1, 10)))
     DataError('it said that a candidate scores 9, and then 1')
     """
-    slack = _ROUNDING_OF_TOTALS * max(abs(said.total), 1)
-    if abs(now.total - said.total) <= said.uncertain + slack:
-        return None
-    return DataError(f"it said that a candidate scores {said.total}, and then {now.total}")
+    slack = _ROUNDING_OF_TOTALS * max(abs(said.clean.total), 1)
+    if abs(now.clean.total - said.clean.total) > said.clean.uncertain + slack:
+        return DataError(
+            f"it said that a candidate scores {said.clean.total}, and then {now.clean.total}"
+        )
+    if said.loss and now.loss:
+        slack = _ROUNDING_OF_PROBABILITY * now.loss.count + 2 * said.loss.uncertain
+        if abs(now.loss.total - said.loss.total) > slack:
+            return DataError(
+                f"it said that a candidate loses {said.loss.total}, and then {now.loss.total}"
+            )
+    return None

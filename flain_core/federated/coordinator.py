@@ -1,8 +1,8 @@
 """Scores auxiliary samples that lie with several holders as if they were in one place.
 
-Only sums travel: activations per input neuron, and whole numbers of samples that were classified
-right. A holder may be a process, a machine, or a client of the federation; how questions reach it
-is a short file of its own, see :class:`Holders`.
+Only sums travel: activations per input neuron, whole numbers of samples that were classified right,
+and by how much the probability of their classes fell. A holder may be a process, a machine, or a
+client of the federation; how questions reach it is a short file of its own, see :class:`Holders`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import Protocol
 import numpy as np
 
 from flain_core.activation import ActivationStatistics
-from flain_core.errors import DataError, FlainError, FlainWarning
-from flain_core.flipping import FlippingOrder
-from flain_core.network import Network
+from flain_core.errors import DataError, FlainError, FlainWarning, SettingsError
+from flain_core.flipping import Flipping, FlippingOrder
+from flain_core.network import Array, Network
+from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.proof import Proof
 from flain_core.sample_source import HolderLostError, SampleFacts
-from flain_core.score import Scored, Tally
-from flain_core.settings import whole_number
+from flain_core.score import Scored
+from flain_core.settings import Settings, one_of, whole_number
 
-from .checks import check_answer, contradiction
+from .candidates import CoordinatedCandidates
+from .checks import check_answer, readings_apart
 from .merging import Merging
 from .messages import Answer, ModelState, Question, Task
+from .record import Record
 
 __all__ = ["CoordinatedSamples", "Holders"]
-
-_LOOKAHEAD_IN_FULL = 16
 
 
 class Holders(Protocol):
@@ -66,10 +67,12 @@ class CoordinatedSamples:
             contradicts itself, is left out with a warning, and the search starts again with the
             others. Otherwise a missing or impossible answer is an error, so that a result never
             rests on a part of the samples unnoticed.
-        least: Number of holders that have to answer.
+        outputs: What the scores of a classifier are; None has every holder recognise it, and leaves
+            out those that take them for something else than most do.
+        least: Number of holders that have to answer; no fewer than the merging rule needs.
 
     Raises:
-        SettingsError: Not even one holder would have to answer.
+        SettingsError: Not even one holder would have to answer, or there are no such outputs.
     """
 
     holders: Holders
@@ -78,29 +81,48 @@ class CoordinatedSamples:
     facts: SampleFacts = field(default_factory=SampleFacts)
     may_leave: bool = False
     least: int = 1
+    outputs: Outputs | None = None
 
     def __post_init__(self) -> None:
         whole_number(self.least, "least, in holders,", least=1)
+        if self.outputs is not None:
+            one_of(self.outputs, OUTPUTS, "outputs")
 
-    def scorer(self, network: Network) -> _Coordinator:
+    def scorer(
+        self,
+        network: Network,
+        settings: Settings,
+        seed: int,  # noqa: ARG002
+    ) -> _Coordinator:
         """Open the holders for questions about this trained model."""
         self.holders.open(network)
-        return _Coordinator(self, network)
+        return _Coordinator(self, network, measures_loss=settings.measure == "probability")
 
 
 class _Coordinator:
     """Implements :class:`~flain_core.sample_source.Scorer`."""
 
-    def __init__(self, samples: CoordinatedSamples, trained: Network) -> None:
+    held_back = None
+    reading = None
+
+    def __init__(
+        self, samples: CoordinatedSamples, trained: Network, *, measures_loss: bool
+    ) -> None:
         self.samples = samples
+        self._measures_loss = measures_loss
         self._trained = trained.layers()
         self._members: set[str] | None = None
-        self._counts: dict[str, int] = {}
-        self._values: dict[str, int] = {}
+        self._record = Record()
+
+    @property
+    def lookahead(self) -> int:
+        """Number of candidates that the holders take at once."""
+        return self.samples.holders.lookahead
 
     def score_of(self, network: Network, *, probes: bool = True) -> Scored:
         """Have every holder run a network in full."""
-        (scored,) = self.merged(self.in_full(network, probes=probes), probes=probes)
+        answers = self.in_full(network, probes=probes)
+        (scored,) = self.merged(answers, "in full", probes=probes)
         return scored
 
     def in_full(self, network: Network, *, probes: bool = True) -> Mapping[str, Answer]:
@@ -123,10 +145,13 @@ class _Coordinator:
         }
         return ModelState(changed, layer)
 
-    def merged(self, answers: Mapping[str, Answer], *, probes: bool = True) -> list[Scored]:
-        """Return what each candidate scores, according to all answers together."""
+    def merged(
+        self, answers: Mapping[str, Answer], task: Task, *, probes: bool = True
+    ) -> list[Scored]:
+        """Return what each candidate scores, according to all answers to a task together."""
+        trained = self._record.trained_tallies(answers, task)
         by_candidate = zip(*(one.scored for one in answers.values()), strict=True)
-        merged = [self.samples.merging.scored(each) for each in by_candidate]
+        merged = [self.samples.merging.scored(each, trained) for each in by_candidate]
         unseen = set(self.samples.probes) - set(merged[0].probes) if probes else ()
         if unseen:
             raise DataError(f"no holder of auxiliary samples measured the probes {sorted(unseen)}")
@@ -137,6 +162,7 @@ class _Coordinator:
 
         Raises HolderLostError if a holder that was counted before is counted no longer.
         """
+        question = replace(question, loss=self._measures_loss, outputs=self.samples.outputs)
         answers = self.samples.holders.ask(question)
         expected = set(answers) if self._members is None else self._members
         good: dict[str, Answer] = {}
@@ -145,6 +171,9 @@ class _Coordinator:
                 good[name] = self._checked(name, answers.get(name), question)
             except FlainError as error:  # noqa: PERF203
                 self._leave(name, error)
+        for name, apart in readings_apart(good).items():
+            self._leave(name, apart)
+            del good[name]
         self._count_on(set(good))
         return good
 
@@ -161,9 +190,12 @@ class _Coordinator:
         self._count_on(members - set(contradictions))
 
     def _count_on(self, members: set[str]) -> None:
-        if len(members) < self.samples.least:
+        merging = self.samples.merging
+        least = max(self.samples.least, merging.least)
+        if len(members) < least:
+            why = f" (merging={merging.rule!r} needs {least})" if least == merging.least > 1 else ""
             raise DataError(
-                f"expected at least {self.samples.least} holders of auxiliary samples to answer; "
+                f"expected at least {least} holders of auxiliary samples to answer{why}; "
                 f"{len(members)} did"
             )
         before, self._members = self._members, members
@@ -184,15 +216,7 @@ class _Coordinator:
             probes=self.samples.probes,
             classify=self.samples.facts.classify,
         )
-        if answer.statistics is not None:
-            self._values[name] = answer.statistics.count
-        for scored in answer.scored:
-            count = self._counts.setdefault(name, scored.clean.count)
-            if scored.clean.count != count:
-                raise DataError(f"it had {count} samples before, and {scored.clean.count} now")
-            values = self._values.get(name, count)
-            if values % count:
-                raise DataError(f"it has {count} samples, and statistics of {values} values")
+        self._record.check(name, answer, question)
         return answer
 
     def _leave(self, name: str, error: FlainError) -> None:
@@ -212,70 +236,24 @@ class _CoordinatedLayer:
     coordinator: _Coordinator
     state: ModelState
     statistics: ActivationStatistics
+    inputs: Array | None = None
 
-    def prove(self, flipping: FlippingOrder, *, seed: int) -> Proof:
+    def prove(self, flipping: Flipping, *, seed: int) -> Proof:
         """Call the cut faithful where every holder finds it so."""
         question = Question("proof", self._flipping(flipping), seed=seed)
         proofs = [one.proof for one in self.coordinator.answers(question).values() if one.proof]
         return max(proofs, key=lambda proof: (not proof.faithful, proof.error))
 
     def candidates(
-        self, flipping: FlippingOrder, *, window: float | None
-    ) -> AbstractContextManager[_CoordinatedCandidates]:
+        self, flipping: Flipping, *, window: float | None
+    ) -> AbstractContextManager[CoordinatedCandidates]:
         """Score candidates from the layer on, or by having every holder run the whole network."""
         state = replace(self._flipping(flipping), window=window or 0.0)
         task: Task = "in full" if window is None else "candidates"
-        return nullcontext(_CoordinatedCandidates(self.coordinator, state, flipping, task))
+        return nullcontext(CoordinatedCandidates(self.coordinator, state, flipping, task))
 
-    def _flipping(self, flipping: FlippingOrder) -> ModelState:
+    def _flipping(self, flipping: Flipping) -> ModelState:
+        if not isinstance(flipping, FlippingOrder):
+            raise SettingsError("samples elsewhere can only steer the flipping of neurons")
         initial, factor, order = flipping.initial, flipping.factor, flipping.order
         return replace(self.state, initial=initial, factor=factor, order=order)
-
-
-@dataclass(frozen=True, eq=False)
-class _CoordinatedCandidates:
-    """Implements :class:`~flain_core.sample_source.Candidates`."""
-
-    coordinator: _Coordinator
-    state: ModelState
-    flipping: FlippingOrder
-    task: Task
-    said: dict[tuple[int, str], Tally] = field(default_factory=dict)
-
-    @property
-    def lookahead(self) -> int:
-        """Number that the holders take at once, as far as candidates are cheap."""
-        lookahead = self.coordinator.samples.holders.lookahead
-        return min(lookahead, _LOOKAHEAD_IN_FULL) if self.task == "in full" else lookahead
-
-    def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
-        """Ask what each candidate scores, and merge the answers."""
-        answers = self.coordinator.answers(Question(self.task, self.state, tuple(n_flipped)))
-        for name, answer in answers.items():
-            for number, scored in zip(n_flipped, answer.scored, strict=True):
-                self._keep(number, name, scored.clean, in_full=self.task == "in full")
-        return self.coordinator.merged(answers)
-
-    def score_in_full(self, n_flipped: int) -> Tally:
-        """Return the clean tally of the whole network with really flipped weights."""
-        return self._in_full(self.flipping.candidate(n_flipped), n_flipped, probes=False).clean
-
-    def confirm(self, network: Network, n_flipped: int) -> Scored:
-        """Score the candidate as it was written into ``network``, run in full."""
-        return self._in_full(network, n_flipped, probes=True)
-
-    def _in_full(self, network: Network, n_flipped: int, *, probes: bool) -> Scored:
-        answers = self.coordinator.in_full(network, probes=probes)
-        errors: dict[str, DataError] = {}
-        for name, answer in answers.items():
-            now = answer.scored[0].clean
-            said = self.said.get((n_flipped, name), now)
-            if error := contradiction(said, now):
-                errors[name] = error
-            self._keep(n_flipped, name, now, in_full=True)
-        self.coordinator.confront(errors)
-        return self.coordinator.merged(answers, probes=probes)[0]
-
-    def _keep(self, n_flipped: int, name: str, said: Tally, *, in_full: bool) -> None:
-        # Rounding is no excuse where the candidate was run in full.
-        self.said[n_flipped, name] = replace(said, uncertain=0) if in_full else said

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from flain_core import registry
 from flain_core.array_forms import by_name, fitting
 from flain_core.errors import DataError, LayerError, WeightsError
 from flain_core.flipping import FlippingOrder
-from flain_core.local_samples import LocalLayerScorer, LocalSamples, Stepper
+from flain_core.local_samples import LocalSamples
+from flain_core.local_scorer import LocalLayerScorer, LocalScorer, Stepper
 from flain_core.network import Array, Network
-from flain_core.score import Score, accuracy
+from flain_core.outputs import Outputs
+from flain_core.score import Score, Scored, accuracy
 from flain_core.threads import one_blas_thread, one_thread_for
 
 from .messages import Answer, ModelState, Question
@@ -27,7 +30,8 @@ class Holder:
     """Holds some of the auxiliary samples, and the trained model.
 
     Every question stands for itself. A holder remembers the layer that it was asked about last, so
-    that a search which goes on there needs no second pass; one that lost its memory answers alike.
+    that a search which goes on there needs no second pass, and what the trained model scores; one
+    that lost its memory answers alike.
 
     Args:
         network: The trained model.
@@ -47,8 +51,20 @@ class Holder:
     def __init__(self, network: Network, *samples: LocalSamples) -> None:
         self._trained = network
         self._samples = samples
+        self._start(measures_loss=False, outputs=None)
+
+    def _start(self, *, measures_loss: bool, outputs: Outputs | None) -> None:
+        """Forget everything but the trained model and the samples."""
+        self._measures_loss, self._outputs = measures_loss, outputs
+        self._scorers = tuple(
+            LocalScorer(
+                replace(each, outputs=outputs) if outputs else each, measures_loss=measures_loss
+            )
+            for each in self._samples
+        )
+        self._losses_from: Literal["", "the cut", "in full"] = ""
         self._studied = ""
-        self._network = network
+        self._network = self._trained
         self._layer_scorers: tuple[LocalLayerScorer, ...] = ()
         self._stepping = ""
         self._steppers: tuple[Stepper, ...] = ()
@@ -68,6 +84,8 @@ class Holder:
             ModelError: It cannot be run, or scores differently each time.
         """
         _check_candidates(question)
+        if (question.loss, question.outputs) != (self._measures_loss, self._outputs):
+            self._start(measures_loss=question.loss, outputs=question.outputs)
         with one_blas_thread():
             if question.task == "in full":
                 return self._in_full(question)
@@ -88,7 +106,7 @@ class Holder:
         self._layer_scorers = self._steppers = ()
         self._network = self._changed(state)
         self._layer_scorers = tuple(
-            each.study(self._network, state.layer) for each in self._samples
+            each.study(self._network, state.layer) for each in self._scorers
         )
         self._studied = state.model_digest
 
@@ -106,14 +124,15 @@ class Holder:
         if self._stepping != state.digest or behind:
             flipping = _flipping(self._network, state)
             steppers = tuple(each.stepper(flipping, state.window) for each in self._layer_scorers)
+            self._count_losses_at(steppers, state)
         # A stepper that fails on the way is left between two candidates.
         self._stepping = ""
-        answers = []
+        scored = []
         for stepper in steppers:
             with one_thread_for(stepper.work):
-                answers.append(Answer(scored=tuple(stepper.advance(n_flipped))))
+                scored.append(tuple(stepper.advance(n_flipped)))
         self._stepping, self._steppers = state.digest, steppers
-        return answers
+        return self._answers_of(scored)
 
     def _in_full(self, question: Question) -> list[Answer]:
         network = self._changed(question.state)
@@ -121,12 +140,44 @@ class Holder:
         if question.n_flipped:
             flipping = _flipping(network, question.state)
             networks = (flipping.candidate(n) for n in question.n_flipped)
+        if self._measures_loss and self._losses_from != "in full":
+            self._count_losses_in_full()
         # One network in memory at a time.
         by_network = [
-            [samples.score_of(each, probes=question.probes) for samples in self._samples]
+            [scorer.score_of(each, probes=question.probes) for scorer in self._scorers]
             for each in networks
         ]
-        return [Answer(scored=scored) for scored in zip(*by_network, strict=True)]
+        return self._answers_of(zip(*by_network, strict=True))
+
+    def _answers_of(self, scored: Iterable[tuple[Scored, ...]]) -> list[Answer]:
+        return [
+            Answer(scored=each, outputs=scorer.reading.outputs if scorer.reading else None)
+            for scorer, each in zip(self._scorers, scored, strict=True)
+        ]
+
+    def _count_losses_at(self, steppers: Sequence[Stepper], state: ModelState) -> None:
+        """Have losses counted from the trained model, which the cut may be of."""
+        if not self._measures_loss or self._losses_from:
+            return
+        if state.weights:
+            self._count_losses_in_full()
+            return
+        for stepper in steppers:
+            with one_thread_for(stepper.work):
+                stepper.advance([0])
+        self._losses_from = "the cut"
+
+    def _count_losses_in_full(self) -> None:
+        """Have losses counted from the trained model, run in full.
+
+        A cut may turn out to be wrong, and then must not say what a model loses that is run in
+        full.
+        """
+        self._losses_from = ""
+        for each in self._scorers:
+            each.grader.start_anew()
+            each.score_of(self._trained, probes=False)
+        self._losses_from = "in full"
 
 
 def answered(

@@ -12,6 +12,7 @@ import numpy as np
 
 from flain_core.activation import ActivationStatistics
 from flain_core.network import Array
+from flain_core.outputs import Outputs
 from flain_core.proof import Proof
 from flain_core.score import Scored
 
@@ -68,6 +69,8 @@ class Question:
             the model as it stands.
         probes: Whether the probes are wanted as well.
         seed: Chooses the neurons that a proof changes.
+        loss: Whether what the samples lost since the trained model is wanted.
+        outputs: What a classifier's scores are; None has each holder recognise it.
     """
 
     task: Task
@@ -75,6 +78,14 @@ class Question:
     n_flipped: tuple[int, ...] = ()
     probes: bool = True
     seed: int = 0
+    loss: bool = False
+    outputs: Outputs | None = None
+
+    @property
+    def of_trained(self) -> bool:
+        """Whether the first score that is asked for is that of the trained model."""
+        scores = self.task in ("candidates", "in full")
+        return scores and not self.state.weights and not any(self.n_flipped[:1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +96,13 @@ class Answer:
         statistics: Activations of the layer's input neurons.
         proof: Whether the layer may be cut there.
         scored: Scores of each candidate, or of the model as it stands.
+        outputs: What it takes the scores of a classifier for.
     """
 
     statistics: ActivationStatistics | None = None
     proof: Proof | None = None
     scored: tuple[Scored, ...] = ()
+    outputs: Outputs | None = None
 
 
 def _digest(*parts: str | Array | None) -> str:

@@ -9,8 +9,9 @@ from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from flain_core.errors import DataError, FlainError, SettingsError
 from flain_core.network import Array, Network
+from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.sample_source import SampleFacts, Scorer
-from flain_core.settings import whole_number
+from flain_core.settings import Settings, one_of, whole_number
 
 from .coordinator import CoordinatedSamples
 from .merging import Merging, Rule
@@ -45,7 +46,12 @@ class Trusted(ABC, Generic[Id]):
         merging: Rule that merges findings: ``"sum"``, as if all samples were in one place; or
             ``"median"`` or ``"trimmed_mean"``, which bound what a minority that lies can do.
         trim: Share of the holders that ``"trimmed_mean"`` leaves out at either end.
-        least: Number of holders that have to answer; None for more than half of those asked.
+        largest_share: Largest share of all samples that one of three holders or more can have; one
+            that has more, or says so, counts as if it had fewer.
+        least: Number of holders that have to answer, no fewer than 3 for ``"trimmed_mean"``; None
+            for more than half of those asked.
+        outputs: What the scores of a classifier are, ``"logits"`` or ``"probabilities"``; None has
+            every holder recognise it.
         timeout: Seconds to wait for the answers to a question.
         lookahead: Number of thresholds to ask about in a message, roughly; a message is slow.
 
@@ -59,7 +65,9 @@ class Trusted(ABC, Generic[Id]):
 
     merging: Rule = "sum"
     trim: float = 0.2
+    largest_share: float = 0.5
     least: int | None = None
+    outputs: Outputs | None = None
     timeout: float = 300.0
     lookahead: int = 512
 
@@ -76,7 +84,9 @@ class Trusted(ABC, Generic[Id]):
                 f"expected {self.argument} to be the {noun}s of the trusted {self.kind}s (at least "
                 f'one {self.kind} {noun}, each only once), or "all"; got {whom!r}'
             )
-        Merging(self.merging, self.trim)
+        _ = self._rule
+        if self.outputs is not None:
+            one_of(self.outputs, OUTPUTS, "outputs")
         if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)):
             raise SettingsError(f"expected a timeout in seconds; got {self.timeout!r}")
         if not self.timeout > 0:
@@ -93,6 +103,10 @@ class Trusted(ABC, Generic[Id]):
         whom: Sequence[Id] | Literal["all"] = getattr(self, self.argument)
         return whom
 
+    @property
+    def _rule(self) -> Merging:
+        return Merging(self.merging, self.trim, self.largest_share)
+
     @abstractmethod
     def connected(self) -> Iterable[Id]:
         """Return all holders that are connected."""
@@ -106,18 +120,26 @@ class Trusted(ABC, Generic[Id]):
         """Facts about the samples."""
         return SampleFacts()
 
-    def scorer(self, network: Network) -> Scorer:
+    def scorer(self, network: Network, settings: Settings, seed: int) -> Scorer:
         """Return what asks the holders; raise DataError if fewer are there than have to answer."""
         holders = list(self.connected() if self.whom == "all" else self.whom)
+        merging = self._rule
         least = len(holders) // 2 + 1 if self.least is None else self.least
+        least = max(least, merging.least)
         if len(holders) < least:
             raise DataError(
                 f"expected at least {least} trusted {self.kind}s to ask; there are {len(holders)}"
             )
-        merging = Merging(self.merging, self.trim)
         asked = _TrustedHolders(self, holders)
-        samples = CoordinatedSamples(asked, merging, facts=self.facts, may_leave=True, least=least)
-        return samples.scorer(network)
+        samples = CoordinatedSamples(
+            asked,
+            merging,
+            facts=self.facts,
+            may_leave=True,
+            least=least,
+            outputs=self.outputs,
+        )
+        return samples.scorer(network, settings, seed)
 
 
 class _TrustedHolders(Generic[Id]):

@@ -6,7 +6,8 @@ anything else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
 from itertools import count, takewhile
 from typing import cast, get_args
 
@@ -16,8 +17,9 @@ from flain_core import registry
 from flain_core.activation import ActivationStatistics
 from flain_core.errors import DataError
 from flain_core.network import Array, Network
+from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.proof import Proof
-from flain_core.score import Scored, Tally
+from flain_core.score import Loss, Scored, Tally
 
 from .messages import Answer, ModelState, Question, Task
 
@@ -35,6 +37,7 @@ _WEIGHT = "weight of "
 _TRAINED = "trained "
 _STATISTICS = ("total", "total_abs", "total_square", "active")
 _LONGEST_TEXT = 500
+_OUTPUTS: Mapping[str, Outputs] = {outputs: outputs for outputs in OUTPUTS}
 
 
 def write_question(question: Question) -> dict[str, Array]:
@@ -55,6 +58,8 @@ def write_question(question: Question) -> dict[str, Array]:
         "n_flipped": np.array(question.n_flipped, dtype=np.int64),
         "probes": np.int64(question.probes),
         "seed": np.int64(question.seed),
+        "loss": np.int64(question.loss),
+        "outputs": _text(question.outputs or ""),
     }
     if state.initial is not None:
         arrays["initial"] = state.initial
@@ -89,6 +94,8 @@ def read_question(arrays: Mapping[str, Array]) -> Question:
         n_flipped=tuple(_integers(arrays, "n_flipped").tolist()),
         probes=bool(_number(arrays, "probes")),
         seed=int(_number(arrays, "seed")),
+        loss=bool(_number(arrays, "loss")),
+        outputs=_read_outputs(arrays),
     )
 
 
@@ -117,7 +124,11 @@ def read_trained(arrays: Mapping[str, Array]) -> list[Array]:
 
 
 def write_answer(answer: Answer) -> dict[str, Array]:
-    """Write an answer as arrays by name; a candidate is a row (total, count, uncertain)."""
+    """Write an answer as arrays by name.
+
+    A candidate is a row (total, count, uncertain), and one (total, square, newly_wrong, count,
+    before, uncertain) of what was lost.
+    """
     arrays: dict[str, Array] = {}
     if answer.statistics is not None:
         arrays["count"] = np.asarray(answer.statistics.count, dtype=np.int64)
@@ -130,6 +141,11 @@ def write_answer(answer: Answer) -> dict[str, Array]:
         tallies = [scored.clean for scored in answer.scored]
         rows = [(each.total, each.count, each.uncertain) for each in tallies]
         arrays["clean"] = np.array(rows, dtype=np.float64)
+    losses = [astuple(scored.loss) for scored in answer.scored if scored.loss]
+    if losses:
+        arrays["loss"] = np.array(losses, dtype=np.float64)
+    if answer.outputs:
+        arrays["outputs"] = _text(answer.outputs)
     return arrays
 
 
@@ -155,7 +171,8 @@ def read_answer(arrays: Mapping[str, Array]) -> Answer:
         error = _number(arrays, "error", finite=False)
         why = f"a holder of samples found: {_read_text(arrays, 'why')}"
         proof = Proof(bool(_number(arrays, "faithful")), why, error)
-    return Answer(statistics, proof, _scored(arrays) if "clean" in arrays else ())
+    scored = _scored(arrays) if "clean" in arrays else ()
+    return Answer(statistics, proof, scored, _read_outputs(arrays) if "outputs" in arrays else None)
 
 
 def printable(text: str) -> str:
@@ -168,19 +185,49 @@ def printable(text: str) -> str:
 
 
 def _scored(arrays: Mapping[str, Array]) -> tuple[Scored, ...]:
-    with np.errstate(over="ignore"):
-        rows = _floats(arrays, "clean").astype(float)
-    if rows.ndim != 2 or rows.shape[1] != 3 or not np.isfinite(rows).all():
-        raise DataError(
-            "expected a finite (total, count, uncertain) of each candidate, shape (candidates, 3); "
-            f"got shape {rows.shape}, or NaN or infinity"
-        )
-    if not (rows[:, 1] == np.floor(rows[:, 1])).all():
-        raise DataError(f"expected whole numbers of samples; got {rows[:, 1]}")
-    return tuple(
-        Scored(Tally(int(total) if total.is_integer() else total, int(count), uncertain))
+    rows = _rows(arrays, "clean", ("total", "count", "uncertain"), whole=("count",))
+    clean = [
+        Tally(int(total) if total.is_integer() else total, int(count), uncertain)
         for total, count, uncertain in rows.tolist()
+    ]
+    if "loss" not in arrays:
+        return tuple(map(Scored, clean))
+    names = [column.name for column in fields(Loss)]
+    losses = _rows(arrays, "loss", names, whole=("newly_wrong", "count"))
+    if len(losses) != len(clean):
+        raise DataError(f"expected what {len(clean)} candidates lost; got {len(losses)} rows")
+    return tuple(
+        Scored(tally, loss=Loss(total, square, int(wrong), int(count), before, uncertain))
+        for tally, (total, square, wrong, count, before, uncertain) in zip(
+            clean, losses.tolist(), strict=True
+        )
     )
+
+
+def _rows(
+    arrays: Mapping[str, Array], name: str, columns: Sequence[str], *, whole: Sequence[str]
+) -> Array:
+    """Read a row of numbers for each candidate, some of which have to be whole."""
+    with np.errstate(over="ignore"):
+        rows = _floats(arrays, name).astype(float)
+    if rows.ndim != 2 or rows.shape[1] != len(columns) or not np.isfinite(rows).all():
+        raise DataError(
+            f"expected a finite ({', '.join(columns)}) of each candidate, shape (candidates, "
+            f"{len(columns)}); got shape {rows.shape}, or NaN or infinity"
+        )
+    for column in whole:
+        numbers = rows[:, columns.index(column)]
+        if not (numbers == np.floor(numbers)).all():
+            raise DataError(f"expected whole numbers of samples; got {numbers}")
+    return rows
+
+
+def _read_outputs(arrays: Mapping[str, Array]) -> Outputs | None:
+    text = _read_text(arrays, "outputs")
+    outputs = _OUTPUTS.get(text)
+    if text and outputs is None:
+        raise DataError(f"expected outputs among {', '.join(OUTPUTS)}, or none; got {text!r}")
+    return outputs
 
 
 def _text(text: str) -> Array:

@@ -84,7 +84,7 @@ def test_a_file_is_purified_into_another(tmp_path: Path, suffix: str) -> None:
     assert ran.exit_code == 0, ran.output
     rows = [line.split() for line in ran.output.splitlines()]
     assert ["fc1", "dense", "9", "×", "8", "1", "8"] in rows
-    ran = purify(tmp_path, suffix)
+    ran = purify(tmp_path, suffix, "--measure", "score", "--flip", "neurons")
     assert ran.exit_code == 0, ran.output
     told = json.loads((tmp_path / "report.json").read_text())
     assert FEATURES - 1 in told["layers"][0]["flipped"]

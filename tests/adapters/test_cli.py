@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_the_embedded_model_loses_its_backdoor(models):
     assert attack[0] >= 0.99
     assert attack[1] <= 0.01
     assert accuracy[0] - accuracy[1] <= 0.005
-    assert result.settings == flain.Settings()
+    assert result.settings == replace(flain.Settings(), measure="probability")
     assert result.layers[0].method == "incremental"
 
 
@@ -81,8 +82,10 @@ def test_version():
 def test_the_help_says_what_goes_in_and_what_is_taken_if_nothing_is_said():
     shown = " ".join(run("purify", "--help").stdout.replace("│", " ").split())
     assert "FINAL is the file of the trained global model: .npz, .onnx, .keras, .h5" in shown
-    assert f"from 0 to 1. (default: {flain.Settings.tolerance})" in shown
-    for default in ("auto", "2", "revert", "mean"):
+    allowed = f"(default: {flain.Settings().allowed(0):g} of the probability"
+    assert f"Allowed loss, from 0 to 1. {allowed}" in shown
+    assert f"{flain.Settings(measure='score').allowed(None):g} of the accuracy)" in shown
+    for default in ("auto", "2", "revert", "mean", "probability", "0.95", "recognised"):
         assert f"(default: {default})" in shown
     assert "MODEL is a file: .npz, .onnx" in " ".join(run("layers", "--help").stdout.split())
 
@@ -128,10 +131,16 @@ def test_purify_writes_the_model_and_a_report(purify_arguments, tmp_path):
 def test_settings_reach_the_search(purify_arguments, tmp_path):
     report = tmp_path / "report.json"
     options = ("--tolerance", 0.02, "--factor", 1, "--crossing", "keep", "--layer", "fc2")
+    options += ("--measure", "score", "--flip", "neurons")
     ran = run(*purify_arguments, *options, "-o", tmp_path / "a.npz", "--report", report)
     assert ran.returncode == 0, ran.stderr
     told = json.loads(report.read_text())
     assert told["settings"] == {
+        "measure": "score",
+        "flip": "neurons",
+        "promise": None,
+        "confidence": 0.95,
+        "held_back": 0.0,
         "thresholds": None,
         "tolerance": 0.02,
         "crossing": "keep",
@@ -154,9 +163,48 @@ def test_settings_reach_the_search(purify_arguments, tmp_path):
     assert json.loads(report.read_text())["settings"]["thresholds"]["step"] == 0.001
 
 
+def test_a_verdict_and_a_promise_are_told_and_reported(purify_arguments, tmp_path):
+    report = tmp_path / "report.json"
+    asked = ("--promise", 0.05, "--confidence", 0.9, "--held-back", 0.25)
+    options = ("--flip", "directions", "--measure", "probability", "--outputs", "logits")
+    ran = run(*purify_arguments, *asked, *options, "-o", tmp_path / "a.npz", "--report", report)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(report.read_text())
+    chosen = ("measure", "flip", "promise", "confidence", "held_back")
+    assert [told["settings"][name] for name in chosen] == [
+        *("probability", "directions", 0.05, 0.9, 0.25)
+    ]
+    assert told["verdict"] == "flipped"
+    assert "verdict: flipped. " in ran.stdout
+    assert told["promise"] == {"loss": 0.05, "confidence": 0.9, "samples": 200, "allowed": 5}
+    assert "promise: with 90 % confidence, at most 5.0 % of new samples" in " ".join(
+        ran.stdout.split()
+    )
+    (layer,) = told["layers"]
+    assert layer["flip"] == "directions"
+    assert f"{layer['share']:.1%}" in ran.stdout
+
+
+def test_a_promise_that_cannot_be_kept_leaves_the_model_and_says_so(purify_arguments, tmp_path):
+    report = tmp_path / "report.json"
+    ran = run(*purify_arguments, "--promise", 0.001, "-o", tmp_path / "a.npz", "--report", report)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(report.read_text())
+    assert told["verdict"] == "not flipped"
+    assert told["layers"][0]["stop_reason"] == "promise"
+    assert "verdict: not flipped. " in ran.stdout
+    assert "needs at least" in ran.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"--promise": "0"}, "greater than 0 and less than 1"),
+        ({"--promise": "0.01", "--published": "mnist"}, "--promise"),
+        ({"--held-back": "0.1", "--measure": "score"}, "held_back"),
+        ({"--flip": "directions", "--match-norm": None}, "neurons"),
+        ({"--flip": "channels"}, "'directions'"),
+        ({"--outputs": "probabilities"}, "probabilities"),
         ({"--layer": "fc_1"}, "Did you mean 'fc1'"),
         ({"--initial": "nowhere.npz"}, "nowhere.npz"),
         ({"--data": "nowhere.npz"}, "nowhere.npz"),
@@ -176,7 +224,9 @@ def test_mistakes_get_one_clear_message(files, tmp_path, change, words):
         pytest.importorskip("torch")
     initial, final, auxiliary, _, _ = files.paths
     options = {"--initial": initial, "--data": auxiliary, "-o": "purified.npz"} | change
-    ran = run("purify", final, *(word for pair in options.items() for word in pair), cwd=tmp_path)
+    ran = run(
+        "purify", final, *(word for pair in options.items() for word in pair if word), cwd=tmp_path
+    )
     assert ran.returncode in (1, 2)
     assert words in ran.stderr
     assert "Traceback" not in ran.stderr

@@ -87,11 +87,13 @@ def test_a_real_simulation_loses_its_backdoor(simulation):
     assert before[0] >= 94
     trained, purified = (torch.load(out / f"{name}.pt") for name in ("trained", "purified"))
     changed = [name for name in trained if not torch.equal(trained[name], purified[name])]
-    assert changed == ["8.weight"]
+    assert changed == ["8.weight", "8.bias"]
     report = json.loads((out / "report.json").read_text())
     assert len(report["layers"][0]["flipped"]) > 0
-    rows = np.flatnonzero((trained["8.weight"] != purified["8.weight"]).any(dim=0).numpy())
-    assert set(rows) <= set(report["layers"][0]["flipped"])
+    assert report["layers"][0]["flip"] == "directions"
+    assert report["layers"][0]["share"] > 0.1
+    columns = np.flatnonzero((trained["8.weight"] != purified["8.weight"]).any(dim=0).numpy())
+    assert set(report["layers"][0]["flipped"]) <= set(columns)
 
 
 @pytest.mark.slow

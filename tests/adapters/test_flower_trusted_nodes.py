@@ -8,11 +8,12 @@ from pathlib import Path
 import backdoored
 import numpy as np
 import pytest
-from in_process import split, upside_down
+from in_process import as_elsewhere, split, upside_down
 
 import flain_core as flain
 from flain_core import FlainWarning
 from flain_core.local_samples import LocalSamples
+from flain_core.local_scorer import LocalScorer
 
 pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
 pytest.importorskip("torch")
@@ -108,7 +109,9 @@ def purify(grid, node_ids="all", **options):
 
 def serial(*parts):
     x, y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    return flain.purify(FINAL, initial=UNTRAINED, data=(x, y), batch_size=SIZE)
+    return flain.purify(
+        FINAL, initial=UNTRAINED, data=(x, y), batch_size=SIZE, settings=as_elsewhere()
+    )
 
 
 def assert_same(result, expected):
@@ -291,16 +294,19 @@ def test_one_who_lies_is_outvoted_by_the_median():
         return purify(grid, merging=merging).purification.layers[0].flipped
 
     trigger = np.arange(12) >= 9
-    with pytest.warns(FlainWarning, match="no neuron was flipped"):
+    with pytest.warns(FlainWarning, match="not flipped: the model is as it was"):
         assert not flipped("sum").any()
     assert flipped("median")[trigger].all()
 
 
 def test_one_who_contradicts_itself_is_left_out():
     def lie(arrays):
-        if len(arrays.get("clean", ())) == 1:
-            # Of many candidates at once it tells the truth; of the purified model it does not.
-            return arrays | {"clean": arrays["clean"] * np.array([0, 1, 1])}
+        # Of the trained model and of many candidates at once it tells the truth; of the purified
+        # model it does not.
+        if len(arrays.get("clean", ())) == 1 and arrays["loss"][0, 0]:
+            count, before = arrays["loss"][0, 3:5]
+            lost = np.array([[before, before**2 / count, count, count, before, 0]])
+            return arrays | {"clean": arrays["clean"] * np.array([0, 1, 1]), "loss": lost}
         return arrays
 
     with pytest.warns(FlainWarning, match=r"node 2, .* candidate scores \d+, and then 0"):
@@ -412,10 +418,11 @@ def test_the_simulation_finds_what_a_serial_search_finds(tmp_path):
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("is left out from now on: expected finite statistics") == 1
     assert run.stderr.count("is left out") == 1
-    expected, _ = example.purify(files)
+    initial, final, auxiliary, *_ = files.paths
+    expected = flain.purify(final, initial=initial, data=auxiliary, settings=as_elsewhere())
     np.testing.assert_array_equal(np.load(tmp_path / "sum.npy"), expected.layers[0].flipped)
     _, _, _, clean, triggered = files.paths
-    held_out = LocalSamples.of(clean, probes={"ASR": triggered})
+    held_out = LocalScorer(LocalSamples.of(clean, probes={"ASR": triggered}))
     before = held_out.score_of(flain_numpy.load(files.paths[1]))
     assert before.probes["ASR"].mean > 0.95
     # Merged by median with one in five who lies, and summed without the liar.

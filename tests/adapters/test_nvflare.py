@@ -105,6 +105,23 @@ def test_the_persistor_holds_the_purified_model_and_the_other_lies_beside(files)
     assert str(files / "clean.npz") in report["files"]
 
 
+def test_a_promise_and_what_the_outputs_are_reach_the_search(files):
+    settings = {"promise": 0.1, "confidence": 0.9}
+    given = purify(files, settings=settings, outputs="logits")
+    server = served(files, Rounds(INITIAL, averaged(FINAL)), given)
+    assert server.panics == []
+    report = json.loads((server.run_folder / "purification.json").read_text())
+    assert (report["settings"]["promise"], report["settings"]["confidence"]) == (0.1, 0.9)
+    assert (report["promise"]["loss"], report["promise"]["confidence"]) == (0.1, 0.9)
+    assert report["verdict"] == "flipped"
+
+
+def test_outputs_that_the_model_does_not_have_end_the_job_before_training(files):
+    server = served(files, Rounds(INITIAL), purify(files, outputs="probabilities"))
+    (panic,) = server.panics
+    assert "expected probabilities" in panic
+
+
 def test_later_workflows_see_the_purified_model(files):
     last = LastLook()
     served(files, Rounds(FINAL | {"counter": np.array(1)}), purify(files), last)
@@ -421,6 +438,8 @@ class TestFailuresAfterTraining:
         ({"settings": {"tolerance": 5}}, "from 0 to 1"),
         ({"settings": "mnist"}, "dict of their values"),
         ({"settings": {"thresholds": {"start": 0.1}}}, "incomplete"),
+        ({"settings": {"promise": 0.01, "measure": "score"}}, "held back"),
+        ({"outputs": "scores"}, "'probabilities'"),
         ({"on_error": "ignore"}, "on_error"),
         ({"data": None}, "expected data to be the path"),
         ({"layers": 5}, "expected layers to be"),

@@ -8,13 +8,14 @@ from pathlib import Path
 import backdoored
 import numpy as np
 import pytest
-from in_process import split, upside_down
+from in_process import as_elsewhere, split, upside_down
 
 import flain_core as flain
 import flain_numpy
 from flain_core import FlainWarning
 from flain_core.array_forms import by_name
 from flain_core.local_samples import LocalSamples
+from flain_core.local_scorer import LocalScorer
 
 pytest.importorskip("torch")
 pytest.importorskip("nvflare")
@@ -115,7 +116,9 @@ def run(tmp_path, monkeypatch):
 
 def serial(*parts):
     x, y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    return flain.purify(FINAL, initial=UNTRAINED, data=(x, y), batch_size=SIZE)
+    return flain.purify(
+        FINAL, initial=UNTRAINED, data=(x, y), batch_size=SIZE, settings=as_elsewhere()
+    )
 
 
 def assert_purified(server, *parts):
@@ -199,6 +202,7 @@ def test_the_trained_model_is_not_lost_where_too_few_answer(run):
     assert not (server.run_folder / "purification.json").exists()
 
 
+@pytest.mark.filterwarnings("ignore:not flipped:flain_core.FlainWarning")
 @pytest.mark.parametrize(("merging", "survives"), [("sum", True), ("median", False)])
 def test_a_median_outvotes_one_who_lies(run, merging, survives):
     def tamper(name, result):
@@ -207,7 +211,8 @@ def test_a_median_outvotes_one_who_lies(run, merging, survives):
 
     server = run(tamper=tamper, trusted={"merging": merging})
     purified = in_network(server.saved(), UNTRAINED)
-    asr = LocalSamples.of(backdoored.triggered(200, seed=12)).score_of(purified).clean.mean
+    triggered = LocalScorer(LocalSamples.of(backdoored.triggered(200, seed=12)))
+    asr = triggered.score_of(purified).clean.mean
     assert (asr > 0.95) == survives
     assert survives or asr < 0.1
 
@@ -264,7 +269,7 @@ def test_a_recipe_is_purified_with_what_its_clients_say(tmp_path):
     simulated("trusted_recipe.py", tmp_path)
     server = tmp_path / "numpy" / "server" / "simulate_job"
     (trained,) = np.load(server / "unpurified_model.npz").values()
-    triggered = LocalSamples.of(backdoored.triggered(200, seed=12))
+    triggered = LocalScorer(LocalSamples.of(backdoored.triggered(200, seed=12)))
     asr = [
         triggered.score_of(in_network(vector, UNTRAINED)).clean.mean
         for vector in (trained.ravel(), np.load(server / "models" / "server.npy"))
@@ -286,12 +291,16 @@ def test_the_simulator_finds_what_a_serial_search_finds(tmp_path):
     (trained,) = np.load(server / "unpurified_model.npz").values()
     purified = np.load(server / "models" / "server.npy")
     expected = flain.purify_arrays(
-        np.load(tmp_path / "initial.npy"), trained, initial, data=auxiliary
+        np.load(tmp_path / "initial.npy"),
+        trained,
+        initial,
+        data=auxiliary,
+        settings=as_elsewhere(),
     )
     np.testing.assert_array_equal(purified != trained.ravel(), expected.arrays != trained.ravel())
     np.testing.assert_allclose(purified, expected.arrays, rtol=1e-6)
 
-    held_out = LocalSamples.of(clean, probes={"ASR": triggered})
+    held_out = LocalScorer(LocalSamples.of(clean, probes={"ASR": triggered}))
     before = held_out.score_of(flain_numpy.load(final))
     after = held_out.score_of(in_network(purified, flain_numpy.load(initial)))
     assert before.probes["ASR"].mean > 0.95

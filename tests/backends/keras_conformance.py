@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.filterwarnings("ignore")]
 
 
 class TestKeras(Conformance):
-    checks = 98
+    checks = 160
+    biases = True
     formats = (".keras", ".h5")
     open_network = staticmethod(flain_keras.open_network)
     save = staticmethod(flain_keras.save)
@@ -23,7 +24,8 @@ class TestKeras(Conformance):
         made = {name: layer(part) for name, part in reference.layers().items()}
         model = keras.Model(inputs, run(reference.parts, inputs, made))
         for name, part in reference.layers().items():
-            made[name].set_weights([kernel(part), part.bias])
+            biases = [] if part.bias is None else [part.bias]
+            made[name].set_weights([kernel(part), *biases])
         return model
 
     def batch(self, x):
@@ -38,7 +40,7 @@ class TestKeras(Conformance):
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="TensorFlow needs a GPU for it")
 class TestKerasChannelsFirst(TestKeras):
-    checks = 98
+    checks = 160
 
     @pytest.fixture(autouse=True)
     def channels_first(self):
@@ -69,9 +71,11 @@ def run(parts, x, made):
 
 def layer(part):
     out, into, *size = part.weight.shape
+    bias = part.bias is not None
     if isinstance(part, Dense):
-        return L.Dense(out, name=part.name)
-    options = {"strides": part.stride, "padding": "same" if any(part.padding) else "valid"}
+        return L.Dense(out, use_bias=bias, name=part.name)
+    padding = "same" if any(part.padding) else "valid"
+    options = {"strides": part.stride, "padding": padding, "use_bias": bias}
     if part.transposed:
         return L.Conv2DTranspose(out, size, name=part.name, **options)
     if into == 1:

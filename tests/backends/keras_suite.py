@@ -16,6 +16,7 @@ import backdoored
 import keras
 import keras_models as models
 import numpy as np
+import outputs_alike
 import pytest
 import recipes
 from keras import layers as L
@@ -390,6 +391,41 @@ def test_a_wrong_weight_is_refused() -> None:
             open_network(half).replace({"half": np.full((2, 3), large)})
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16"])
+def test_a_bias_is_rounded_to_the_type_of_its_variable(dtype: str) -> None:
+    model = keras.Sequential(
+        [keras.Input((3,)), L.Dense(2, dtype=dtype, name="narrow"), L.Dense(3)]
+    )
+    network = open_network(model)
+    given = np.array([0.1, 0.7])
+    changed = network.replace({}, {"narrow": given})
+    variable = model.get_layer("narrow").bias
+    rounded = keras.ops.cast(keras.ops.convert_to_tensor(given, "float32"), variable.dtype)
+    stored = keras.ops.convert_to_numpy(keras.ops.cast(rounded, "float32"))
+    stored = stored.astype(np.float16 if variable.dtype == "float16" else np.float32)
+    np.testing.assert_array_equal(changed.layers()["narrow"].bias, stored)
+    np.testing.assert_array_equal(open_network(changed.native).layers()["narrow"].bias, stored)
+    x = np.ones((4, 3), np.float32)
+    moved = changed.cut("narrow", x).output - network.cut("narrow", x).output
+    close(moved, np.broadcast_to(given - network.layers()["narrow"].bias, (4, 2)), 2e-2)
+    with pytest.raises(flain.WeightsError, match=r"bias of 'narrow'.*finite in"):
+        network.replace({}, {"narrow": np.full(2, 1e300)})
+
+
+def test_a_bias_that_is_absent_shared_or_of_more_axes_is_not_shown() -> None:
+    inputs = keras.Input((5, 6))
+    deep = L.EinsumDense("abc,cd->abd", (5, 4), bias_axes="bd", name="deep")
+    flat = L.EinsumDense("abc,cd->abd", (5, 3), bias_axes="d", name="flat")
+    plain = L.Dense(4, use_bias=False, name="plain")
+    lent = L.Dense(7, name="lent")
+    hidden = lent(plain(flat(deep(inputs))))
+    model = keras.Model(inputs, Borrowed(lent)(hidden))
+    layers = open_network(model).layers()
+    assert [name for name, layer in layers.items() if layer.bias is not None] == ["flat"]
+    with pytest.raises(flain.WeightsError, match="bias of 'deep': the layer shows none"):
+        open_network(model).replace({}, {"deep": np.zeros(4)})
+
+
 def test_layers_that_cannot_be_purified_say_why() -> None:
     network = open_network(CASES["image"].model())
     with pytest.raises(flain.LayerError, match="two kernels"):
@@ -426,6 +462,15 @@ class Transposed(L.Layer):
 
     def call(self, x: Any) -> Any:
         return x @ keras.ops.transpose(self.theirs)
+
+
+class Borrowed(L.Layer):
+    def __init__(self, lender: L.Layer) -> None:
+        super().__init__()
+        self.bias = lender.bias
+
+    def call(self, x: Any) -> Any:
+        return x * self.bias
 
 
 def tied() -> keras.Model:
@@ -480,6 +525,19 @@ def test_an_output_is_chosen() -> None:
     result = flain.purify(network, initial=initial, data=(x, y), layers="scores")
     assert isinstance(result.model, keras.Model)
     assert flain.purify(network, initial=initial.get_weights(), data=(x, y)).model.built
+
+
+@pytest.mark.parametrize("ending", outputs_alike.ENDINGS)
+def test_one_output_and_probabilities_are_purified_without_a_score(ending: Any) -> None:
+    def build(which: Any) -> keras.Model:
+        held = outputs_alike.weights(ending, which)
+        last = None if ending == "logit" else ending
+        scores = L.Dense(len(held.fc2), activation=last, name="fc2")
+        model = keras.Sequential([L.Input((12,)), L.Dense(9, "relu", name="fc1"), scores])
+        model.set_weights([held.fc1.T, held.bias1, held.fc2.T, held.bias2])
+        return model
+
+    outputs_alike.check(build, ending)
 
 
 def test_several_inputs_go_in_as_a_tuple_or_by_name() -> None:
@@ -742,8 +800,10 @@ def test_a_list_of_weights_goes_in_and_comes_out(weights: Any) -> None:
     assert result.purification.after.probes["ASR"] < 0.1
     assert [w.dtype for w in result.arrays] == [np.float64] * len(final)
     assert [w.shape for w in result.arrays] == [w.shape for w in final]
-    assert not np.array_equal(result.arrays[0], final[0])
-    for array, given in zip(result.arrays[1:], final[1:], strict=True):
+    # The weight of the first layer and its bias.
+    for array, given in zip(result.arrays[:2], final[:2], strict=True):
+        assert not np.array_equal(array, given)
+    for array, given in zip(result.arrays[2:], final[2:], strict=True):
         assert np.array_equal(array, given)
     model.set_weights(result.arrays)
     right = open_network(model).predict(clean[0]).argmax(1) == clean[1]

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from flain_core import registry
 from flain_core.by_sample import BySample
 from flain_core.flipping import FlippingOrder
-from flain_core.local_samples import LocalCandidates, LocalSamples
+from flain_core.local_samples import LocalSamples
+from flain_core.local_scorer import LocalCandidates, LocalScorer
 
 
 class Skips(nn.Module):
@@ -169,13 +170,14 @@ def ways(build: Callable[[], Any]) -> tuple[bool, bool]:
     x = x.astype(np.float16 if layer.epsilon > 1e-4 else np.float32)
     y = np.concatenate([network.predict(batch) for batch in np.split(x, 10)]).argmax(axis=1)
     samples = LocalSamples.of((x, y), batch_size=4)
-    study = samples.study(network, layer.name)
+    scorer = LocalScorer(samples)
+    study = scorer.study(network, layer.name)
     initial = random.permuted(layer.weight, axis=1)
     flipping = FlippingOrder(network, layer, initial, 2.0, random.permutation(layer.neurons))
     stepper = study.stepper(flipping, window=5e-3 if layer.epsilon > 1e-4 else 2e-5)
-    in_full = LocalCandidates(samples, flipping)
+    in_full = LocalCandidates(scorer, flipping)
     for n in range(layer.neurons + 1):
-        clean, full = stepper.advance([n])[0].clean, in_full.score_in_full(n)
+        clean, full = stepper.advance([n])[0].clean, in_full.score_in_full(n).clean
         assert abs(clean.total - full.total) <= clean.uncertain
     tail = network.cut(layer.name, x[:4]).tail_by_sample
     return tail is not None, isinstance(stepper, BySample)

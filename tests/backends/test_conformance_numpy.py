@@ -5,7 +5,8 @@ from flain_core.conformance import Conformance, Conv, Dense, Mean, ReLU, Residua
 
 
 class TestNumPy(Conformance):
-    checks = 84
+    checks = 140
+    biases = True
     exceptions: ClassVar = {"transposed": "flain_numpy has no transposed convolution"}
     formats = (".npz",)
     open_network = staticmethod(fn.open_network)

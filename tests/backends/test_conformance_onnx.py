@@ -8,7 +8,8 @@ from flain_core.conformance import Conformance, Conv, Dense, Mean, ReLU, Residua
 
 
 class TestOnnx(Conformance):
-    checks = 84
+    checks = 140
+    biases = True
     to_the_bit = False  # onnxruntime prepares stored weights; replaced ones are fed to it
     exceptions = {"used twice": "a layer used twice is a shared initializer, which is refused"}
     formats = (".onnx",)
@@ -20,6 +21,15 @@ class TestOnnx(Conformance):
 
     def load(self, path, reference):
         return flain_onnx.load(path)
+
+
+class TestOnnxMatMul(TestOnnx):
+    """Dense layers whose bias is added by a node of its own."""
+
+    checks = 140
+
+    def build(self, reference):
+        return GraphOfProducts().model(reference)
 
 
 class Graph:
@@ -42,7 +52,7 @@ class Graph:
         for part in parts:
             match part:
                 case Dense():
-                    x = self.node("Gemm", x, *self.parameters(part), transB=1)
+                    x = self.dense(x, *self.parameters(part))
                 case Conv(stride=stride, padding=padding, groups=groups):
                     options = {"strides": stride, "pads": padding * 2, "group": groups}
                     operator = "ConvTranspose" if part.transposed else "Conv"
@@ -55,13 +65,26 @@ class Graph:
                     x = self.node("Add", x, self.run(branch, x))
         return x
 
+    def dense(self, x, *parameters):
+        return self.node("Gemm", x, *parameters, transB=1)
+
     def parameters(self, part):
         weight = part.weight.swapaxes(0, 1) if getattr(part, "transposed", False) else part.weight
         weight = np.ascontiguousarray(weight)
-        self.arrays |= {f"{part.name}.weight": weight, f"{part.name}.bias": part.bias}
-        return f"{part.name}.weight", f"{part.name}.bias"
+        arrays = {f"{part.name}.weight": weight}
+        if part.bias is not None:
+            arrays[f"{part.name}.bias"] = part.bias
+        self.arrays |= arrays
+        return tuple(arrays)
 
     def node(self, operator, *inputs, **attributes):
         output = f"value{next(self.numbers)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
+
+
+class GraphOfProducts(Graph):
+    def dense(self, x, weight, bias=None):
+        self.arrays[weight] = np.ascontiguousarray(self.arrays[weight].T)
+        product = self.node("MatMul", x, weight)
+        return product if bias is None else self.node("Add", product, bias)

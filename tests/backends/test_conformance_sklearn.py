@@ -8,10 +8,11 @@ from flain_core.conformance import Conformance, Dense, ReLU
 
 
 class TestSklearn(Conformance):
-    checks = 13
+    checks = 18
+    biases = True
     exceptions: ClassVar = {
         **dict.fromkeys(
-            ("conv", "grouped", "depthwise", "transposed", "residual"),
+            ("conv", "grouped", "depthwise", "transposed", "residual", "without bias"),
             "a perceptron has dense layers in a row",
         ),
         "used twice": "a perceptron uses each of its layers once",

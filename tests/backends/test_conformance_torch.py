@@ -15,7 +15,8 @@ def one_thread():
 
 
 class TestTorch(Conformance):
-    checks = 98
+    checks = 160
+    biases = True
     formats = (".safetensors", ".pt", ".pth")
     open_network = staticmethod(flain_torch.open_network)
     save = staticmethod(flain_torch.save)
@@ -53,15 +54,18 @@ class Built(nn.Module):
 
 def layer(part):
     out, into, *kernel = part.weight.shape
+    bias = part.bias is not None
     if isinstance(part, Dense):
-        made = nn.Linear(into, out)
+        made = nn.Linear(into, out, bias=bias)
     elif part.transposed:
-        made = nn.ConvTranspose2d(into, out, kernel, part.stride)
+        made = nn.ConvTranspose2d(into, out, kernel, part.stride, bias=bias)
     else:
         channels = into * part.groups
-        made = nn.Conv2d(channels, out, kernel, part.stride, part.padding, groups=part.groups)
+        options = {"padding": part.padding, "groups": part.groups, "bias": bias}
+        made = nn.Conv2d(channels, out, kernel, part.stride, **options)
     weight = torch.tensor(part.weight)
     with torch.no_grad():
         made.weight.copy_(weight.swapaxes(0, 1) if getattr(part, "transposed", False) else weight)
-        made.bias.copy_(torch.tensor(part.bias))
+        if bias:
+            made.bias.copy_(torch.tensor(part.bias))
     return made

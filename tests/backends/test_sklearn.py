@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from by_neurons import by_neurons
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -120,7 +121,7 @@ def test_purification_is_incremental_and_leaves_the_estimators_alone(classes, la
         initial=initial,
         data=(X, labels(classes)),
         layers=layer,
-        settings=flain.Settings(tolerance=0.3),
+        settings=by_neurons(tolerance=0.3),
     )
     assert pickle.dumps((initial, model)) == before
     (outcome,) = result.layers
@@ -191,6 +192,33 @@ def test_native_goes_on_training_with_the_replaced_weights():
     assert model.coefs_[1].all()
 
 
+def test_native_goes_on_training_with_the_replaced_biases():
+    _, model = classifier()
+    network = open_network(model)
+    native = network.replace({}, {"coefs_0": np.full(11, 0.5)}).native
+    assert (native.intercepts_[0] == 0.5).all()
+    native.partial_fit(X, labels(3))
+    assert 0 < np.abs(native.intercepts_[0] - 0.5).max() < 0.1
+    assert (model.intercepts_[0] != 0.5).all()
+
+
+@pytest.mark.parametrize("intercepts", [[0, 1, 2, 3, 4], np.arange(5)])
+def test_intercepts_that_are_no_float_array_are_not_shown(intercepts):
+    model = MLPClassifier(hidden_layer_sizes=(5,)).partial_fit(X, labels(3), classes=[0, 1, 2])
+    model.intercepts_[0] = intercepts
+    assert open_network(model).layers()["coefs_0"].bias is None
+
+
+def test_intercepts_that_two_layers_share_are_not_shown():
+    model = MLPClassifier(hidden_layer_sizes=(5, 5)).partial_fit(X, labels(3), classes=[0, 1, 2])
+    model.intercepts_[1] = model.intercepts_[0]
+    network = open_network(model)
+    shown = {name: layer.bias is not None for name, layer in network.layers().items()}
+    assert shown == {"coefs_0": False, "coefs_1": False, "coefs_2": True}
+    with pytest.raises(WeightsError, match="bias of 'coefs_0': the layer shows none"):
+        network.replace({}, {"coefs_0": np.zeros(5)})
+
+
 def test_classes_that_are_no_indices_warn_and_take_indices():
     y = labels(3) * 5 + 2
     initial, model = trained(
@@ -206,7 +234,7 @@ def test_classes_that_are_no_indices_warn_and_take_indices():
             model,
             initial={"coefs_": initial.coefs_},
             data=(X, np.searchsorted(model.classes_, y)),
-            settings=flain.Settings(tolerance=0.5, statistic="mean_abs"),
+            settings=by_neurons(tolerance=0.5, statistic="mean_abs"),
         )
     assert len(caught) == 1
     assert result.before.clean == model.score(X, y)
@@ -259,7 +287,8 @@ def test_a_subclass_stays_one():
         labels(3),
         classes=np.arange(3),
     )
-    result = flain.purify(model, initial=initial, data=(X, labels(3)), layers="coefs_1")
+    with pytest.warns(flain.FlainWarning, match="hardly flipped"):
+        result = flain.purify(model, initial=initial, data=(X, labels(3)), layers="coefs_1")
     assert type(result.model) is Mine
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 import torch_models as models
+from by_neurons import by_neurons
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import flain_core as flain
 from flain_core.errors import (
@@ -526,6 +527,48 @@ def old_weight_norm() -> nn.Module:
         return nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 4)))
 
 
+def biased(dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 5), nn.Linear(5, 4)).to(dtype)
+
+
+def test_a_bias_that_is_absent_shared_or_computed_is_not_shown() -> None:
+    shared, view, computed = biased(), biased(), biased()
+    shared[2].bias = shared[0].bias
+    view.register_buffer("kept", view[0].bias.detach())
+    prune.random_unstructured(computed[0], "bias", 2)
+    parametrize.register_parametrization(computed[1], "bias", nn.Tanh())
+    absent = nn.Sequential(nn.Linear(6, 4, bias=False))
+    for model, hidden in ((shared, "02"), (view, "0"), (computed, "01"), (absent, "0")):
+        network = open_network(model)
+        shown = [name for name, layer in network.layers().items() if layer.bias is None]
+        assert shown == list(hidden)
+        with pytest.raises(WeightsError, match="bias of '0': the layer shows none"):
+            network.replace({}, {"0": np.zeros(4)})
+
+
+def test_a_model_that_is_a_layer_shows_its_bias() -> None:
+    model = nn.Linear(3, 2)
+    network = open_network(model)
+    bias = network.layers()["Linear"].bias
+    assert np.array_equal(bias, model.bias.detach().numpy())
+    changed = network.replace({}, {"Linear": [1.0, 2.0]}).native
+    assert changed.bias.tolist() == [1.0, 2.0]
+    assert np.array_equal(model.bias.detach().numpy(), bias)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_bias_is_rounded_to_the_type_of_the_layer(dtype: torch.dtype) -> None:
+    network = open_network(biased(dtype))
+    given = np.linspace(0, 1, 4)
+    changed = network.replace({}, {"0": given})
+    expected = torch.tensor(given).to(dtype)
+    assert torch.equal(changed.native[0].bias, expected)
+    assert np.array_equal(changed.layers()["0"].bias, expected.double().numpy())
+    if dtype != torch.float64:
+        with pytest.raises(WeightsError, match=r"bias of '0'.*finite in .*float16"):
+            network.replace({}, {"0": np.full(4, 1e300)})
+
+
 def pruned() -> nn.Module:
     model = models.mlp()
     prune.l1_unstructured(model[0], "weight", 3)
@@ -577,7 +620,7 @@ def purified(build: Callable[[], nn.Module], x: np.ndarray, layers: str) -> flai
     torch.manual_seed(0)
     initial, final = build(), build()
     y = open_network(final).predict(x).argmax(axis=1)
-    settings = flain.Settings(statistic="mean_abs", tolerance=0.2)
+    settings = by_neurons(statistic="mean_abs", tolerance=0.2)
     return flain.purify(final, initial=initial, data=(x, y), layers=layers, settings=settings)
 
 
@@ -606,7 +649,7 @@ def test_the_notes_name_what_a_whole_group_leaves_out() -> None:
 
     assert list(open_network(build()).refused_layers()) == ["0"]
     assert open_network(models.mlp()).refused_layers() == {}
-    x = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((80, 6)).astype(np.float32)
     result = purified(build, x, "all")
     assert [layer.name for layer in result.layers] == ["2"]
     expected = "'0' was left out, as it cannot be purified: old-style weight_norm computes its"

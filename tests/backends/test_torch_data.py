@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from by_neurons import by_neurons
 from torch.utils.data import DataLoader, TensorDataset
 
 import flain_core as flain
@@ -34,7 +35,7 @@ DATASET = TensorDataset(X, Y)
 )
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 def test_every_form_gives_the_same_answer(data):
-    settings = flain.Settings(tolerance=0.1)
+    settings = by_neurons(tolerance=0.1)
     FINAL.train()
     result = flain.purify(FINAL, initial=INITIAL, data=data, settings=settings)
     expected = flain.purify(FINAL, initial=INITIAL, data=(X, Y), settings=settings)
@@ -46,7 +47,7 @@ def test_every_form_gives_the_same_answer(data):
 
 def test_a_state_dict_kept_before_training_is_the_initial_model():
     kept = {name: tensor.clone() for name, tensor in INITIAL.state_dict().items()}
-    settings = flain.Settings(tolerance=0.3, statistic="mean_abs")
+    settings = by_neurons(tolerance=0.3, statistic="mean_abs")
     one = flain.purify(FINAL, initial=kept, data=(X, Y), settings=settings)
     other = flain.purify(FINAL, initial=INITIAL, data=(X, Y), settings=settings)
     assert one.layers[0].flipped.any()

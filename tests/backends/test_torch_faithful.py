@@ -5,12 +5,13 @@ import threading
 import numpy as np
 import pytest
 import torch
+from by_neurons import by_neurons
 from plain import plain_reevaluation
 from torch import nn
 from torch.nn import functional
 
 import flain_core as flain
-from flain_core import Grid, Settings
+from flain_core import Grid
 
 GRID = Grid(start=0.0, step=0.05, stop=3.0)
 
@@ -119,7 +120,7 @@ def test_every_step_scores_what_the_literal_procedure_scores(build, method, prob
         initial=initial,
         data=(x, y),
         layers="fc",
-        settings=Settings(thresholds=GRID, tolerance=1.0),
+        settings=by_neurons(thresholds=GRID, tolerance=1.0),
         probes={"other": (torch.rand(70, 8), y[:70])} if probed else None,
         batch_size=64,
         seed=seed,

@@ -61,14 +61,20 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
 
 
 def test_the_example_comes_out_as_in_pytorch(few: list[Row]) -> None:
-    assert [(row.layer, row.way) for row in few] == [
-        (layer, way) for layer in ("auto", "conv2") for way in ("torch", "numpy", "onnx-dynamo")
+    asked = [
+        *(("auto", "default"), ("auto", "published"), ("auto", "accuracy")),
+        *(("conv2", "published"), ("conv2", "accuracy")),
+    ]
+    assert [(row.layer, row.rule, row.way) for row in few] == [
+        (*each, way) for each in asked for way in ("torch", "numpy", "onnx-dynamo")
     ]
     for row in few:
         require_parity(row)
         assert row.method == "incremental"
+        assert row.flip == ("directions" if row.rule == "default" else "neurons")
 
 
+@pytest.mark.parametrize("rule", ["default", "accuracy"])
 @pytest.mark.parametrize(
     "change",
     [
@@ -76,18 +82,30 @@ def test_the_example_comes_out_as_in_pytorch(few: list[Row]) -> None:
         {"threshold_difference": 2e-5},
         {"weight_difference": 2e-5},
         {"weight_difference": float("nan")},
+        {"bias_difference": 2e-5},
+        {"bias_difference": float("nan")},
         {"score_difference": 2e-5},
-        {"flipped": 0},
-        {"flipped": 1568},
+        {"flipped": 0, "share": 0.0},
+        {"flipped": 1568, "share": 1.0},
+        {"flip": "nothing"},
         {"refusal": "it could not", "told": "dense layers in a row"},
         {"way": "sklearn"},
         {"way": "sklearn", "refusal": "it could not", "told": "something else"},
     ],
     ids=str,
 )
-def test_what_differs_is_no_parity(few: list[Row], change: dict[str, object]) -> None:
+def test_what_differs_is_no_parity(few: list[Row], rule: str, change: dict[str, object]) -> None:
+    row = next(each for each in few if each.rule == rule)
+    require_parity(row)
     with pytest.raises(AssertionError, match="expected"):
-        require_parity(replace(few[0], **change))
+        require_parity(replace(row, **change))
+
+
+def test_a_bias_that_is_not_shown_is_no_parity_in_directions(few: list[Row]) -> None:
+    by_rule = {row.rule: replace(row, bias_difference=None) for row in few}
+    require_parity(by_rule["accuracy"])
+    with pytest.raises(AssertionError, match="expected"):
+        require_parity(by_rule["default"])
 
 
 def test_the_page_shows_the_figures() -> None:
@@ -119,7 +137,7 @@ def test_padding_in_a_layer_of_its_own_lowers_the_threshold_and_flips_the_same()
             initial=models[0],
             data=(x, y),
             layers="conv",
-            settings=flain.Settings(tolerance=0.1),
+            settings=flain.Settings(measure="score", flip="neurons", tolerance=0.1),
         )
         thresholds.append(result.layers[0].threshold)
         masks.append(result.layers[0].flipped)

@@ -3,6 +3,7 @@
 import backdoored
 import numpy as np
 import pytest
+from by_neurons import BY_NEURONS, by_neurons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ CLEAN = backdoored.samples(300, seed=11)
 TRIGGERED = backdoored.triggered(200, seed=12)
 INITIAL, FINAL = backdoored.networks()
 NAMES = [f"fc{number}.{field}" for number in (1, 2, 3) for field in ("weight", "bias")]
+CHANGED = ["fc1.weight", "fc1.bias"]
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +41,14 @@ def flat(arrays):
 
 
 def assert_purified(arrays, expected):
-    """Exactly the weight of fc1 has changed, into that of the purified model."""
+    """Exactly the weight and the bias of fc1 have changed, into those of the purified model."""
     final, purified = arrays_of(FINAL), arrays_of(expected.model)
-    assert not np.array_equal(final["fc1.weight"], purified["fc1.weight"])
+    for name in CHANGED:
+        assert not np.array_equal(final[name], purified[name])
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, purified[name])
         assert array.dtype == final[name].dtype
-        assert name == "fc1.weight" or np.array_equal(array, final[name])
+        assert name in CHANGED or np.array_equal(array, final[name])
 
 
 def test_arrays_by_name_come_back_by_name(expected):
@@ -100,7 +103,7 @@ def test_the_types_that_averaging_left_behind_are_returned(dtype):
     final = {name: array.astype(dtype) for name, array in arrays_of(FINAL).items()}
     # Numbers that the model's float32 cannot hold, where the purification does not reach.
     final["fc3.bias"] += np.array(1e-3, dtype)
-    result = call(arrays_of(INITIAL), final)
+    result = call(arrays_of(INITIAL), final, settings=BY_NEURONS)
     assert [array.dtype for array in result.arrays.values()] == [np.dtype(dtype)] * len(final)
     flipped = result.purification.layers[0].flipped
     assert flipped.any()
@@ -252,7 +255,7 @@ def test_a_purified_weight_beyond_the_given_type_is_refused():
         pytest.raises(WeightsError, match=r"'fc1.weight' is out of the range of float16"),
         np.errstate(all="ignore"),
     ):
-        call(initial, final, settings=flain.Settings(tolerance=1.0))
+        call(initial, final, settings=by_neurons(tolerance=1.0))
 
 
 def test_of_many_arrays_that_do_not_fit_the_first_are_named():

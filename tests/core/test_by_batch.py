@@ -3,6 +3,7 @@
 import backdoored
 import numpy as np
 import pytest
+from by_neurons import BY_NEURONS
 from recut import Recut
 
 import flain_core as flain
@@ -10,6 +11,7 @@ import flain_numpy
 from flain_core.by_batch import ByBatch
 from flain_core.flipping import FlippingOrder
 from flain_core.local_samples import LocalSamples
+from flain_core.local_scorer import LocalScorer
 from flain_core.schedule import Schedule
 from flain_numpy import Dense
 
@@ -33,13 +35,14 @@ def together(network, calls):
 
 
 def model(samples):
-    layer_scorer = samples.study(BATCHES_ALONE, "fc1")
+    scorer = LocalScorer(samples)
+    layer_scorer = scorer.study(BATCHES_ALONE, "fc1")
     schedule = Schedule.of(layer_scorer.statistics.mean)
     layer = FINAL.layers()["fc1"]
     flipping = FlippingOrder(FINAL, layer, INITIAL.layers()["fc1"].weight, 2.0, schedule.order)
     candidates = layer_scorer.stepper(flipping, 1e-6)
     assert isinstance(candidates, ByBatch)
-    return candidates, flipping, schedule
+    return candidates, flipping, schedule, scorer
 
 
 @pytest.mark.parametrize("memory_limit", [0, 4000, 2**30])
@@ -48,12 +51,12 @@ def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once):
     samples = LocalSamples.of(
         CLEAN, probes={"ASR": TRIGGERED}, batch_size=30, memory_limit=memory_limit
     )
-    candidates, flipping, schedule = model(samples)
+    candidates, flipping, schedule, scorer = model(samples)
     ends = schedule.n_flipped.tolist()
     for start in range(0, len(ends), at_once):
         some = ends[start : start + at_once]
         for scored, end in zip(candidates.advance(some), some, strict=True):
-            full = samples.score_of(flipping.candidate(end))
+            full = scorer.score_of(flipping.candidate(end))
             assert scored.clean.total == full.clean.total
             assert scored.probes["ASR"].total == full.probes["ASR"].total
         assert candidates.n_flipped == some[-1]
@@ -81,7 +84,8 @@ def test_not_more_at_once_than_memory_is_meant_for(memory_limit):
     samples = LocalSamples.of(
         backdoored.samples(batch, seed=3), memory_limit=memory_limit, batch_size=batch
     )
-    layer_scorer = samples.study(together(final, calls), "wide")
+    scorer = LocalScorer(samples)
+    layer_scorer = scorer.study(together(final, calls), "wide")
     layer, first = final.layers()["wide"], initial.layers()["wide"].weight
     flipping = FlippingOrder(together(final, calls), layer, first, 2.0, np.arange(12))
     layer_scorer.stepper(flipping, 1e-6).advance(range(1, 13))
@@ -91,8 +95,8 @@ def test_not_more_at_once_than_memory_is_meant_for(memory_limit):
 
 def test_a_cut_that_takes_several_at_once_is_given_several():
     calls = []
-    at_once = flain.purify(together(FINAL, calls), initial=INITIAL, data=CLEAN)
-    alone = flain.purify(FINAL, initial=INITIAL, data=CLEAN)
+    at_once = flain.purify(together(FINAL, calls), initial=INITIAL, data=CLEAN, settings=BY_NEURONS)
+    alone = flain.purify(FINAL, initial=INITIAL, data=CLEAN, settings=BY_NEURONS)
     assert max(calls) > 5
     assert at_once.layers[0].threshold == alone.layers[0].threshold
     np.testing.assert_array_equal(at_once.layers[0].flipped, alone.layers[0].flipped)

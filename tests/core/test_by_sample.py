@@ -3,6 +3,7 @@
 import backdoored
 import numpy as np
 import pytest
+from by_neurons import BY_NEURONS
 from recut import Recut
 
 import flain_core as flain
@@ -12,6 +13,7 @@ from flain_core.by_sample import BySample
 from flain_core.errors import DataError
 from flain_core.flipping import FlippingOrder
 from flain_core.local_samples import LocalSamples
+from flain_core.local_scorer import LocalScorer
 from flain_core.schedule import Schedule
 
 CLEAN = backdoored.samples(100, seed=11)
@@ -26,25 +28,26 @@ def with_tail(change):
 
 def model(network=FINAL, layer="fc1", **options):
     samples = LocalSamples.of(CLEAN, **{"probes": {"ASR": TRIGGERED}, "batch_size": 30} | options)
-    layer_scorer = samples.study(network, layer)
+    scorer = LocalScorer(samples)
+    layer_scorer = scorer.study(network, layer)
     schedule = Schedule.of(layer_scorer.statistics.mean)
     flipping = FlippingOrder(
         network, FINAL.layers()[layer], INITIAL.layers()[layer].weight, 2.0, schedule.order
     )
-    return layer_scorer.stepper(flipping, 2e-5), flipping, schedule, samples
+    return layer_scorer.stepper(flipping, 2e-5), flipping, schedule, scorer
 
 
 @pytest.mark.parametrize("layer", ["fc1", "fc2", "fc3"])
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 100])
 @pytest.mark.parametrize("at_once", [1, 3, 40])
 def test_candidates_score_what_the_whole_network_scores(layer, batch_size, at_once):
-    candidates, flipping, schedule, samples = model(layer=layer, batch_size=batch_size)
+    candidates, flipping, schedule, scorer = model(layer=layer, batch_size=batch_size)
     assert isinstance(candidates, BySample)
     ends = [0, 0, *schedule.n_flipped.tolist(), int(schedule.n_flipped[-1])]
     for start in range(0, len(ends), at_once):
         some = ends[start : start + at_once]
         for scored, end in zip(candidates.advance(some), some, strict=True):
-            full = samples.score_of(flipping.candidate(end))
+            full = scorer.score_of(flipping.candidate(end))
             assert scored.clean.total == full.clean.total
             assert scored.probes["ASR"] == full.probes["ASR"]
         assert candidates.n_flipped == some[-1]
@@ -109,8 +112,8 @@ LIES = {
 def test_a_tail_that_scores_samples_otherwise_is_not_used(lie):
     network = with_tail(lie)
     assert isinstance(model(network)[0], ByBatch)
-    given = flain.purify(network, initial=INITIAL, data=CLEAN)
-    right = flain.purify(FINAL, initial=INITIAL, data=CLEAN)
+    given = flain.purify(network, initial=INITIAL, data=CLEAN, settings=BY_NEURONS)
+    right = flain.purify(FINAL, initial=INITIAL, data=CLEAN, settings=BY_NEURONS)
     assert given.layers[0].steps == right.layers[0].steps
     assert given.layers[0].method == "incremental"
 
@@ -173,7 +176,7 @@ def test_large_pre_activations_are_followed_one_candidate_at_a_time():
         for weight in (wide, wide + 0.1)
     ]
     samples = LocalSamples.of((x, np.zeros(2048, int)))
-    layer_scorer = samples.study(networks[1], "wide")
+    layer_scorer = LocalScorer(samples).study(networks[1], "wide")
     layer, initial = networks[1].layers()["wide"], networks[0].layers()["wide"].weight
     flipping = FlippingOrder(networks[1], layer, initial, 2.0, np.arange(2))
     candidates = layer_scorer.stepper(flipping, 2e-5)

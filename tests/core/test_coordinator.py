@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from in_process import InProcess, split
+from in_process import InProcess, as_elsewhere, split
 from recut import Recut
 
 import flain_core as flain
@@ -28,6 +28,10 @@ def purify(data, final=FINAL, **options):
     return flain.purify(final, initial=INITIAL, data=data, **options)
 
 
+def in_one_place(data, *, settings=None, **options):
+    return purify(data, settings=as_elsewhere(settings), **options)
+
+
 def assert_same(result, expected):
     assert result.before == expected.before
     assert result.after == expected.after
@@ -38,12 +42,20 @@ def assert_same(result, expected):
         np.testing.assert_array_equal(layer.activation, other.activation)
         steps = [(step.threshold, step.neurons_flipped, step.clean) for step in layer.steps]
         assert steps == [(step.threshold, step.neurons_flipped, step.clean) for step in other.steps]
+        # In another order, or from a cut and the whole network, the last digits may differ.
+        losses = [step.loss for step in other.steps]
+        assert [step.loss for step in layer.steps] == (
+            losses if None in losses else pytest.approx(losses, abs=1e-6)
+        )
     for name, layer in expected.model.layers().items():
         np.testing.assert_array_equal(result.model.layers()[name].weight, layer.weight)
 
 
+HITS = Settings(measure="score")
 SETTINGS = {
     "default": {},
+    "hits": {"settings": HITS},
+    "probability, several layers": {"layers": "all"},
     "published": {"settings": Settings.published("mnist")},
     "grid": {"settings": Settings(thresholds=Grid(start=0, step=0.01, stop=2), tolerance=0.1)},
     "rms": {"settings": Settings(statistic="rms", tolerance=0.05)},
@@ -59,14 +71,61 @@ def test_the_answer_is_that_of_one_place(options, parts, lookahead):
     spread, size = split(CLEAN, parts)
     holders = InProcess(spread, lookahead=lookahead)
     result = purify(CoordinatedSamples(holders), **options)
-    assert_same(result, purify(CLEAN, batch_size=size, **options))
+    assert_same(result, in_one_place(CLEAN, batch_size=size, **options))
     assert result.layers[0].method == "incremental"
 
 
-def test_a_holder_that_forgets_answers_alike():
+@pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_a_holder_that_forgets_answers_alike(options):
     spread, size = split(CLEAN, 3)
-    result = purify(CoordinatedSamples(InProcess(spread, forgetful=True, lookahead=4)))
-    assert_same(result, purify(CLEAN, batch_size=size))
+    forgetful = InProcess(spread, forgetful=True, lookahead=4)
+    result = purify(CoordinatedSamples(forgetful), **options)
+    assert_same(result, in_one_place(CLEAN, batch_size=size, **options))
+
+
+def test_samples_elsewhere_are_measured_by_the_probability_unless_told_otherwise():
+    samples = CoordinatedSamples(InProcess(split(CLEAN, 2)[0]))
+    result = purify(samples)
+    assert (result.settings.measure, result.settings.flip) == ("probability", "neurons")
+    assert (result.settings.held_back, result.promise) == (0, None)
+    assert any("all of those that lie elsewhere steer the search" in note for note in result.notes)
+    assert purify(samples, settings=HITS).settings.measure == "score"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (Settings(promise=0.05), "a promise needs samples in this process"),
+        (Settings(held_back=0.2), "a promise needs samples in this process"),
+        (Settings(flip="directions"), "flipping in directions needs samples in this process"),
+    ],
+)
+def test_what_needs_the_samples_themselves_is_refused(settings, told):
+    holders = InProcess(split(CLEAN, 2)[0])
+    with pytest.raises(flain.SettingsError, match=told):
+        purify(CoordinatedSamples(holders), settings=settings)
+    assert not holders.asked
+
+
+def test_nothing_of_single_samples_is_sent():
+    """An answer is as long for one sample as for many."""
+
+    def shapes(parts):
+        seen = {}
+
+        def note(name, question, arrays):
+            seen.update({key: array.shape for key, array in arrays.items() if key != "why"})
+            return arrays
+
+        purify(CoordinatedSamples(InProcess(parts, lookahead=50, tamper=note)))
+        return {
+            key: shape[1:] if key in ("clean", "loss") else shape for key, shape in seen.items()
+        }
+
+    few, many = (shapes(split(backdoored.samples(n, seed=11), 2)[0]) for n in (60, 300))
+    assert few == many
+    assert (few["clean"], few["loss"]) == ((3,), (6,))
 
 
 def test_a_network_that_cannot_be_cut_is_run_in_full_everywhere():
@@ -74,7 +133,7 @@ def test_a_network_that_cannot_be_cut_is_run_in_full_everywhere():
     result = purify(CoordinatedSamples(InProcess(spread)), final=NeverCut(FINAL))
     assert result.layers[0].method == "whole network"
     assert "several times" in result.layers[0].why_method
-    expected = purify(CLEAN, batch_size=size)
+    expected = in_one_place(CLEAN, batch_size=size)
     np.testing.assert_array_equal(result.layers[0].flipped, expected.layers[0].flipped)
 
 
@@ -114,7 +173,7 @@ def test_a_holder_may_have_no_samples_of_a_probe():
     first, *others = parts
     holders = Holds(LocalSamples.of(first, probes={"ASR": probe}), *map(LocalSamples.of, others))
     result = purify(CoordinatedSamples(holders, probes=("ASR",)))
-    assert_same(result, purify(CLEAN, probes={"ASR": probe}, batch_size=size))
+    assert_same(result, in_one_place(CLEAN, probes={"ASR": probe}, batch_size=size))
     assert result.before.probes["ASR"] > result.after.probes["ASR"]
 
 
@@ -137,7 +196,7 @@ def test_what_is_known_of_the_samples_is_remarked_on():
     facts = SampleFacts(classes=3, one_hot=True)
     holders = Holds(LocalSamples.of(data))
     with pytest.warns(FlainWarning, match="no better than chance"):
-        result = purify(CoordinatedSamples(holders, facts=facts))
+        result = purify(CoordinatedSamples(holders, facts=facts), settings=HITS)
     assert any("one-hot" in note for note in result.notes)
 
 
@@ -146,7 +205,8 @@ def test_merged_sums_are_those_of_all_samples(sizes, seed):
     inputs = np.random.default_rng(seed).integers(-3, 9, (sum(sizes), 4)).astype(np.float32)
     parts = np.split(inputs, np.cumsum(sizes)[:-1])
     each = [ActivationStatistics().update(part) for part in parts]
-    merged, whole = Merging().statistics(each), ActivationStatistics().update(inputs)
+    merged = Merging(largest_share=1).statistics(each)
+    whole = ActivationStatistics().update(inputs)
     for name in ("total", "total_abs", "total_square", "active", "count"):
         np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
 
@@ -175,6 +235,17 @@ def column(index, value):
         return rows
 
     return clean(change)
+
+
+def lost(index, value):
+    def tamper(arrays):
+        if "loss" not in arrays:
+            return arrays
+        rows = arrays["loss"].copy()
+        rows[-1, index] = value
+        return arrays | {"loss": rows}
+
+    return tamper
 
 
 def proof(error):
@@ -215,6 +286,27 @@ LIES = {
     "too many candidates": clean(lambda rows: np.vstack([rows, rows])),
     "a column too few": clean(lambda rows: rows[:, :2]),
     "no scores": without("clean"),
+    "no losses": without("loss"),
+    "losses of too few": lambda arrays: (
+        arrays | {"loss": arrays["loss"][:-1]} if "loss" in arrays else arrays
+    ),
+    "losses without a column": lambda arrays: (
+        arrays | {"loss": arrays["loss"][:, :5]} if "loss" in arrays else arrays
+    ),
+    "more lost than there is": lost(0, 1e6),
+    "more gained than there is": lost(0, -1e6),
+    "a loss that is not a number": lost(0, np.nan),
+    "losses whose squares are less than none": lost(1, -1.0),
+    "losses whose squares are too many": lost(1, 1e6),
+    "infinite squares": lost(1, np.inf),
+    "fewer than none newly wrong": lost(2, -1.0),
+    "more newly wrong than there are": lost(2, 101.0),
+    "half a sample newly wrong": lost(2, 0.5),
+    "losses of another number of samples": lost(3, 99.0),
+    "a probability of less than nothing": lost(4, -1.0),
+    "a probability of more than one": lost(4, 101.0),
+    "losses with negative rounding": lost(5, -1.0),
+    "losses with endless rounding": lost(5, 1e6),
     "no proof": without("faithful"),
     "a faithful cut that is infinitely wrong": proof(np.inf),
     "a faithful cut that is quite wrong": proof(0.9),
@@ -242,7 +334,7 @@ def test_a_holder_that_answers_what_cannot_be_true_is_left_out(lie):
     with pytest.warns(FlainWarning, match="part 001, which holds .* is left out from now on"):
         result = purify(CoordinatedSamples(holders, may_leave=True))
     others = tuple(np.concatenate([parts[0][i], parts[2][i]]) for i in (0, 1))
-    assert_same(result, purify(others, batch_size=size))
+    assert_same(result, in_one_place(others, batch_size=size))
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
@@ -266,7 +358,7 @@ def test_a_holder_may_fall_silent_in_the_middle_of_a_search():
     with pytest.warns(FlainWarning, match="part 000, .*: no answer came"):
         result = purify(CoordinatedSamples(holders, may_leave=True))
     rest = tuple(np.concatenate([parts[1][i], parts[2][i]]) for i in (0, 1))
-    assert_same(result, purify(rest, batch_size=size))
+    assert_same(result, in_one_place(rest, batch_size=size))
 
 
 def test_too_few_holders_are_an_error():
@@ -279,8 +371,10 @@ def test_too_few_holders_are_an_error():
         purify(samples)
 
 
+@pytest.mark.filterwarnings("ignore:hardly flipped")
+@pytest.mark.parametrize("measure", ["probability", "score"])
 @pytest.mark.parametrize("rule", ["median", "trimmed_mean"])
-def test_a_robust_mean_bounds_what_a_possible_lie_can_do(rule):
+def test_a_robust_mean_bounds_what_a_possible_lie_can_do(rule, measure):
     """One of five says that the trigger's inputs are the most active, and that nothing is lost."""
     parts, _ = split(CLEAN, 5)
     triggered = np.arange(12) >= 9
@@ -300,13 +394,15 @@ def test_a_robust_mean_bounds_what_a_possible_lie_can_do(rule):
         if "clean" in arrays:
             rows = arrays["clean"].copy()
             rows[:, 0] = rows[:, 1]
-            return arrays | {"clean": rows}
+            arrays = arrays | {"clean": rows}
+        if "loss" in arrays:
+            arrays = arrays | {"loss": arrays["loss"] * np.array([0, 0, 0, 1, 1, 1])}
         return arrays
 
     def flipped(merging):
         holders = InProcess(parts, tamper=lying(lie))
         data = CoordinatedSamples(holders, merging=merging)
-        return purify(data, settings=Settings(tolerance=0.02)).layers[0].flipped
+        return purify(data, settings=Settings(tolerance=0.02, measure=measure)).layers[0].flipped
 
     assert not flipped(Merging()).any() or not flipped(Merging())[triggered].any()
     assert flipped(Merging(rule))[triggered].all()
@@ -322,8 +418,11 @@ def test_an_answer_of_another_type_is_none():
 
 
 def test_scores_may_be_asked_for_before_statistics():
-    scorer = CoordinatedSamples(Holds(LocalSamples.of(CLEAN))).scorer(FINAL)
-    assert scorer.score_of(FINAL) == LocalSamples.of(CLEAN).score_of(FINAL)
+    samples = LocalSamples.of(CLEAN)
+    settings = as_elsewhere().resolved(classify=True, local=False)
+    scorer = CoordinatedSamples(Holds(samples)).scorer(FINAL, settings, seed=0)
+    there, here = scorer.score_of(FINAL), samples.scorer(FINAL, settings, seed=0).score_of(FINAL)
+    assert (there.clean, there.loss) == (here.clean, here.loss)
 
 
 def test_options_out_of_range_are_refused():
@@ -366,7 +465,8 @@ def test_a_holder_refuses_to_score_no_candidates():
 
 
 def test_trimming_everybody_is_refused():
-    with pytest.raises(flain.SettingsError, match=r"nothing is left of 2 holders"):
+    told = r"nothing is left of 2 holders .*needs at least 3"
+    with pytest.raises(flain.SettingsError, match=told):
         Merging("trimmed_mean", trim=0.4).tally([Tally(1, 2), Tally(2, 2)])
     with pytest.raises(flain.SettingsError, match=r"less than 0\.5"):
         Merging("trimmed_mean", trim=0.5)
@@ -380,14 +480,10 @@ def test_trimming_everybody_is_refused():
 def test_a_question_arrives_as_it_was_asked():
     weights = {"fc1": np.ones((2, 3), np.float32), "wörter": np.zeros((1, 2))}
     state = ModelState(weights, "fc1", np.eye(2, 3), 1.5, np.array([2, 0]), 1e-4)
-    question = Question("candidates", state, n_flipped=(0, 1, 2), probes=False, seed=7)
+    question = Question("candidates", state, n_flipped=(0, 1, 2), probes=False, seed=7, loss=True)
     arrived = read_question(write_question(question))
-    assert (arrived.task, arrived.n_flipped, arrived.probes, arrived.seed) == (
-        question.task,
-        question.n_flipped,
-        question.probes,
-        question.seed,
-    )
+    assert (arrived.task, arrived.n_flipped) == (question.task, question.n_flipped)
+    assert (arrived.probes, arrived.seed, arrived.loss) == (False, 7, True)
     assert arrived.state.digest == state.digest
     assert arrived.state.weights["fc1"].dtype == np.float32
     np.testing.assert_array_equal(arrived.state.initial, state.initial)
@@ -399,7 +495,7 @@ def test_no_array_on_the_wire_holds_objects():
     assert all(array.dtype.kind in "fiu" for array in (question | answer).values())
 
 
-@pytest.mark.parametrize("name", ["task", "layer", "factor", "order", "n_flipped", "seed"])
+@pytest.mark.parametrize("name", ["task", "layer", "factor", "order", "n_flipped", "seed", "loss"])
 def test_a_question_with_a_part_missing_is_refused(name):
     arrays = write_question(Question("proof", ModelState(layer="fc1", initial=np.eye(2))))
     with pytest.raises(flain.DataError, match=name):

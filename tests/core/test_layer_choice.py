@@ -30,11 +30,11 @@ class Refusing:
     def cut(self, layer, x):
         return self.network.cut(layer, x)
 
-    def replace(self, weights):
+    def replace(self, weights, biases=None):
         for name in self.refused:
             if name in weights:
                 raise flain.LayerError(f"layer {name!r} cannot be purified: {REASONS[name]}")
-        return Refusing(self.network.replace(weights), self.refused)
+        return Refusing(self.network.replace(weights, biases), self.refused)
 
 
 def purify(refused, layers, **options):
@@ -116,7 +116,7 @@ def test_what_is_no_name_is_refused(layers):
 
 def test_a_network_that_takes_any_layer_is_told_of_one_that_is_not_there():
     class Taking(Refusing):
-        def replace(self, weights):
+        def replace(self, weights, biases=None):
             return self
 
     with pytest.raises(flain.LayerError, match=r"there is no layer 'fc9'. Did you mean"):

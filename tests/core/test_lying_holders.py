@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from in_process import InProcess, split
+from in_process import InProcess, as_elsewhere, split
 
 import flain_core as flain
 from flain_core import ActivationStatistics, FlainWarning, Settings
@@ -18,6 +18,7 @@ from flain_core.federated.merging import Merging
 from flain_core.federated.messages import Answer, ModelState, Question
 from flain_core.federated.wire import read_answer, write_answer
 from flain_core.local_samples import LocalSamples
+from flain_core.local_scorer import LocalScorer
 from flain_core.network import Layer
 from flain_core.score import Tally
 
@@ -41,7 +42,14 @@ def purify(tamper, *, final=FINAL, settings=None, **options):
 
 def without_the_second(final=FINAL, **options):
     x, y = (np.concatenate([part[i] for part in (PARTS[0], *PARTS[2:])]) for i in (0, 1))
-    return flain.purify(final, initial=INITIAL, data=(x, y), batch_size=SIZE, **options)
+    return in_one_place((x, y), final, **options)
+
+
+def in_one_place(data, final=FINAL, settings=None, **options):
+    settings = as_elsewhere(settings)
+    return flain.purify(
+        final, initial=INITIAL, data=data, batch_size=SIZE, settings=settings, **options
+    )
 
 
 def assert_same_flips(result, expected):
@@ -140,43 +148,111 @@ def test_no_more_samples_can_be_uncertain_than_there_are(uncertain):
 # --- Answers that contradict each other ----------------------------------------------------------
 
 
-def two_faced(question, arrays):
-    """All is well while the search runs, and nothing once the purified model is run."""
-    if question.task == "candidates":
-        arrays["clean"] = arrays["clean"][:, [1, 1, 2]]
-    elif "clean" in arrays:
-        arrays["clean"] = arrays["clean"] * np.array([0, 1, 1])
+def all_well(arrays):
+    arrays["clean"] = arrays["clean"][:, [1, 1, 2]]
+    if "loss" in arrays:
+        arrays["loss"] = arrays["loss"] * np.array([0, 0, 0, 1, 1, 1])
     return arrays
 
 
+def all_lost(arrays):
+    arrays["clean"] = arrays["clean"] * np.array([0, 1, 1])
+    if "loss" in arrays:
+        # All that the trained model gave to the true classes, and alike of each sample.
+        count, before = arrays["loss"][:, 3], arrays["loss"][:, 4]
+        rest = [count, count, before, 0 * count]
+        arrays["loss"] = np.stack([before, before**2 / count, *rest], axis=1)
+    return arrays
+
+
+def two_faced(question, arrays):
+    """All is well while the search runs, and nothing once the purified model is run."""
+    if question.task == "candidates":
+        return all_well(arrays)
+    return all_lost(arrays) if "clean" in arrays else arrays
+
+
+@pytest.mark.parametrize("measure", ["probability", "score"])
 @pytest.mark.parametrize("rule", ["sum", "median", "trimmed_mean"])
-def test_who_contradicts_itself_cannot_keep_a_model_from_being_confirmed(rule):
-    settings = Settings(tolerance=0.02)
+def test_who_contradicts_itself_cannot_keep_a_model_from_being_confirmed(rule, measure):
+    settings = Settings(tolerance=0.02, measure=measure)
     with pytest.warns(FlainWarning, match="part 001, .* scores 60, and then 0"):
         result, _ = purify(two_faced, settings=settings, merging=Merging(rule))
     assert result.layers[0].method == "incremental"
     assert result.layers[0].flipped[TRIGGER].all()
 
 
-def test_nor_one_that_calls_everything_uncertain_and_so_has_it_run_in_full():
+def test_nor_one_that_says_of_losses_alone_two_things():
     def lie(question, arrays):
-        if question.task == "candidates":
-            arrays["clean"] = arrays["clean"][:, [1, 1, 1]]
-        elif "clean" in arrays:
-            # Probes are wanted of the purified model alone.
-            arrays["clean"] = arrays["clean"][:, [1, 1, 2]] * np.array([not question.probes, 1, 1])
+        if question.task != "candidates" or question.n_flipped == (0,):
+            return arrays
+        rows = arrays["loss"]
+        lost = -0.9 * (rows[:, 3] - rows[:, 4])
+        arrays["loss"] = np.stack([lost, lost**2, *rows.T[2:5], 0 * lost], axis=1)
         return arrays
 
+    with pytest.warns(FlainWarning, match=r"part 001, .* loses -\d.*, and then"):
+        result, _ = purify(lie)
+    assert_same_flips(result, without_the_second())
+
+
+def all_uncertain(question, arrays):
+    """Calls every sample uncertain, and so has all run in full, and contradicts itself at last."""
+    if question.task == "candidates":
+        arrays = all_well(arrays)
+        arrays["loss"] = arrays["loss"][:, [0, 1, 2, 3, 4, 3]]
+        return arrays | {"clean": arrays["clean"][:, [1, 1, 1]]}
+    if "clean" in arrays:
+        # Probes are wanted of the purified model alone.
+        return all_lost(arrays) if question.probes else all_well(arrays)
+    return arrays
+
+
+def test_nor_one_that_calls_everything_uncertain_and_so_has_it_run_in_full():
     with pytest.warns(FlainWarning, match="part 001, .* scores 60, and then 0"):
-        result, _ = purify(lie, settings=Settings(tolerance=0.02), merging=Merging("median"))
+        result, _ = purify(all_uncertain, settings=Settings(tolerance=0.02))
     assert result.layers[0].flipped[TRIGGER].all()
+
+
+def test_which_a_median_does_not_even_believe():
+    settings = Settings(tolerance=0.02)
+    result, _ = purify(all_uncertain, settings=settings, merging=Merging("median"))
+    assert result.layers[0].method == "incremental"
+    assert not any(step.recomputed for step in result.layers[0].steps[:-1])
+    assert result.layers[0].flipped[TRIGGER].all()
+
+
+AFTERWARDS = {
+    "another probability of the trained model": (4, 55.0, "trained model gives its classes"),
+    "more newly wrong than were right less": (2, 40.0, "40 samples cannot be newly wrong"),
+}
+
+
+@pytest.mark.parametrize(("index", "value", "told"), AFTERWARDS.values(), ids=AFTERWARDS)
+def test_what_it_said_of_the_trained_model_is_held_against_it(index, value, told):
+    def lie(question, arrays):
+        if "loss" in arrays and not question.of_trained:
+            arrays["loss"] = arrays["loss"].copy()
+            arrays["loss"][-1, index] = value
+        return arrays
+
+    with pytest.warns(FlainWarning, match=f"part 001, .*{told}"):
+        result, _ = purify(lie)
+    assert_same_flips(result, without_the_second())
+
+
+def test_the_trained_model_itself_can_have_lost_nothing():
+    def lie(question, arrays):
+        return all_lost(arrays) if "loss" in arrays else arrays
+
+    with pytest.warns(FlainWarning, match="part 001, .* cannot have lost anything since itself"):
+        result, _ = purify(lie)
+    assert_same_flips(result, without_the_second())
 
 
 def test_nor_one_that_changes_its_mind_where_all_is_run_in_full():
     def lie(question, arrays):
-        if question.task == "in full" and not question.n_flipped:
-            arrays["clean"] = arrays["clean"] * np.array([0, 1, 1])
-        return arrays
+        return all_lost(arrays) if question.task == "in full" and not question.n_flipped else arrays
 
     whole = NeverCut(FINAL)
     with pytest.warns(FlainWarning, match="part 001, .* and then 0"):
@@ -190,8 +266,7 @@ def test_one_who_claims_that_the_cut_is_wrong_costs_time_and_nothing_else():
         return arrays | {"faithful": np.array(0)} if question.task == "proof" else arrays
 
     result, holders = purify(lie)
-    x, y = CLEAN
-    assert_same_flips(result, flain.purify(FINAL, initial=INITIAL, data=(x, y), batch_size=SIZE))
+    assert_same_flips(result, in_one_place(CLEAN))
     assert result.layers[0].method == "whole network"
     candidates = len(result.layers[0].steps)
     assert len(holders.asked) <= 4 + candidates / 16 + 1
@@ -202,13 +277,13 @@ def test_where_all_contradict_themselves_the_cut_is_to_blame():
 
     def tamper(name, question, arrays):
         if question.task == "candidates" and question.n_flipped != (0,):
-            return arrays | {"clean": np.asarray(arrays["clean"])[:, [1, 1, 2]]}
+            return all_well(dict(arrays))
         return arrays
 
     data = CoordinatedSamples(InProcess(PARTS, lookahead=50, tamper=tamper), may_leave=True)
     result = flain.purify(FINAL, initial=INITIAL, data=data)
     assert result.layers[0].method == "whole network"
-    assert_same_flips(result, flain.purify(FINAL, initial=INITIAL, data=CLEAN, batch_size=SIZE))
+    assert_same_flips(result, in_one_place(CLEAN))
 
 
 def test_candidates_that_are_run_in_full_are_those_that_were_asked_about():
@@ -218,7 +293,9 @@ def test_candidates_that_are_run_in_full_are_those_that_were_asked_about():
     answer = holder.answer(Question("in full", state, n_flipped=(0, 3, 12)))
     for n_flipped, scored in zip((0, 3, 12), answer.scored, strict=True):
         weight = flain.flip(initial, final, np.arange(n_flipped))
-        assert scored == LocalSamples.of(CLEAN).score_of(FINAL.replace({"fc1": weight}))
+        assert scored == LocalScorer(LocalSamples.of(CLEAN)).score_of(
+            FINAL.replace({"fc1": weight})
+        )
 
 
 # --- What a possible lie can do ------------------------------------------------------------------

@@ -71,8 +71,8 @@ def test_a_weight_that_cannot_be_written_proves_nothing():
     assert not proof_of(Closed(FINAL, lambda cut: {})).faithful
 
 
-def test_scores_that_are_not_numbers_are_not_deterministic():
+def test_scores_that_are_not_numbers_are_refused():
     lost = Recut(FINAL, lambda cut: {})
     lost.predict = lambda x: np.full((len(x), 3), np.nan)
-    with pytest.raises(flain.ModelError, match="differently each time"):
+    with pytest.raises(flain.DataError, match="NaN or infinity"):
         check_deterministic(lost, X, 1e-7)

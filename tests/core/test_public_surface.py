@@ -24,6 +24,7 @@ NAMES = [
     "Network",
     "OutputError",
     "Progress",
+    "Promise",
     "Purification",
     "PurifiedArrays",
     "Settings",

@@ -4,10 +4,12 @@ import io
 import json
 import sys
 import warnings
+from dataclasses import replace
 
 import backdoored
 import numpy as np
 import pytest
+from by_neurons import BY_NEURONS, by_neurons
 from plain import plain_reevaluation
 from recut import OtherCut
 
@@ -49,13 +51,15 @@ def plain(pair, grid, tolerance, layer="fc1"):
     )
 
 
-def test_the_backdoor_goes_and_the_accuracy_stays(pair):
-    result = purify(pair, probes={"ASR": TRIGGERED})
+@pytest.mark.parametrize(("settings", "flip"), [(None, "directions"), (BY_NEURONS, "neurons")])
+def test_the_backdoor_goes_and_the_accuracy_stays(pair, settings, flip):
+    result = purify(pair, probes={"ASR": TRIGGERED}, settings=settings)
     assert result.before.clean > 0.97
     assert result.before.probes["ASR"] > 0.99
-    assert result.after.clean >= result.before.clean - Settings().tolerance
+    assert result.after.clean >= result.before.clean - 0.002
     assert result.after.probes["ASR"] < 0.1
     assert result.layers[0].method == "incremental"
+    assert result.layers[0].flip == flip
     assert result.layers[0].flipped[9:].all()
 
 
@@ -64,7 +68,7 @@ def test_the_backdoor_goes_and_the_accuracy_stays(pair):
 @pytest.mark.parametrize("step", [0.002, 0.05])
 def test_keep_equals_the_published_procedure(pair, tolerance, step):
     grid = Grid(start=0.001, step=step, stop=2.0)
-    settings = Settings(thresholds=grid, tolerance=tolerance, crossing="keep", match_norm=True)
+    settings = by_neurons(tolerance, thresholds=grid, crossing="keep", match_norm=True)
     result = purify(pair, settings=settings)
     expected = plain(pair, grid, tolerance)
     assert result.layers[0].threshold == expected.threshold
@@ -80,7 +84,7 @@ def test_keep_equals_the_published_procedure(pair, tolerance, step):
 def test_every_step_scores_what_a_full_run_scores(pair):
     grid = Grid(start=0.0, step=0.003, stop=3.0)
     with pytest.warns(FlainWarning, match="no candidate"):
-        result = purify(pair, settings=Settings(thresholds=grid, tolerance=1.0))
+        result = purify(pair, settings=by_neurons(1.0, thresholds=grid))
     expected = plain(pair, grid, tolerance=2.0)
     accuracy = dict(zip(grid.thresholds().tolist(), expected.accuracies, strict=True))
     steps = result.layers[0].steps
@@ -89,7 +93,7 @@ def test_every_step_scores_what_a_full_run_scores(pair):
 
 
 def test_the_weights_are_those_of_the_formula(pair):
-    result = purify(pair, settings=Settings(factor=1.5))
+    result = purify(pair, settings=by_neurons(factor=1.5))
     expected = flain.flip(
         weight(pair[0]), weight(pair[1]), result.layers[0].flipped, groups=1, factor=1.5
     )
@@ -99,27 +103,41 @@ def test_the_weights_are_those_of_the_formula(pair):
 
 
 def test_probes_never_steer(pair):
-    alone = purify(pair)
-    watched = purify(pair, probes={"ASR": TRIGGERED, "again": CLEAN})
-    np.testing.assert_array_equal(alone.layers[0].flipped, watched.layers[0].flipped)
+    for settings in (None, BY_NEURONS):
+        alone = purify(pair, settings=settings)
+        probes = {"ASR": TRIGGERED, "again": CLEAN}
+        watched = purify(pair, probes=probes, settings=settings)
+        np.testing.assert_array_equal(alone.layers[0].flipped, watched.layers[0].flipped)
+        np.testing.assert_array_equal(weight(alone.model), weight(watched.model))
     assert [step.probes["again"] for step in watched.layers[0].steps] == [
         step.clean for step in watched.layers[0].steps
     ]
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"memory_limit": 0}])
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ({"batch_size": 1}, None),
+        ({"batch_size": 7}, None),
+        ({"batch_size": 1}, BY_NEURONS),
+        ({"batch_size": 7}, BY_NEURONS),
+        ({"memory_limit": 0}, BY_NEURONS),
+        ({"memory_limit": 0}, Settings(flip="neurons")),
+    ],
+)
 @pytest.mark.parametrize("probed", [False, True])
-def test_batches_and_memory_do_not_change_the_answer(pair, options, probed):
-    probes = {"ASR": TRIGGERED} if probed else {}
-    one, other = purify(pair, probes=probes), purify(pair, probes=probes, **options)
+def test_batches_and_memory_do_not_change_the_answer(pair, options, settings, probed):
+    common = {"probes": {"ASR": TRIGGERED} if probed else {}, "settings": settings}
+    one, other = purify(pair, **common), purify(pair, **common, **options)
     assert one.layers[0].threshold == other.layers[0].threshold
     np.testing.assert_array_equal(weight(one.model), weight(other.model))
     assert one.after == other.after
 
 
 def test_a_memory_limit_that_keeps_some_batches_gives_the_same_answer(pair):
-    one = purify(pair, probes={"ASR": TRIGGERED})
-    other = purify(pair, probes={"ASR": TRIGGERED}, batch_size=50, memory_limit=20_000)
+    common = {"probes": {"ASR": TRIGGERED}, "settings": BY_NEURONS}
+    one = purify(pair, **common)
+    other = purify(pair, batch_size=50, memory_limit=20_000, **common)
     np.testing.assert_array_equal(one.layers[0].flipped, other.layers[0].flipped)
     assert one.layers[0].steps == other.layers[0].steps
 
@@ -173,8 +191,8 @@ def test_a_score_that_jumps_is_decided_as_a_full_run_would(pair):
     def right(scores, y):
         return scores.argmax(axis=1) == y
 
-    plain_score = purify(pair, score=right, settings=Settings(tolerance=0.02))
-    built_in = purify(pair, settings=Settings(tolerance=0.02))
+    plain_score = purify(pair, score=right, settings=by_neurons(0.02))
+    built_in = purify(pair, settings=by_neurons(0.02))
     np.testing.assert_array_equal(plain_score.layers[0].flipped, built_in.layers[0].flipped)
     tied = np.zeros((4, 3))
     assert tally(right, tied, np.array([0, 1, 0, 1]), window=1e-5).uncertain == 4
@@ -217,8 +235,8 @@ class Opaque:
     def predict(self, x):
         return self.inner.predict(x)
 
-    def replace(self, weights):
-        return Opaque(self.inner.replace(weights))
+    def replace(self, weights, biases=None):
+        return Opaque(self.inner.replace(weights, biases))
 
     def cut(self, layer, x):
         return WrongCut(self.inner.cut(layer, x))
@@ -237,14 +255,16 @@ class WrongCut:
         return self.cut.tail(self.output)
 
 
-def test_a_wrong_cut_is_found_out_and_the_answer_is_the_same(pair):
-    fast = purify(pair, probes={"ASR": TRIGGERED})
-    slow = flain.purify(
-        Opaque(pair[1]), initial=Opaque(pair[0]), data=CLEAN, probes={"ASR": TRIGGERED}
-    )
+@pytest.mark.parametrize("settings", [BY_NEURONS, Settings(flip="neurons")])
+def test_a_wrong_cut_is_found_out_and_the_answer_is_the_same(pair, settings):
+    common = {"probes": {"ASR": TRIGGERED}, "settings": settings}
+    fast = purify(pair, **common)
+    slow = flain.purify(Opaque(pair[1]), initial=Opaque(pair[0]), data=CLEAN, **common)
     assert slow.layers[0].method == "whole network"
     assert any("every candidate was run in full" in note for note in slow.notes)
-    assert slow.layers[0].steps == fast.layers[0].steps
+    for one, other in zip(slow.layers[0].steps, fast.layers[0].steps, strict=True):
+        assert one.loss == pytest.approx(other.loss, abs=1e-6)
+        assert replace(one, loss=None) == replace(other, loss=None)
     np.testing.assert_array_equal(slow.layers[0].flipped, fast.layers[0].flipped)
     np.testing.assert_array_equal(weight(slow.model), weight(fast.model))
     assert slow.after == fast.after
@@ -253,8 +273,8 @@ def test_a_wrong_cut_is_found_out_and_the_answer_is_the_same(pair):
 class LateLiar(Opaque):
     """A network whose cut is right on the few samples of the proof and wrong on all of them."""
 
-    def replace(self, weights):
-        return LateLiar(self.inner.replace(weights))
+    def replace(self, weights, biases=None):
+        return LateLiar(self.inner.replace(weights, biases))
 
     def cut(self, layer, x):
         cut = self.inner.cut(layer, x)
@@ -262,7 +282,7 @@ class LateLiar(Opaque):
 
 
 def test_a_search_that_the_whole_network_does_not_confirm_is_done_again(pair):
-    settings = Settings(tolerance=0.01)
+    settings = by_neurons(0.01)
     fast = purify(pair, settings=settings)
     slow = flain.purify(LateLiar(pair[1]), initial=LateLiar(pair[0]), data=CLEAN, settings=settings)
     assert slow.layers[0].method == "whole network"
@@ -283,7 +303,7 @@ def test_a_layer_that_runs_twice_is_run_in_full():
     final = network(first[0] + 0.3 * first[1])
     y = final.predict(CLEAN[0]).argmax(axis=1)
     result = flain.purify(
-        final, initial=network(first[0]), data=(CLEAN[0], y), settings=Settings(tolerance=0.2)
+        final, initial=network(first[0]), data=(CLEAN[0], y), settings=by_neurons(0.2)
     )
     assert result.layers[0].flipped.any()
     assert result.layers[0].method == "whole network"
@@ -322,7 +342,8 @@ def _interrupt(progress):
 def test_progress_is_told(pair, capsys):
     heard = []
     result = purify(pair, progress=heard.append)
-    assert [progress.step for progress in heard] == list(result.layers[0].steps)
+    told = sorted((progress.step for progress in heard), key=lambda step: step.threshold)
+    assert told == list(result.layers[0].steps)
     assert [progress.done for progress in heard] == list(range(1, len(heard) + 1))
     assert {progress.layer for progress in heard} == {"fc1"}
     assert capsys.readouterr().err == ""
@@ -349,8 +370,8 @@ def test_a_network_that_cannot_be_confirmed_is_refused(pair):
     class Fickle(Opaque):
         """Scores all the samples otherwise when it is asked again, and the few of the proof not."""
 
-        def replace(self, weights):
-            return Fickle(self.inner.replace(weights))
+        def replace(self, weights, biases=None):
+            return Fickle(self.inner.replace(weights, biases))
 
         def predict(self, x):
             scores, asked = self.inner.predict(x), weight(self.inner).tobytes()
@@ -508,8 +529,8 @@ def test_labels_that_do_not_match_are_pointed_out(pair):
 
 
 def test_a_model_that_was_left_as_it_is_is_pointed_out(pair):
-    settings = Settings(thresholds=Grid(start=5.0, step=1.0, stop=9.0))
-    with pytest.warns(FlainWarning, match="no neuron was flipped in any layer"):
+    settings = by_neurons(thresholds=Grid(start=5.0, step=1.0, stop=9.0))
+    with pytest.warns(FlainWarning, match="^not flipped: the model is as it was"):
         result = purify(pair, settings=settings)
     assert not result.layers[0].flipped.any()
     shown = "input neurons, stopped by 'nothing within tolerance' after 1 candidate, incremental"
@@ -526,7 +547,7 @@ def test_swapped_models_are_pointed_out(pair):
 
 def test_a_loss_far_beyond_the_tolerance_is_pointed_out(pair):
     grid = Grid(start=5.0, step=1.0, stop=9.0)
-    settings = Settings(thresholds=grid, tolerance=0.001, crossing="keep")
+    settings = by_neurons(0.001, thresholds=grid, crossing="keep")
     with pytest.warns(FlainWarning) as raised:
         result = purify(pair, settings=settings)
     assert result.before.clean - result.after.clean > 0.2
@@ -551,6 +572,8 @@ def test_an_incomplete_network_is_told_what_it_lacks(pair):
 def test_one_hot_labels_are_accepted_with_a_note(pair):
     result = purify(pair, data=(CLEAN[0], np.eye(3)[CLEAN[1]]))
     assert any("one-hot" in note for note in result.notes)
+    result = purify(pair, data=(CLEAN[0], np.eye(3)[CLEAN[1]]), settings=BY_NEURONS)
+    assert any("one-hot" in note for note in result.notes)
     assert any("0.3333%" in note for note in result.notes)
 
 
@@ -565,7 +588,7 @@ def test_negative_means_are_pointed_out(pair):
             shifted(pair[1]),
             initial=shifted(pair[0]),
             data=(x, y),
-            settings=Settings(tolerance=0.3),
+            settings=by_neurons(0.3),
         )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -573,5 +596,5 @@ def test_negative_means_are_pointed_out(pair):
             shifted(pair[1]),
             initial=shifted(pair[0]),
             data=(x, y),
-            settings=Settings(statistic="mean_abs", tolerance=0.3),
+            settings=by_neurons(0.3, statistic="mean_abs"),
         )

@@ -6,7 +6,7 @@ from functools import partial
 import backdoored
 import numpy as np
 import pytest
-from in_process import split
+from in_process import as_elsewhere, split
 
 import flain_core as flain
 from flain_core import FlainWarning
@@ -29,18 +29,19 @@ class TrustedSites(Trusted[int]):
     sites: object = "all"
     tamper: dict = field(default_factory=dict)
     asked: list = field(default_factory=list)
+    parts: list = field(default_factory=lambda: PARTS)
 
     @property
     def whom(self):
         return self.sites
 
     def connected(self):
-        return range(len(PARTS))
+        return range(len(self.parts))
 
     def send(self, arrays, holders):
         self.asked.append(list(holders))
         replies = {
-            site: partial(answered, arrays, UNTRAINED, PARTS[site], batch_size=SIZE)
+            site: partial(answered, arrays, UNTRAINED, self.parts[site], batch_size=SIZE)
             for site in holders
         }
         return {site: self.tamper.get(site, reply) for site, reply in replies.items()}
@@ -52,7 +53,9 @@ def purify(sites):
 
 def serial(*parts):
     x, y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    return flain.purify(FINAL, initial=UNTRAINED, data=(x, y), batch_size=SIZE)
+    return flain.purify(
+        FINAL, initial=UNTRAINED, data=(x, y), batch_size=SIZE, settings=as_elsewhere()
+    )
 
 
 def raises(error):
@@ -96,6 +99,35 @@ def test_more_than_half_have_to_answer_unless_told_otherwise():
         purify(TrustedSites(tamper=fail))
     with pytest.warns(FlainWarning, match="left out"):
         assert purify(TrustedSites(tamper=fail, least=1)).layers[0].flipped.any()
+
+
+def test_a_trimmed_mean_goes_on_without_a_holder_as_long_as_three_are_left():
+    five, _ = split(CLEAN, 5)
+    gone = {1: raises(flain.DataError("gone"))}
+    sites = TrustedSites(merging="trimmed_mean", tamper=gone, parts=five)
+    with pytest.warns(FlainWarning, match="site 1, .* left out"):
+        assert purify(sites).layers[0].flipped.any()
+
+
+def test_and_says_that_it_needs_three_where_fewer_are():
+    told = r"at least 3 holders .* \(merging='trimmed_mean' needs 3\); 2 did"
+    sites = TrustedSites(merging="trimmed_mean", tamper={1: raises(flain.DataError("gone"))})
+    with (
+        pytest.warns(FlainWarning, match="site 1, .* left out"),
+        pytest.raises(flain.DataError, match=told),
+    ):
+        purify(sites)
+    with pytest.raises(flain.DataError, match="at least 3 trusted sites to ask; there are 2"):
+        purify(TrustedSites([0, 1], merging="trimmed_mean", least=1))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"outputs": "softmax"}, "outputs"), ({"largest_share": 0}, "a largest_share")],
+)
+def test_options_are_checked_at_once(options, told):
+    with pytest.raises(flain.SettingsError, match=told):
+        TrustedSites(**options)
 
 
 @pytest.mark.parametrize("whom", [[], [1, 1], ["1"], "1", 5, None])

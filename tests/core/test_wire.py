@@ -3,7 +3,7 @@
 import backdoored
 import numpy as np
 import pytest
-from in_process import InProcess, split
+from in_process import InProcess, as_elsewhere, split
 
 import flain_core as flain
 import flain_numpy
@@ -48,7 +48,14 @@ def test_the_answer_is_that_of_one_place(layers):
         data=CoordinatedSamples(ByLetter(parts, lookahead=50)),
         layers=layers,
     )
-    expected = flain.purify(FINAL, initial=UNTRAINED, data=CLEAN, batch_size=size, layers=layers)
+    expected = flain.purify(
+        FINAL,
+        initial=UNTRAINED,
+        data=CLEAN,
+        batch_size=size,
+        layers=layers,
+        settings=as_elsewhere(),
+    )
     for ours, theirs in zip(result.layers, expected.layers, strict=True):
         np.testing.assert_array_equal(ours.flipped, theirs.flipped)
     for name, each in flain_numpy.arrays_of(UNTRAINED).items():

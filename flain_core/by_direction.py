@@ -1,0 +1,123 @@
+"""Steps from candidate to candidate of :class:`Directions`, from the layer on.
+
+The network runs once up to the layer. A candidate's pre-activations follow from the model's by
+matrix products, and its scores by one call of the tail for each batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .by_batch import CutBatch
+from .by_sample import cuts_of, pre_activation, tail_by_sample
+from .directions import Directions, Fit
+from .grader import Graded, Grader
+from .network import Array, Cut
+from .score import Scored
+
+__all__ = ["ByDirection", "takes_outputs"]
+
+_ERROR_ALLOWED = 1e-5
+
+
+class ByDirection:
+    """Scores candidates batch by batch; each costs matrix products over all samples, and a tail.
+
+    The auxiliary samples are those that the directions were fitted to. Each is judged by the weight
+    that would have been fitted without it.
+
+    Args:
+        batches: All samples, with their cuts, the layer's pre-activations ``(n, out)``.
+        directions: The candidates.
+        grader: Grades the scores.
+        window: Relative error of a score that rounding can cause.
+    """
+
+    lookahead = 1
+
+    def __init__(
+        self,
+        batches: Sequence[CutBatch],
+        directions: Directions,
+        grader: Grader,
+        window: float,
+    ) -> None:
+        self._batches = batches
+        self._directions = directions
+        self._grader = grader
+        self._window = window
+        self.n_flipped = 0
+        """Number of the last candidate."""
+
+    @property
+    def work(self) -> int:
+        """Bytes of the inputs, which each candidate goes through."""
+        return int(self._directions.space.centred.nbytes)
+
+    def advance(self, numbers: Sequence[int]) -> list[Scored]:
+        """Score candidates by their numbers, each sample as if it had had no part in the fit."""
+        self.n_flipped = numbers[-1]
+        return [self._score(number, unseen=True) for number in numbers]
+
+    def as_written(self, number: int) -> Scored:
+        """Return what the network with a candidate's weight has to score."""
+        return self._score(number, unseen=False)
+
+    def _score(self, number: int, *, unseen: bool) -> Scored:
+        fit = self._directions.fit(number) if number else None
+        scored = self._grader.grade(self._scores(fit, unseen=unseen), self._window)
+        # No network scores each sample as if it had had no part in the fit, so none can be asked.
+        return replace(scored, loss=scored.loss and replace(scored.loss, uncertain=0.0))
+
+    def _scores(self, fit: Fit | None, *, unseen: bool) -> Iterator[Graded]:
+        taken = None
+        if fit:
+            taken = fit.taken_unseen() if unseen else fit.taken()
+        change = None
+        start = 0
+        for batch, cut in zip(self._batches, cuts_of(self._batches), strict=True):
+            output = pre_activation(cut)
+            moved = output
+            if batch.probe is None and taken is not None:
+                moved = output - taken[start : start + len(output)]
+                start += len(output)
+            elif fit:
+                change = fit.change() if change is None else change
+                moved = output - (cut.inputs - self._directions.space.mean) @ change.T
+            with np.errstate(over="ignore"):
+                moved = moved.astype(output.dtype, copy=False)
+            scores = _scores_of(cut, moved)
+            yield batch.probe, batch.samples.y, scores
+
+
+def takes_outputs(batches: Sequence[CutBatch]) -> bool:
+    """Return whether all batches were kept, at cuts that take pre-activations from outside."""
+    cuts = cuts_of(batches)
+    if len(cuts) < len(batches):
+        return False
+    # A framework says in its own ways that a tail takes no such batch.
+    try:
+        return all(map(_takes_outputs, cuts))
+    except Exception:
+        return False
+
+
+def _takes_outputs(cut: Cut) -> bool:
+    """Whether the tail of a cut gives for its own pre-activations the scores of the cut."""
+    if cut.inputs.ndim != 2:
+        return False
+    scores = cut.tail(cut.output)
+    given = _scores_of(cut, pre_activation(cut))
+    if given.shape != scores.shape:
+        return False
+    if not np.isfinite(scores).all():
+        return False
+    return bool(np.abs(given - scores).max() <= _ERROR_ALLOWED * np.abs(scores).max())
+
+
+def _scores_of(cut: Cut, output: Array) -> Array:
+    tail = tail_by_sample(cut)
+    return cut.tail(output.reshape(cut.output.shape)) if tail is None else tail(output)

@@ -1,0 +1,101 @@
+"""Grades the scores of samples: what they are worth, and what they lost since the trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from .network import Array
+from .outputs import Outputs, Reading
+from .score import Loss, Margins, Score, Scored, Tally, accuracy, margins, tally
+
+__all__ = ["Graded", "Grader"]
+
+Graded: TypeAlias = "tuple[str | None, Array, Array]"
+"""The name of a batch's probe (None for the auxiliary samples), its labels and its scores."""
+
+
+class Grader:
+    """Grades scores on the same samples again and again, in the same order.
+
+    Args:
+        score: Worth of a sample.
+        outputs: What a classifier's scores are; None recognises it from the first that are graded,
+            which are those of the trained model.
+        measures_loss: Whether to sum up what the auxiliary samples lost as well.
+    """
+
+    def __init__(
+        self,
+        score: Score = accuracy,
+        outputs: Outputs | None = None,
+        *,
+        measures_loss: bool = False,
+    ) -> None:
+        self._score = score
+        self._outputs: Outputs | None = outputs
+        self._measures_loss = measures_loss
+        self.reading: Reading | None = None
+        """How the scores are read; None until some were seen, or for the caller's score."""
+        self._trained: Margins | None = None
+
+    @property
+    def follows_samples(self) -> bool:
+        """Whether samples are graded one by one; a caller's score function sees whole batches."""
+        return self._score is accuracy
+
+    def start_anew(self) -> None:
+        """Count losses from the model that is graded next."""
+        self._trained = None
+
+    def recognise(self, scores: Sequence[Array]) -> None:
+        """Decide how to read scores, from those of all auxiliary samples, batch by batch.
+
+        A few samples may look like another kind: the logits of one batch may all be from 0 to 1.
+        """
+        if self.reading is None and self._score is accuracy:
+            alike = len({batch.shape[1:] for batch in scores}) == 1
+            self.reading = Reading.of(np.concatenate(scores) if alike else scores[0], self._outputs)
+
+    def margins(self, scores: Array, y: Array) -> Margins:
+        """Return the margins of some samples of a classifier."""
+        if self.reading is None:
+            self.recognise([scores])
+        return margins(scores, y, self.reading, probability=self._measures_loss)
+
+    def grade(self, scores: Iterable[Graded], window: float = 0.0) -> Scored:
+        """Sum up the worth of all samples.
+
+        Args:
+            scores: All batches.
+            window: Relative rounding error of the scores.
+        """
+        if self.reading is None and self._score is accuracy:
+            scores = list(scores)
+            self.recognise([batch for probe, _, batch in scores if probe is None])
+        tallies: dict[str | None, Tally] = {}
+        clean: list[Margins] = []
+        for probe, y, batch in scores:
+            if self._score is accuracy:
+                seen = self.margins(batch, y)
+                counted = seen.tally(window)
+                if probe is None:
+                    clean.append(seen)
+            else:
+                counted = tally(self._score, batch, y, window)
+            tallies[probe] = tallies.get(probe, Tally()) + counted
+        return Scored.of(tallies, self.loss(Margins.joined(clean), window) if clean else None)
+
+    def loss(self, clean: Margins, window: float = 0.0) -> Loss | None:
+        """Return what the auxiliary samples lost; the first ones given are the trained model's."""
+        if not self._measures_loss or self.reading is None:
+            return None
+        if self._trained is None:
+            self._trained = clean.copy()
+        return clean.loss_since(self._trained, self.reading, window)
+
+    def probability(self) -> float:
+        """Return the mean probability that the trained model gives to the true class."""
+        return float(np.mean(self._trained.probability)) if self._trained else float("nan")

@@ -1,0 +1,298 @@
+"""Flipping in directions, against plain dense algebra."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flain_core as flain
+from flain_core.directions import Directions, InputSpace, inverse_of_lower
+from flain_core.schedule import Strengths
+from flain_numpy import Dense, Network
+
+OUT, IN, COUNT = 3, 7, 25
+
+
+def inputs(count=COUNT, seed=0):
+    """Samples whose inputs belong together, and have no mean of zero."""
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(count, IN)) @ rng.normal(size=(IN, IN)) + 2 * rng.normal(size=IN)
+    return np.abs(mixed)
+
+
+def directions(x, *, bias=True, factor=2.0, space=None, seed=1, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    initial = rng.normal(size=(OUT, IN)).astype(dtype)
+    final = (initial + rng.normal(size=(OUT, IN))).astype(dtype)
+    offset = rng.normal(size=OUT).astype(dtype) if bias else None
+    network = Network([Dense("only", final, offset)])
+    space = space or InputSpace.of(x, bias=bias)
+    return Directions(network, network.layers()["only"], initial, factor, space)
+
+
+def covariance(space, x):
+    """The shrunk covariance of all inputs, written out."""
+    centred = x - space.mean
+    plain = centred.T @ centred / len(x)
+    kept = 1 - space.shrinkage
+    return kept * plain + (1 - kept) * np.diag(np.diag(plain))
+
+
+def arrays(network):
+    layer = network.layers()["only"]
+    return layer.weight, layer.bias
+
+
+def at_strength(found, strength):
+    """The same directions, where candidate 1 has this strength."""
+
+    class Space(InputSpace):
+        strengths = np.array([strength])
+
+    space = Space(*(getattr(found.space, name) for name in InputSpace.__dataclass_fields__))
+    return Directions(found.network, found.layer, found.initial, found.factor, space)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("factor", [2.0, 1.0, 0.5])
+@pytest.mark.parametrize("count", [2, 5, 25, 200])
+def test_the_weight_is_that_of_the_formula(bias, factor, count):
+    x = inputs(count)
+    found = directions(x, bias=bias, factor=factor)
+    final, offset = arrays(found.network)
+    update = final - found.initial
+    for number in (41, 47, len(found.space.strengths)):
+        strength = found.space.strengths[number - 1]
+        inverse = np.linalg.inv(covariance(found.space, x) + strength * np.eye(IN))
+        expected = final - factor * strength * update @ inverse
+        weight, moved = arrays(found.candidate(number))
+        np.testing.assert_allclose(weight, expected, rtol=0, atol=1e-9)
+        if bias:
+            before, after = x.mean(0) @ final.T + offset, x.mean(0) @ weight.T + moved
+            np.testing.assert_allclose(after, before, rtol=0, atol=1e-9)
+        else:
+            assert moved is None
+
+
+def test_the_space_is_as_defined():
+    x = inputs()
+    with_bias, without = InputSpace.of(x, bias=True), InputSpace.of(x, bias=False)
+    np.testing.assert_allclose(with_bias.variance, x.var(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(without.variance, (x**2).mean(axis=0), rtol=1e-12)
+    assert not without.mean.any()
+    strengths = with_bias.strengths / x.var(axis=0).mean()
+    assert strengths[40] == pytest.approx(4e-4, rel=1e-12)
+    assert strengths[0] < 1e-10
+    np.testing.assert_allclose(strengths[1:] / strengths[:-1], 1.5, rtol=1e-12)
+    assert 8 / 1.5 < strengths[-1] <= 8
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("number", [41, 48, 60])
+def test_what_is_taken_is_what_the_weight_takes(bias, number):
+    x = inputs()
+    found = directions(x, bias=bias)
+    final, purified = found.network.predict(x), found.candidate(number).predict(x)
+    np.testing.assert_allclose(found.fit(number).taken(), final - purified, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3])
+@pytest.mark.parametrize("number", [41, 48, 60])
+def test_a_sample_is_left_out_as_if_refitted_without_it(bias, shrinkage, number):
+    """The same ridge problem, solved again and again without one of the samples.
+
+    min ||X w - X update||^2 (1 - shrinkage) / n + w' (shrinkage diag + s I) w - 2 s update' w, with
+    a constant column that bears no penalty where there is a bias, solved for the weight that is
+    taken. The penalty and the divisor are those of all samples.
+    """
+    x = inputs()
+    whole = InputSpace.of(x, bias=bias)
+    space = InputSpace(whole.mean, whole.variance, whole.active, whole.centred, shrinkage)
+    found = directions(x, bias=bias, space=space)
+    strength = space.strengths[number - 1]
+    update = found.update
+    taken = found.fit(number).taken_unseen()
+    penalty = shrinkage * np.diag(space.variance) + strength * np.eye(IN)
+    rows = np.column_stack([x - space.mean, np.ones(COUNT)]) if bias else x
+    full = np.zeros((rows.shape[1],) * 2)
+    full[:IN, :IN] = penalty
+    pull = np.zeros((rows.shape[1], OUT))
+    pull[:IN] = found.factor * strength * update.T
+    for left_out in range(COUNT):
+        others = np.delete(rows, left_out, axis=0)
+        normal = (1 - shrinkage) / COUNT * others.T @ others + full
+        refitted = np.linalg.solve(normal, pull)
+        np.testing.assert_allclose(taken[left_out], rows[left_out] @ refitted, rtol=0, atol=1e-8)
+
+
+def test_a_sample_far_from_the_others_is_judged_by_them():
+    x = inputs()
+    x[0] = 50.0
+    fit = directions(x).fit(43)
+    assert np.abs(fit.taken_unseen()[0]).max() > 1.5 * np.abs(fit.taken()[0]).max()
+    assert (np.abs(fit.taken_unseen()) >= np.abs(fit.taken()) * (1 - 1e-9)).all()
+
+
+@pytest.mark.parametrize("factor", [2.0, 1.0])
+@pytest.mark.parametrize("bias", [True, False])
+def test_an_input_that_never_varies_is_flipped_wholly(factor, bias):
+    x = inputs()
+    x[:, [1, 4]] = 3.0 if bias else 0.0
+    found = directions(x, bias=bias, factor=factor)
+    assert found.space.active.tolist() == [0, 2, 3, 5, 6]
+    final, _ = arrays(found.network)
+    flipped = final - factor * (final - found.initial)
+    for number in (41, 60):
+        weight, _ = arrays(found.candidate(number))
+        np.testing.assert_allclose(weight[:, [1, 4]], flipped[:, [1, 4]], rtol=0, atol=1e-12)
+        assert np.abs(weight[:, 0] - flipped[:, 0]).max() > 1e-3
+
+
+def test_what_never_varied_still_keeps_the_mean_pre_activation():
+    x = inputs()
+    x[:, 2] = 5.0
+    found = directions(x)
+    after = found.candidate(9).predict(x).mean(axis=0)
+    np.testing.assert_allclose(after, found.network.predict(x).mean(axis=0), rtol=0, atol=1e-9)
+
+
+@given(st.integers(0, 20), st.booleans(), st.sampled_from([0.5, 1.0, 2.0]))
+def test_no_strength_changes_nothing_and_a_great_one_flips_all(seed, bias, factor):
+    x = inputs(seed=seed)
+    found = directions(x, bias=bias, factor=factor, seed=seed + 1)
+    final, _ = arrays(found.network)
+    flipped = final - factor * (final - found.initial)
+    scale = float(found.space.variance.mean())
+    weak, _ = arrays(at_strength(found, 1e-9 * scale).candidate(1))
+    strong, _ = arrays(at_strength(found, 1e9 * scale).candidate(1))
+    np.testing.assert_allclose(weak, final, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(strong, flipped, rtol=0, atol=1e-6)
+
+
+@given(st.integers(0, 20))
+def test_more_is_flipped_with_each_strength(seed):
+    found = directions(inputs(seed=seed), seed=seed)
+    final, _ = arrays(found.network)
+    change = [np.linalg.norm(final - arrays(found.candidate(i))[0]) for i in range(25)]
+    assert change[0] == 0
+    assert (np.diff(change) > 0).all()
+    assert change[-1] < np.linalg.norm(2 * found.update)
+
+
+def test_number_0_is_the_model_itself():
+    found = directions(inputs())
+    weight, bias = arrays(found.candidate(0))
+    np.testing.assert_array_equal(weight, arrays(found.network)[0])
+    np.testing.assert_array_equal(bias, arrays(found.network)[1])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("count", [4, 12, 60])
+def test_the_shrinkage_is_that_of_the_sums_over_all_pairs(bias, count):
+    x = inputs(count)
+    centred = x - x.mean(axis=0) if bias else x
+    variance_of_entries = squares = 0.0
+    for i in range(IN):
+        for j in range(IN):
+            if i == j:
+                continue
+            products = centred[:, i] * centred[:, j]
+            variance_of_entries += products.var() / count
+            squares += products.mean() ** 2
+    expected = min(max(variance_of_entries / squares, 0.0), 0.95)
+    assert InputSpace.of(x, bias=bias).shrinkage == pytest.approx(expected, rel=1e-9)
+
+
+def test_inputs_that_have_nothing_to_do_with_each_other_are_shrunk_as_far_as_may_be():
+    one = np.array([[1.0], [-1.0]] * 4)
+    two = np.array([[1.0], [1.0], [-1.0], [-1.0]] * 2)
+    assert InputSpace.of(np.hstack([one, two]), bias=True).shrinkage == 0.95
+    assert InputSpace.of(one[:1], bias=False).shrinkage == 0.95
+
+
+def test_a_shrinkage_by_hand():
+    """Two inputs, products 4, 1, 1, 0 of mean 1.5 and variance 2.25: 2.25 / 4 over 1.5**2."""
+    x = np.array([[2.0, 2.0], [1.0, 1.0], [-1.0, -1.0], [0.0, 1.0]])
+    assert InputSpace.of(x, bias=False).shrinkage == pytest.approx(0.25, rel=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.ones((9, IN)), np.full((9, IN), 1e200) * np.eye(9, IN)])
+def test_inputs_that_show_no_directions_are_refused(bad):
+    with pytest.raises(flain.LayerError, match="same for all samples, or too large"):
+        InputSpace.of(bad, bias=True)
+
+
+def test_inputs_whose_fourth_powers_overflow_are_refused():
+    with pytest.raises(flain.LayerError, match="too large"):
+        InputSpace.of(inputs() * 1e90, bias=True)
+
+
+def test_a_weight_beyond_its_type_is_refused():
+    network = Network([Dense("only", np.full((2, 2), -3e38, np.float32))])
+    initial = np.full((2, 2), 3e38, np.float32)
+    space = InputSpace.of(inputs()[:, :2], bias=False)
+    found = Directions(network, network.layers()["only"], initial, 2.0, space)
+    with pytest.raises(flain.WeightsError, match="leaves the range of float32"):
+        found.candidate(60)
+
+
+def test_neurons_at_most_as_varied_as_the_strength_are_flipped_by_half_or_more():
+    x = inputs(200)
+    x[:, 3] *= 1e-3
+    found = directions(x, bias=True)
+    strengths = Strengths(found.space.variance, found.space.strengths)
+    covered = set()
+    for number in range(1, len(strengths) + 1):
+        strength = found.space.strengths[number - 1]
+        inverse = np.linalg.inv(covariance(found.space, x) + strength * np.eye(IN))
+        flipped = strengths.flipped(number)
+        assert (strength * np.diag(inverse)[flipped] >= 0.5 - 1e-12).all()
+        np.testing.assert_array_equal(flipped, found.space.variance <= strength)
+        assert strengths.neurons(number) == flipped.sum()
+        covered.add(int(flipped.sum()))
+    assert not strengths.flipped(0).any()
+    assert {1, IN} <= covered
+
+
+@pytest.mark.parametrize("size", [1, 47, 48, 96, 201])
+def test_a_triangle_is_inverted(size):
+    rng = np.random.default_rng(size)
+    lower = np.tril(rng.normal(size=(size, size)) / size) + np.diag(rng.uniform(1, 2, size))
+    np.testing.assert_allclose(inverse_of_lower(lower) @ lower, np.eye(size), atol=1e-10)
+    assert (np.triu(inverse_of_lower(lower), 1) == 0).all()
+
+
+def test_a_second_look_at_a_candidate_gives_the_same():
+    found = directions(inputs())
+    first, taken = arrays(found.candidate(45))[0], found.fit(45).taken_unseen()
+    found.candidate(49)
+    np.testing.assert_array_equal(arrays(found.candidate(45))[0], first)
+    np.testing.assert_array_equal(found.fit(45).taken_unseen(), taken)
+
+
+def test_a_fit_keeps_nothing_as_large_as_the_inputs_or_the_weight():
+    """A search keeps every fit it tried, and a layer may have ten thousand inputs."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(40, 5000)), rng.normal(size=(30, 5000))
+    network = Network([Dense("only", weight, np.zeros(30))])
+    space = InputSpace.of(x, bias=True)
+    found = Directions(network, network.layers()["only"], weight - 1, 2.0, space)
+    found.fit(41).change()  # what all fits share is computed by now
+    tracemalloc.start()
+    for number in range(42, 48):
+        found.fit(number).taken_unseen()
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 6 * 30 * 5000 * 8 / 2
+
+
+def test_more_samples_than_inputs_cost_no_matrix_over_the_samples():
+    x = inputs(4000)
+    tracemalloc.start()
+    directions(x).fit(45).taken_unseen()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * x.nbytes

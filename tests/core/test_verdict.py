@@ -1,0 +1,77 @@
+"""A verdict on what was flipped."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from flain_core.outcome import LayerOutcome, Measurement, Purification
+from flain_core.settings import Settings
+from flain_core.verdict import reason_for, verdict_on
+
+
+def outcome(share, name="fc1", why="proved"):
+    return LayerOutcome(
+        name=name,
+        flip="directions",
+        threshold=1.0 if share else None,
+        flipped=np.zeros(3, bool),
+        share=share,
+        stop_reason="tolerance",
+        steps=(),
+        activation=np.ones(3),
+        grouped=1,
+        method="incremental",
+        why_method=why,
+        seconds=0.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shares", "verdict"),
+    [
+        ([0.0], "not flipped"),
+        ([0.0, 0.0], "not flipped"),
+        ([1e-9], "hardly flipped"),
+        ([0.0999], "hardly flipped"),
+        ([0.1], "flipped"),
+        ([1.0], "flipped"),
+        ([0.0, 0.02, 0.5, 0.0], "flipped"),
+        ([0.04, 0.04], "hardly flipped"),
+    ],
+)
+def test_the_layer_that_was_flipped_most_decides(shares, verdict):
+    outcomes = [outcome(share, f"fc{index}") for index, share in enumerate(shares)]
+    assert verdict_on(outcomes) == verdict
+    assert reason_for(outcomes).startswith(f"{verdict}: ")
+    result = Purification(
+        model=SimpleNamespace(),
+        before=Measurement(1.0),
+        after=Measurement(1.0),
+        layers=tuple(outcomes),
+        settings=Settings(),
+        seconds=0.0,
+    )
+    assert result.verdict == result.to_dict()["verdict"] == verdict
+    assert f"verdict={verdict!r}" in repr(result)
+
+
+def test_the_reason_names_the_layer_and_its_share():
+    told = reason_for([outcome(0.01, "fc1"), outcome(0.123, "fc2")])
+    assert "12.3% of the update of 'fc2'" in told
+    told = reason_for([outcome(0.031, "fc1"), outcome(0.01, "fc2")])
+    assert "only 3.1% of the update of 'fc1'" in told
+    assert "still there" in told
+
+
+def test_layers_that_move_no_scores_are_the_reason():
+    idle = "flipping the layer's weights does not move the scores"
+    assert "do not move the scores" in reason_for([outcome(0.0, why=idle)])
+    assert "do not move" not in reason_for([outcome(0.0, why=idle), outcome(0.0)])
+
+
+def test_a_promise_that_allows_nothing_is_the_reason():
+    kept = replace(outcome(0.0), stop_reason="promise")
+    assert "promise" in reason_for([kept])
+    assert "promise" not in reason_for([outcome(0.0)])
