@@ -1,0 +1,117 @@
+"""The command line: ``python -m benchmarks.defence train``, ``defend``, ``list`` and ``render``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from . import processes, rows, runner, stored
+from .files import written
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+console = Console()
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+ProfileName = Annotated[str, typer.Option("--profile", help="Part of the matrix to run.")]
+Matrix = Annotated[Path, typer.Option(help="File with the matrix.")]
+Results = Annotated[Path, typer.Option(help="Folder of results; each profile has its own in it.")]
+Models = Annotated[Path, typer.Option(help="Folder of trained models, locks and unfinished work.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes; each uses one thread.")]
+Redo = Annotated[
+    list[str] | None,
+    typer.Option(help="Remove a defence's results first. Leave it out to go on after a kill."),
+]
+Only = Annotated[str, typer.Option(help="Part of a name; run only rows or cells that have it.")]
+
+
+@app.command()
+def train(
+    profile: ProfileName = "default",
+    matrix: Matrix = rows.MATRIX,
+    results: Results = runner.RESULTS,
+    models: Models = runner.MODELS,
+    jobs: Jobs = 1,
+    only: Only = "",
+) -> None:
+    """Train the rows' federations that have no result."""
+    places = runner.Places(results / profile, models)
+    _stop(processes.run(jobs, (runner.train, rows.read(profile, matrix).only(only), places)))
+
+
+@app.command()
+def defend(
+    profile: ProfileName = "default",
+    matrix: Matrix = rows.MATRIX,
+    results: Results = runner.RESULTS,
+    models: Models = runner.MODELS,
+    jobs: Jobs = 1,
+    redo: Redo = None,
+    only: Only = "",
+) -> None:
+    """Run the defences that have no result, on rows that are trained."""
+    places = runner.Places(results / profile, models)
+    wanted = rows.read(profile, matrix).only(only)
+    for defence in redo or []:
+        console.print(f"{defence}: {runner.redo(wanted, places, defence)} results removed")
+    _stop(processes.run(jobs, (runner.defend, wanted, places)))
+
+
+@app.command(name="list")
+def show(
+    profile: ProfileName = "default",
+    matrix: Matrix = rows.MATRIX,
+    results: Results = runner.RESULTS,
+    models: Models = runner.MODELS,
+) -> None:
+    """Show the rows, what was measured before any defence, and how many cells are done."""
+    read, places = rows.read(profile, matrix), runner.Places(results / profile, models)
+    table = Table("row", "trained", "ACC", "ASR", "seconds", "cells")
+    for row in read.rows.values():
+        found = runner.result(places.of_row(row), row.key)
+        cells = [cell for cell in read.cells if cell.row == row.name]
+        done = sum(runner.is_done(places.of_cell(cell), row.key) for cell in cells)
+        rates = [f"{found[name]:.1%}" for name in ("acc", "asr")] if found else ["", ""]
+        seconds = f"{found['seconds']:.0f}" if found else ""
+        table.add_row(row.name, "yes" if found else "no", *rates, seconds, f"{done}/{len(cells)}")
+    console.print(table)
+
+
+@app.command()
+def render(
+    profile: ProfileName = "default",
+    matrix: Matrix = rows.MATRIX,
+    results: Results = runner.RESULTS,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page to write; figures lie beside it. Without it, the default profile's is "
+            "docs/how-well.md, and another's lies with its results."
+        ),
+    ] = None,
+) -> None:
+    """Write the page and its figures from the results."""
+    from . import page as written_page
+    from . import plots
+
+    folder = results / profile
+    if page is None:
+        page = DOCS / "how-well.md" if profile == "default" else folder / "how-well.md"
+    found = stored.read(rows.read(profile, matrix), folder)
+    figures = plots.write(found, page.parent / "figures")
+    text = written_page.page(found, figures)
+    written(page, lambda beside: beside.write_text(text, encoding="utf-8"))
+    console.print(f"{page}: {len(found.outcomes)} of {len(found.profile.cells)} results")
+
+
+def _stop(worked: bool) -> None:
+    if not worked:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,189 @@
+"""The page "How well does it work, and when does it not": text around the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from . import summary, tables, tables_of_runs, tables_of_samples
+from .advice import advice
+from .stored import Stored
+
+_FIGURES = "figures"
+
+
+def page(stored: Stored, figures: Collection[str]) -> str:
+    """The page as Markdown; ``figures`` are the names of those that were drawn."""
+    parts = [
+        *_beginning(stored),
+        *_attacks(stored),
+        *_rivals(stored, figures),
+        *_strategies(stored),
+        *_samples(stored, figures),
+        *_told(stored),
+        *_depth(stored, figures),
+        *_tried(),
+        *_end(stored),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def missing(stored: Stored) -> str | None:
+    """How much of the matrix is not there; None where everything is."""
+    rows, cells = stored.profile.rows, stored.profile.cells
+    if len(stored.trained) == len(rows) and len(stored.outcomes) == len(cells):
+        return None
+    return (
+        f"**The matrix is incomplete.** {len(stored.trained):,} of {len(rows):,} rows are trained, "
+        f"and {len(stored.outcomes):,} of {len(cells):,} results are there. An em dash stands for "
+        "what is missing; a number in brackets says how many results a figure is of, or should be."
+    )
+
+
+def _beginning(stored: Stored) -> Iterator[str]:
+    yield "# How well does it work, and when does it not"
+    if (note := missing(stored)) is not None:
+        yield note
+    yield (
+        "`python -m benchmarks.defence render` writes this page from the results of the "
+        f"`{stored.profile.name}` matrix; nobody types a figure. `benchmarks/defence/README.md` "
+        "says how the federations are trained and attacked. Test images choose nothing: not "
+        "flain's settings, and not those of any other defence."
+    )
+    yield "## The answer"
+    yield (
+        "*Clean* counts the models on which ASR is at most "
+        f"{100 * summary.CLEAN_ASR:.0f} % and ACC has dropped by at most "
+        f"{100 * summary.CLEAN_DROP} points, on test images. The numbers above the columns are the "
+        "auxiliary samples. *Up to 0.1* is the rule of the releases up to 0.1 "
+        "(`flain-published-default`): stop at the first net loss of 0.2 points of accuracy. An "
+        "attack that did not reach an ASR of "
+        f"{100 * summary.TOOK:.0f} % before any defence is left out of every mean."
+    )
+    yield tables.first(stored)
+    yield "## Advice"
+    yield "Computed from the results that are there."
+    yield "\n".join(f"- {sentence}" for sentence in advice(stored))
+
+
+def _attacks(stored: Stored) -> Iterator[str]:
+    yield "## Each attack"
+    yield (
+        f"flain with {summary.MOST} samples, or with as many as the data set has: means ± standard "
+        "deviations (of a sample) over seeds. RA is the share of triggered images that the "
+        "purified model calls what they are. *Newly wrong* is the share of test images that were "
+        "right before and are wrong after."
+    )
+    yield tables.attacks(stored)
+    yield "These attacks did not take and are left out of the means:"
+    yield tables.untaken(stored)
+
+
+def _rivals(stored: Stored, figures: Collection[str]) -> Iterator[str]:
+    yield "## Other defences"
+    yield (
+        f"Every defence gets the same {summary.MOST} samples and the same models, and has one "
+        "setting for all of them. The tables hold the rows on which none is missing. Each rival "
+        "is written from its paper."
+    )
+    yield from _figure("how-well-trade.svg", "ASR after against the drop of ACC", figures)
+    for name, test in summary.DATA.items():
+        runs = tables.rivals_runs(stored, test)
+        if runs:
+            yield f"### {name}"
+            yield tables.rivals(stored, test)
+    yield "### Refusals"
+    yield tables.refusals(stored)
+
+
+def _strategies(stored: Stored) -> Iterator[str]:
+    yield "## Robust strategies"
+    yield (
+        "The strategy alone, and followed by flain. Here attacks that did not take are counted, as "
+        "that is what a robust strategy is for."
+    )
+    yield tables.strategies(stored)
+
+
+def _samples(stored: Stored, figures: Collection[str]) -> Iterator[str]:
+    yield "## Auxiliary samples"
+    yield "### How many"
+    yield from _figure("how-well-samples.svg", "Drop of ACC and ASR by samples", figures)
+    yield tables_of_samples.sizes(stored)
+    yield "### Shifted and poisoned ones"
+    yield (
+        "The samples are made brighter, noisy or inverted, or 5 % of them carry the trigger and "
+        "the attacker's target as their label. The first lines are clean samples for the same rows."
+    )
+    yield tables_of_samples.shifted(stored)
+    yield "### Several draws"
+    yield (
+        "The same models with several draws of samples. The deviation is that between the draws "
+        "for one model, as a mean over models."
+    )
+    yield tables_of_samples.draws(stored)
+
+
+def _told(stored: Stored) -> Iterator[str]:
+    yield "## What flain says about itself"
+    yield "### The promise"
+    yield (
+        "flain may promise that at most some share of new samples drawn like the auxiliary ones is "
+        "newly wrong, with a confidence of 95 %. It is broken where a greater share of the test "
+        "images is newly wrong. So about one in twenty may be broken. Test images count as drawn "
+        "alike, which they are not quite; of shifted or poisoned samples nothing is promised."
+    )
+    yield tables_of_runs.promises(stored)
+    yield "### The verdict"
+    yield (
+        "Every result of flain with clean samples, whatever their number, by what flain said. Of "
+        "models with a backdoor that took, the table says what was left of it."
+    )
+    yield tables_of_runs.verdicts(stored)
+
+
+def _depth(stored: Stored, figures: Collection[str]) -> Iterator[str]:
+    yield "## Does it come back?"
+    yield (
+        "Attackers go on training: after each round the model moves 0.3 of the way to a client "
+        "that trained on its poisoned images. Up to five rounds. Rows without an attacker show how "
+        "fast a model learns the backdoor that it never had. A line has one number of rounds for "
+        "each seed, and ASR as means over seeds."
+    )
+    yield tables_of_runs.relearning(stored)
+    yield (
+        "ASR on the straight line from the weights before a defence to those after shows how far "
+        "the backdoor is."
+    )
+    yield from _figure("how-well-path.svg", "ASR along the line between the models", figures)
+
+
+def _tried() -> Iterator[str]:
+    yield "## What was tried and not kept"
+    yield (
+        "Tried on models that are not in these results:\n\n"
+        "- *Flipping whole neurons and repairing the others.* At the same loss it left more of the "
+        "backdoors than flipping directions, of attackers who know flain above all.\n"
+        "- *Shrinking the covariance towards one number* instead of its diagonal. It forgets which "
+        "inputs are quiet, and left backdoors where there are few samples.\n"
+        "- *Judging samples by weights that were fitted to one half* of them. Leaving out one "
+        "sample at a time costs less and is nearer to the truth.\n"
+        "- *A sign of the target class without a trigger*: random patterns on the quiet inputs, "
+        "passed through the update, and the same with random signs as the null. It accused no "
+        "model without an attacker, but named the target only of triggers that cover the image."
+    )
+
+
+def _end(stored: Stored) -> Iterator[str]:
+    yield "## Where the figures come from"
+    yield (
+        "The number of files with each value. Seconds are CPU seconds of one thread; other work on "
+        "the machine hardly changes them."
+    )
+    yield tables_of_runs.origins(stored)
+
+
+def _figure(name: str, text: str, figures: Collection[str]) -> Iterator[str]:
+    if name in figures:
+        yield f"![{text}]({_FIGURES}/{name})"
+    else:
+        yield f"*{text}: no results to draw.*"
