@@ -95,7 +95,3 @@ class Grader:
         if self._trained is None:
             self._trained = clean.copy()
         return clean.loss_since(self._trained, self.reading, window)
-
-    def probability(self) -> float:
-        """Return the mean probability that the trained model gives to the true class."""
-        return float(np.mean(self._trained.probability)) if self._trained else float("nan")

@@ -101,19 +101,17 @@ def _on_initial(start: Tally, before: Tally) -> Iterator[Note]:
 def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
     reason = reason_for(purified.outcomes)
     yield reason if verdict_on(purified.outcomes) == "flipped" else FlainWarning(reason)
-    lost = purified.before.clean.mean - purified.after.clean.mean
-    tolerance = settings.allowed(None)
-    if settings.measure == "score" and lost > tolerance + _NOTABLE_LOSS:
+    lost, loss = purified.before.clean.mean - purified.after.clean.mean, purified.after.loss
+    tolerance = settings.allowed(None if loss is None else loss.missing)
+    far_beyond = lost > tolerance + _NOTABLE_LOSS
+    if far_beyond and loss is None:
         yield FlainWarning(
             f"the purified model lost {lost:.2%} of the clean score, far beyond the tolerance of "
             f"{tolerance:.2%}: crossing={settings.crossing!r} and "
             f"match_norm={settings.match_norm} are not held to it. Consider crossing='revert' and "
             "match_norm=False, or leave out the layer that lost it"
         )
-    loss = purified.after.loss
-    if loss is not None:
-        tolerance = settings.allowed(loss.missing)
-    if loss is not None and lost > tolerance + _NOTABLE_LOSS:
+    elif far_beyond:
         yield FlainWarning(
             f"the purified model lost {lost:.2%} of the accuracy, far beyond the tolerance of "
             f"{tolerance:.2%} of the probability: the model's probabilities differ too little from "
@@ -156,8 +154,8 @@ def _on_neurons(
     if facts.local and dense and settings.flip == "auto" and outcome.flip == "neurons":
         yield (
             f"{outcome.name!r}: whole neurons were flipped; directions need float32 weights, a "
-            "layer that runs once for each sample, inputs that vary, and a memory_limit that "
-            "holds them"
+            "layer that runs once for each sample, at least 10 samples whose inputs vary, and a "
+            "memory_limit that holds them"
         )
 
 

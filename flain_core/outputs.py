@@ -78,11 +78,11 @@ class Reading:
         """
         if stated is not None:
             one_of(stated, OUTPUTS, "outputs")
-        _check_numbers(scores)
+        check_numbers(scores)
         _check_shape(scores, len(scores), _has_one(scores))
         if not scores.size:
             raise DataError("expected the scores of at least one sample; got none")
-        _check_finite(scores)
+        check_finite(scores)
         single = _has_one(scores)
         if stated == "probabilities":
             _check_probabilities(scores, single)
@@ -143,7 +143,7 @@ class Reading:
             array([[0.25, 0.75],
                    [0.5 , 0.5 ]])
         """
-        _check_numbers(scores)
+        check_numbers(scores)
         _check_shape(scores, len(scores), self.single)
         if not self.single:
             return scores
@@ -175,10 +175,9 @@ class Reading:
             >>> reading.of_true_class(np.array([[0.0, 1000.0], [0.0, 0.0]]), np.array([1, 0]))
             array([1. , 0.5])
         """
-        _check_numbers(scores_by_class)
-        _check_shape(scores_by_class, len(y), single=False)
-        _check_labels(scores_by_class, y)
-        _check_finite(scores_by_class)
+        check_numbers(scores_by_class)
+        check_classes(scores_by_class, y)
+        check_finite(scores_by_class)
         own = scores_by_class[np.arange(len(y)), y]
         if self.outputs == "probabilities":
             return own.astype(np.float64).clip(0, 1)
@@ -241,7 +240,8 @@ def _has_one(scores: Array) -> bool:
     return scores.ndim == 1 or (scores.ndim == 2 and scores.shape[1] == 1)
 
 
-def _check_numbers(scores: Array) -> None:
+def check_numbers(scores: Array) -> None:
+    """Raise :class:`ModelError` unless a network scored with floating-point numbers."""
     if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or not scores.ndim:
         raise ModelError(
             "expected the network to score with a NumPy array of real floating-point numbers; "
@@ -260,7 +260,9 @@ def _check_shape(scores: Array, n: int, single: bool) -> None:
         )
 
 
-def _check_labels(scores: Array, y: Array) -> None:
+def check_classes(scores: Array, y: Array) -> None:
+    """Raise :class:`DataError` unless scores are ``(n, classes)`` and fit the labels ``(n,)``."""
+    _check_shape(scores, len(y), single=False)
     if y.size and y.max() >= scores.shape[1]:
         raise DataError(
             f"expected labels from 0 to {scores.shape[1] - 1}, as the model scores "
@@ -268,7 +270,8 @@ def _check_labels(scores: Array, y: Array) -> None:
         )
 
 
-def _check_finite(scores: Array) -> None:
+def check_finite(scores: Array) -> None:
+    """Raise :class:`DataError` if a score is NaN or infinite."""
     if not np.isfinite(scores).all():
         raise DataError("the model's scores hold NaN or infinity; check its weights and the data")
 

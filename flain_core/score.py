@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .errors import DataError, ModelError
+from .errors import DataError
 from .network import Array
-from .outputs import Reading
+from .outputs import Reading, check_classes, check_finite, check_numbers
 
 Score: TypeAlias = Callable[[Array, Array], Array]
 """A function of (scores ``(n, ...)``, y ``(n, ...)``) that gives each sample's worth ``(n,)``,
@@ -243,7 +243,7 @@ def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
     """
     if score is accuracy:
         return margins(scores, y).tally(window)
-    _check_numbers(scores)
+    check_numbers(scores)
     worth = _worth(score, scores, y)
     total = worth.sum(dtype=np.float64)
     if not np.isfinite(total):
@@ -269,15 +269,14 @@ def margins(
         ModelError: The network did not score with an array of floating-point numbers.
         DataError: Scores and labels do not fit each other, or scores are not finite.
     """
-    _check_numbers(scores)
+    check_numbers(scores)
     if reading:
         scores = reading.by_class(scores)
-    _check_classes(scores, y)
+    check_classes(scores, y)
     # Classes first: reducing over a short last axis is many times slower.
     by_class = scores.T.copy()
     magnitude = np.abs(by_class).max(axis=0)
-    if not np.isfinite(magnitude.max()):
-        raise DataError("the model's scores hold NaN or infinity; check its weights and the data")
+    check_finite(magnitude)
     rows = np.arange(len(y))
     own = by_class[y, rows]
     by_class[y, rows] = -np.inf
@@ -290,28 +289,6 @@ def margins(
     if reading and probability:
         return replace(seen, probability=reading.of_true_class(scores, y))
     return seen
-
-
-def _check_numbers(scores: Array) -> None:
-    if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or not scores.ndim:
-        raise ModelError(
-            "expected the network to score with a NumPy array of real floating-point numbers; "
-            f"got {getattr(scores, 'dtype', type(scores).__name__)}"
-        )
-
-
-def _check_classes(scores: Array, y: Array) -> None:
-    if scores.ndim != 2 or scores.shape[1] < 2 or len(scores) != len(y):
-        raise DataError(
-            f"accuracy needs one score per class: expected scores of shape ({len(y)}, classes) "
-            f"with at least 2 classes; the model gave {scores.shape}. For another kind of output "
-            "give score=, a function of (scores, y) that returns each sample's worth"
-        )
-    if y.size and y.max() >= scores.shape[1]:
-        raise DataError(
-            f"expected labels from 0 to {scores.shape[1] - 1}, as the model scores "
-            f"{scores.shape[1]} classes; got {y.max()}"
-        )
 
 
 def _worth(score: Score, scores: Array, y: Array) -> Array:

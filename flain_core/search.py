@@ -125,9 +125,7 @@ def _found(steps: Sequence[Step], numbers: Sequence[int], crossed: int, stop: St
     return Found(steps[chosen], numbers[chosen], *tried, "tolerance")
 
 
-def _scored(
-    schedule: Schedule | Strengths, candidates: Candidates
-) -> Iterator[tuple[float, int, Scored]]:
+def _scored(schedule: Schedule, candidates: Candidates) -> Iterator[tuple[float, int, Scored]]:
     """Yield each event with its scores; ask about as many at a time as pays."""
     events = iter(schedule)
     while block := list(islice(events, candidates.lookahead)):

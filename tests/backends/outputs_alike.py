@@ -48,7 +48,7 @@ def samples(ending: Ending) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weights(ending: Ending, which: Literal["initial", "final"]) -> Weights:
-    """Of the final network, which is right most of the time, or of the one it started from."""
+    """Return the weights of the final network, which is right most of the time, or the initial."""
     random = np.random.default_rng(1)
     start = random.standard_normal((9, 12)) / 4
     bias1 = 0.1 * random.standard_normal(9)

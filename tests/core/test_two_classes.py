@@ -15,7 +15,7 @@ WIDTHS = (12, 10, 2)
 
 
 def two_classes(count, seed):
-    """Those of the samples that belong to class 0 or 2; class 2, the attacker's, is called 1."""
+    """Return the samples of classes 0 and 2; class 2, the attacker's, is called 1."""
     x, y = backdoored.samples(count, seed)
     chosen = y != 1
     return x[chosen], y[chosen] // 2
