@@ -177,7 +177,8 @@ def _end(stored: Stored) -> Iterator[str]:
     yield "## Where the figures come from"
     yield (
         "The number of files with each value. Seconds are CPU seconds of one thread; other work on "
-        "the machine hardly changes them."
+        "the machine hardly changes them. Some rows were trained while the harness was being "
+        "written, on commits that are part of a later one now; what trains them is as it was."
     )
     yield tables_of_runs.origins(stored)
 

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,9 @@ def _rounded(rates: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(rate) else round(rate, 5) for name, rate in rates.items()}
 
 
+@cache
 def _origin() -> dict[str, Any]:
+    """The commit, machine and versions when this process began, whatever is committed later."""
     asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     return {
