@@ -157,6 +157,7 @@ Work = tuple[Path, str, Callable[[], Mapping[str, Any]]]
 
 def _each(work: Iterable[Work], places: Places, say: Say) -> int:
     failed = 0
+    _origin()
     for path, key, run in work:
         if is_done(path, key):
             continue
