@@ -42,7 +42,8 @@ def notes_on(
         promise: What can be promised of new samples.
     """
     before, settings = purified.before.clean, context.stop.settings
-    yield from _on_samples(facts, settings, before)
+    held_back = len(context.scorer.held_back or ())
+    yield from _on_samples(facts, settings, before, held_back)
     if facts.local and facts.classify and before.mean <= _DOUBTFUL_ACCURACY:
         yield from _on_initial(context.scorer.score_of(initial, probes=False).clean, before)
     for name, reason in left_out.items():
@@ -57,7 +58,9 @@ def notes_on(
         yield reading.note
 
 
-def _on_samples(facts: SampleFacts, settings: Settings, before: Tally) -> Iterator[Note]:
+def _on_samples(
+    facts: SampleFacts, settings: Settings, before: Tally, held_back: int
+) -> Iterator[Note]:
     if facts.one_hot:
         yield "the labels were one-hot and were read as class indices"
     if not facts.classify:
@@ -70,7 +73,9 @@ def _on_samples(facts: SampleFacts, settings: Settings, before: Tally) -> Iterat
         )
     if before.count < _TOO_FEW_SAMPLES:
         yield FlainWarning(
-            f"{before.count} clean samples are too few to steer the search; take a few hundred"
+            f"{before.count} clean samples are too few to steer the search"
+            + (f", as {held_back} more are held back" if held_back else "")
+            + "; take a few hundred"
         )
         return
     if facts.classes == 1:

@@ -179,7 +179,7 @@ class Settings:
     def _check_numbers(self) -> None:
         if self.tolerance is not None and not 0 <= _number(self.tolerance, "tolerance") <= 1:
             raise SettingsError(
-                "expected a tolerance from 0 to 1, a fraction: 0.01 is one point of accuracy; "
+                "expected a tolerance from 0 to 1, a fraction: 0.01 is one point; "
                 f"got {self.tolerance}"
             )
         if not 0 < _number(self.factor, "factor") <= 2:
@@ -322,7 +322,8 @@ def _number(value: float, what: str) -> float:
 def _check_fraction(value: float, what: str) -> None:
     if not 0 < _number(value, what) < 1:
         raise SettingsError(
-            f"expected {what} to be greater than 0 and less than 1, a fraction; got {value}"
+            f"expected {what} to be greater than 0 and less than 1, a fraction (0.01 is one per "
+            f"cent); got {value}"
         )
 
 
