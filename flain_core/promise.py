@@ -16,6 +16,7 @@ after looking, or for new samples that are drawn otherwise than those counted.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,14 +75,7 @@ def most_newly_wrong(samples: int, share: float, confidence: float) -> int:
         [3, 9, 38]
     """
     samples, share, risk = _samples(samples), _share(share), _risk(confidence)
-    allowed, too_many = -1, samples
-    while too_many - allowed > 1:
-        middle = (allowed + too_many) // 2
-        if _tail(middle, samples, share) <= risk:
-            allowed = middle
-        else:
-            too_many = middle
-    return allowed
+    return _last_that_holds(-1, samples, lambda wrong: _tail(wrong, samples, share) <= risk)
 
 
 def promised_share(samples: int, allowed: int, confidence: float) -> float:
@@ -150,13 +144,18 @@ def samples_needed(share: float, confidence: float, allowed: int = 0) -> int:
                 "expected a share that fewer than 2**53 samples can promise; got "
                 f"{share} with {allowed} allowed. Give a greater share or allow fewer"
             )
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        if _tail(allowed, middle, share) <= risk:
-            enough = middle
+    return _last_that_holds(enough, too_few, lambda count: _tail(allowed, count, share) <= risk)
+
+
+def _last_that_holds(holds: int, fails: int, condition: Callable[[int], bool]) -> int:
+    """Return the number next to one that fails, where a condition changes once on the way."""
+    while abs(holds - fails) > 1:
+        middle = (holds + fails) // 2
+        if condition(middle):
+            holds = middle
         else:
-            too_few = middle
-    return enough
+            fails = middle
+    return holds
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from flain_core.errors import DataError
 from flain_core.flipping import Flipping
@@ -12,24 +12,14 @@ from flain_core.network import Network
 from flain_core.score import Scored
 
 from .checks import contradiction
-from .messages import Answer, ModelState, Question, Task
+from .messages import ModelState, Question, Task
+
+if TYPE_CHECKING:
+    from .coordinator import Coordinator
 
 __all__ = ["CoordinatedCandidates"]
 
 _LOOKAHEAD_IN_FULL = 16
-
-
-class _Asks(Protocol):
-    """What is needed of the coordinator."""
-
-    @property
-    def lookahead(self) -> int: ...
-    def answers(self, question: Question) -> Mapping[str, Answer]: ...
-    def in_full(self, network: Network, *, probes: bool = True) -> Mapping[str, Answer]: ...
-    def confront(self, contradictions: Mapping[str, DataError]) -> None: ...
-    def merged(
-        self, answers: Mapping[str, Answer], task: Task, *, probes: bool = True
-    ) -> list[Scored]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +34,7 @@ class CoordinatedCandidates:
         said: What each holder said of each candidate.
     """
 
-    coordinator: _Asks
+    coordinator: Coordinator
     state: ModelState
     flipping: Flipping
     task: Task

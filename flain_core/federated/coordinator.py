@@ -93,13 +93,13 @@ class CoordinatedSamples:
         network: Network,
         settings: Settings,
         seed: int,  # noqa: ARG002
-    ) -> _Coordinator:
+    ) -> Coordinator:
         """Open the holders for questions about this trained model."""
         self.holders.open(network)
-        return _Coordinator(self, network, measures_loss=settings.measure == "probability")
+        return Coordinator(self, network, measures_loss=settings.measure == "probability")
 
 
-class _Coordinator:
+class Coordinator:
     """Implements :class:`~flain_core.sample_source.Scorer`."""
 
     held_back = None
@@ -233,7 +233,7 @@ class _Coordinator:
 class _CoordinatedLayer:
     """Implements :class:`~flain_core.sample_source.LayerScorer`."""
 
-    coordinator: _Coordinator
+    coordinator: Coordinator
     state: ModelState
     statistics: ActivationStatistics
     inputs: Array | None = None
