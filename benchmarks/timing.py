@@ -278,7 +278,7 @@ def _searched(
     study = LocalScorer(samples).study(network, name)
     schedule = Schedule.of(study.statistics.mean, settings.thresholds)
     layer, initial = network.layers()[name], contender.weights[0]
-    flipping = FlippingOrder(network, layer, initial, settings.factor, schedule.order)
+    flipping = FlippingOrder(network, layer, initial, settings.factor_of("neurons"), schedule.order)
     with study.candidates(flipping, window=2e-5) as candidates:
         found = search(schedule, candidates, Stop(settings), candidates.advance([0])[0])
     return schedule, len(found.steps)

@@ -6,7 +6,9 @@ samples and a strength ``s``, the purified weight is ``final - factor * s * D (C
 direction in which clean inputs have variance ``v``, the share ``s / (v + s)`` of the update is
 flipped. It is the weight nearest to the flipped one that also keeps the pre-activations of clean
 samples: the minimum of ``||X (W' - final)||^2 / n + s ||W' - flipped||^2`` over ``W'``. The bias
-keeps the mean pre-activation.
+keeps the mean pre-activation. A factor of 2 turns the sign where clean data has no variance, and
+flips less than the whole elsewhere; a factor of 3 removes the update already where ``v`` is twice
+``s``, so that a backdoor in directions that clean data uses a little goes at a smaller strength.
 
 ``C`` is estimated from fewer samples than it has columns. It is shrunk towards its diagonal by the
 share that minimises the expected squared error (Schaefer and Strimmer, 2005, target D; after Ledoit
@@ -90,7 +92,7 @@ class Directions:
         network: The model as it stands.
         layer: A dense layer, with its final weight.
         initial: The layer's initial weight, ``(out, in)``.
-        factor: 2 flips an update, 1 resets it.
+        factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
     """
 

@@ -15,6 +15,8 @@ import numpy as np
 from .errors import SettingsError, WeightsError
 from .network import Array, Layer, Network
 
+MOST_FACTOR = 4.0
+
 
 def low_activation(mean: Array, threshold: float) -> Array:
     """Return which input neurons clean data hardly activates: ``0 <= mean <= threshold``.
@@ -61,7 +63,7 @@ def flip(
         final: The same shape and floating type, after training.
         neurons: Which input neurons: ``(in,)`` boolean, or ``(k,)`` distinct indices.
         groups: Groups of a convolution; 1 for a dense layer.
-        factor: From 0 (nothing changes) to 2 (the update is flipped).
+        factor: From 0 (nothing changes) over 2 (the update is flipped) to 4.
 
     Returns:
         A new array of the shape and type of ``final``. Half-precision weights are computed in
@@ -81,8 +83,8 @@ def flip(
     """
     initial, final = np.asarray(initial), np.asarray(final)
     _check_pair(initial, final)
-    if not 0 <= factor <= 2:
-        raise SettingsError(f"expected a factor from 0 to 2; got {factor}")
+    if not 0 <= factor <= MOST_FACTOR:
+        raise SettingsError(f"expected a factor from 0 to {MOST_FACTOR:g}; got {factor}")
     chosen = columns(neurons, final.shape, groups)
     wide = np.promote_types(final.dtype, np.float32)
     start, end = initial.astype(wide), final.astype(wide)

@@ -149,7 +149,7 @@ def _purify_layer(
             flip="directions" if isinstance(flipping, Directions) else "neurons",
             threshold=found.step.threshold if found.step else None,
             flipped=schedule.flipped(found.number),
-            share=_share_flipped(purified, layer, initial, settings.factor),
+            share=_share_flipped(purified, layer, initial, flipping.factor),
             stop_reason=found.reason,
             steps=found.steps,
             activation=schedule.activation,
@@ -185,13 +185,13 @@ def _ways(
 ) -> Iterator[_Way]:
     """Yield the fast ways if the cut is proved right; else, or if unconfirmed, the slow one."""
     settings = context.stop.settings
-    unflipped = FlippingOrder(network, layer, initial, settings.factor, np.arange(0))
+    unflipped = FlippingOrder(network, layer, initial, settings.factor_of("neurons"), np.arange(0))
     proof = layer_scorer.prove(unflipped, seed=context.seed)
     why, faithful = proof.why, proof.faithful
     window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error)
     space = _space(layer, layer_scorer, settings) if faithful else None
     if space is not None:
-        directions = Directions(network, layer, initial, settings.factor, space)
+        directions = Directions(network, layer, initial, settings.factor_of("directions"), space)
         strengths = Strengths(space.variance, space.strengths)
         yield _Way(directions, strengths, "incremental", why, window)
         why, faithful = _NOT_AS_PROMISED, False

@@ -11,6 +11,7 @@ import numpy as np
 
 from .activation import STATISTICS, Statistic
 from .errors import SettingsError, nearest
+from .flipping import MOST_FACTOR
 from .network import Array
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Settings:
             gave one.
         tolerance: Allowed loss of what is measured, a fraction from 0 to 1; with several layers
             they share it. None allows 0.002 of the score (0.01 is one point of accuracy), or of the
-            probability 0.004, or 6 % of what the trained model's lacks to 1 if that is more.
+            probability 0.003, or 6 % of what the trained model's lacks to 1 if that is more.
         flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
             in each direction of the layer's input space, and so spares what clean data uses.
             ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
@@ -117,7 +118,9 @@ class Settings:
             returns the one before it. ``"keep"`` stops at the first that loses the tolerance or
             more and returns that one, as the published code does.
         factor: A flipped update becomes ``1 - factor`` times what it was: 2 turns its sign (the
-            paper's), 1 resets it. Greater than 0, at most 2.
+            paper's), 1 resets it, 3 turns its sign and doubles it. Greater than 0, at most 4. None
+            stands for 2 for neurons, and for 3 in directions, where most of an update is flipped
+            by less than the whole.
         thresholds: For neurons. None tries every distinct activation value, so that no scale has to
             be set by hand; a :class:`Grid` tries its values, as the published code does.
         statistic: For neurons. What a threshold is compared with: ``"mean"`` activation (the
@@ -142,7 +145,7 @@ class Settings:
     confidence: float = 0.95
     held_back: float | None = None
     crossing: Crossing = "revert"
-    factor: float = 2.0
+    factor: float | None = None
     thresholds: Grid | None = None
     statistic: Statistic = "mean"
     match_norm: bool = False
@@ -182,10 +185,10 @@ class Settings:
                 "expected a tolerance from 0 to 1, a fraction: 0.01 is one point; "
                 f"got {self.tolerance}"
             )
-        if not 0 < _number(self.factor, "factor") <= 2:
+        if self.factor is not None and not 0 < _number(self.factor, "factor") <= MOST_FACTOR:
             raise SettingsError(
-                "expected a factor greater than 0 and at most 2 (2 flips the update, 1 resets it); "
-                f"got {self.factor}"
+                f"expected a factor greater than 0 and at most {MOST_FACTOR:g} (2 flips the "
+                f"update, 1 resets it); got {self.factor}"
             )
         if self.promise is not None:
             _check_fraction(self.promise, "promise")
@@ -239,6 +242,15 @@ class Settings:
             flip="neurons" if not local or self._of_neurons else self.flip,
         )
 
+    def factor_of(self, flip: Literal["directions", "neurons"]) -> float:
+        """Return the factor for what is flipped in a layer.
+
+        Example:
+            >>> Settings().factor_of("directions"), Settings(factor=1).factor_of("directions")
+            (3.0, 1.0)
+        """
+        return _FACTORS[flip] if self.factor is None else self.factor
+
     def allowed(self, missing: float | None) -> float:
         """Return the tolerance, as the decimal it is written as.
 
@@ -273,12 +285,14 @@ class Settings:
             thresholds=grid,
             tolerance=tolerance,
             crossing="keep",
+            factor=2.0,
             match_norm=True,
         )
 
 
+_FACTORS = {"neurons": 2.0, "directions": 3.0}
 _LOSS_OF_SCORE = 0.002
-_LOSS_OF_PROBABILITY = 0.004
+_LOSS_OF_PROBABILITY = 0.003
 _SHARE_OF_MISSING = 0.06
 
 _PUBLISHED = {

@@ -146,7 +146,10 @@ def purify(
     ] = None,
     factor: Annotated[
         float | None,
-        typer.Option(help=f"2 flips an update, 1 resets it. (default: {flain.Settings.factor:g})"),
+        typer.Option(
+            help="2 flips an update, 1 resets it, 3 flips and doubles it. "
+            "(default: 2 for neurons, 3 in directions)"
+        ),
     ] = None,
     crossing: Annotated[
         Crossing | None,

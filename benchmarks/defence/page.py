@@ -165,6 +165,8 @@ def _tried() -> Iterator[str]:
         "backdoors than flipping directions, of attackers who know flain above all.\n"
         "- *Shrinking the covariance towards one number* instead of its diagonal. It forgets which "
         "inputs are quiet, and left backdoors where there are few samples.\n"
+        "- *A factor of 2, 4 or 6 in directions.* At the same loss, a factor of 2 left more of the "
+        "backdoors than 3. From 4 on, triggered images were taken for still other classes.\n"
         "- *Judging samples by weights that were fitted to one half* of them. Leaving out one "
         "sample at a time costs less and is nearer to the truth.\n"
         "- *A sign of the target class without a trigger*: random patterns on the quiet inputs, "

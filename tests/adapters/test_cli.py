@@ -85,7 +85,8 @@ def test_the_help_says_what_goes_in_and_what_is_taken_if_nothing_is_said():
     allowed = f"(default: {flain.Settings().allowed(0):g} of the probability"
     assert f"Allowed loss, from 0 to 1. {allowed}" in shown
     assert f"{flain.Settings(measure='score').allowed(None):g} of the accuracy)" in shown
-    for default in ("auto", "2", "revert", "mean", "probability", "0.95", "recognised"):
+    by_flip = "2 for neurons, 3 in directions"
+    for default in ("auto", by_flip, "revert", "mean", "probability", "0.95", "recognised"):
         assert f"(default: {default})" in shown
     assert "MODEL is a file: .npz, .onnx" in " ".join(run("layers", "--help").stdout.split())
 

@@ -133,9 +133,9 @@ def test_inputs_are_left_alone():
             "3 input neurons",
         ),
         (
-            lambda: flain.flip(np.zeros((2, 3)), np.ones((2, 3)), [0], factor=2.5),
+            lambda: flain.flip(np.zeros((2, 3)), np.ones((2, 3)), [0], factor=4.5),
             flain.SettingsError,
-            "0 to 2",
+            "0 to 4",
         ),
         (
             lambda: flain.flip(np.zeros((3, 3)), np.ones((3, 3)), [0], groups=2),

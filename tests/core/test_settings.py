@@ -17,7 +17,7 @@ from flain_core import Grid, Settings
         ({"tolerance": 10**400}, "number"),
         ({"crossing": np.array(["revert", "keep"])}, "crossing"),
         ({"factor": 0}, "greater than 0"),
-        ({"factor": 2.1}, "at most 2"),
+        ({"factor": 4.1}, "at most 4"),
         ({"crossing": "rever"}, "Did you mean 'revert'"),
         ({"statistic": "median"}, "'mean'"),
         ({"thresholds": [0.1, 0.2]}, "flain.Grid"),
