@@ -12,7 +12,7 @@ from .schedule import Schedule, Strengths
 from .score import Scored
 from .stop import Stop
 
-_USUAL_END = 54
+_USUAL_END = 51
 
 
 @dataclass(frozen=True)
