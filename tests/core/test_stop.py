@@ -71,7 +71,7 @@ def test_gains_cross_nothing_unless_zero_is_kept():
 
 @pytest.mark.parametrize(
     ("probability", "allowed"),
-    [(1.0, 0.003), (0.96, 0.003), (0.9, 0.006), (0.5, 0.03), (0.0, 0.06)],
+    [(1.0, 0.003), (0.95, 0.003), (0.9, 0.005), (0.5, 0.025), (0.0, 0.05)],
 )
 def test_a_model_that_is_unsure_may_lose_more(probability, allowed):
     assert not stop().crossed(BEFORE, lost([allowed - 1e-9] * 4, before=probability))
@@ -83,8 +83,8 @@ def test_a_model_that_is_unsure_may_lose_more(probability, allowed):
 
 def test_the_share_of_what_is_missing_begins_beyond_the_floor():
     settings = Settings()
-    assert settings.allowed(0.003 / 0.06) == pytest.approx(0.003, rel=1e-12)
-    assert settings.allowed(0.07) == pytest.approx(0.0042, rel=1e-12)
+    assert settings.allowed(0.003 / 0.05) == pytest.approx(0.003, rel=1e-12)
+    assert settings.allowed(0.07) == pytest.approx(0.0035, rel=1e-12)
     assert settings.allowed(None) == 0.002
     assert Settings(tolerance=0.5).allowed(0.9) == Settings(tolerance=0.5).allowed(None) == 0.5
 
