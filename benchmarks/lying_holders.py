@@ -29,8 +29,8 @@ from flain_core.federated.coordinator import CoordinatedSamples
 from flain_core.federated.holder import Holder
 from flain_core.federated.merging import Merging, Rule
 from flain_core.federated.messages import Answer, Question
+from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.local_scorer import LocalScorer
 from flain_core.network import Network
 from flain_core.samples import Samples
 

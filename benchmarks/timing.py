@@ -19,11 +19,10 @@ from rich.table import Table
 import flain_core as flain
 from flain_core import Grid, Settings, registry
 from flain_core.flipping import FlippingOrder
+from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.local_scorer import LocalScorer
 from flain_core.schedule import Schedule
 from flain_core.search import search
-from flain_core.stop import Stop
 from flain_core.threads import one_blas_thread, one_thread_for
 
 __all__ = ["Growth", "Row", "growth", "measure", "show", "show_growth"]
@@ -280,7 +279,7 @@ def _searched(
     layer, initial = network.layers()[name], contender.weights[0]
     flipping = FlippingOrder(network, layer, initial, settings.factor_of("neurons"), schedule.order)
     with study.candidates(flipping, window=2e-5) as candidates:
-        found = search(schedule, candidates, Stop(settings), candidates.advance([0])[0])
+        found = search(schedule, candidates, settings, candidates.advance([0])[0])
     return schedule, len(found.steps)
 
 

@@ -15,6 +15,9 @@ Statistic = Literal["mean", "mean_abs", "rms", "active_fraction"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 """The statistics a threshold can be compared with."""
 
+SUMS = ("total", "total_abs", "total_square", "active")
+"""Names of the sums from which they follow; all but the last are float64."""
+
 
 @dataclass(frozen=True, eq=False)
 class ActivationStatistics:

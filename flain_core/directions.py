@@ -23,7 +23,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .errors import LayerError, WeightsError
+from .errors import LayerError
+from .flipping import check_range
 from .network import Array, Layer, Network
 
 __all__ = ["Directions", "Fit", "InputSpace"]
@@ -218,10 +219,7 @@ def inverse_of_lower(lower: Array) -> Array:
 def _fitted(array: Array, like: Array) -> Array:
     with np.errstate(over="ignore"):
         fitted: Array = array.astype(like.dtype)
-    if not np.isfinite(fitted).all():
-        raise WeightsError(
-            f"the purified layer leaves the range of {like.dtype}; use float32 weights"
-        )
+    check_range(fitted, "the purified layer")
     return fitted
 
 

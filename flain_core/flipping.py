@@ -91,11 +91,14 @@ def flip(
     with np.errstate(over="ignore"):
         flipped = (end - wide.type(factor) * (end - start)).astype(final.dtype)
     result = np.where(chosen, flipped, final)
-    if not np.isfinite(result[np.isfinite(final) & np.isfinite(initial)]).all():
-        raise WeightsError(
-            f"the flipped weight leaves the range of {final.dtype}; use float32 weights"
-        )
+    check_range(result[np.isfinite(final) & np.isfinite(initial)], "the flipped weight")
     return result
+
+
+def check_range(array: Array, what: str) -> None:
+    """Raise :class:`WeightsError` if rounding to the type of an array made a number infinite."""
+    if not np.isfinite(array).all():
+        raise WeightsError(f"{what} leaves the range of {array.dtype}; use float32 weights")
 
 
 def match_norm(weight: Array, reference: Array) -> Array:

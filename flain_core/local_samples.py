@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from inspect import signature
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from .errors import SettingsError
-from .held_back import HeldBack
-from .local_scorer import LocalScorer
+from .in_memory.held_back import HeldBack, split
+from .in_memory.scorer import LocalScorer
 from .network import Network
 from .options import MEMORY_LIMIT, SampleOptions
-from .outputs import Outputs
+from .outputs import OUTPUTS, Outputs
 from .sample_source import SampleFacts, SampleSource, is_sample_source
 from .samples import Samples
 from .score import Score, accuracy
 from .settings import Settings, one_of, whole_number
-from .split import split
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -75,7 +74,7 @@ class LocalSamples:
             )
         classify = score is accuracy
         if outputs is not None:
-            one_of(outputs, get_args(Outputs), "outputs")
+            one_of(outputs, OUTPUTS, "outputs")
             if not classify:
                 raise SettingsError("outputs describes a classifier; leave it out with score=")
         return cls(
@@ -114,15 +113,15 @@ class LocalSamples:
         Raises:
             DataError: There are too few samples to split.
         """
-        parts = split(self.clean, settings, seed)
+        searching, held_back = split(self.clean, settings, seed)
         scorer = LocalScorer(
-            replace(self, clean=parts.searching),
+            replace(self, clean=searching),
             measures_loss=settings.measure == "probability",
             keeps_inputs=settings.flip != "neurons",
         )
-        if parts.held_back is not None:
+        if held_back is not None:
             scorer.held_back = HeldBack(
-                network, parts.held_back, self.batch_size, scorer.grader, settings
+                network, held_back, self.batch_size, scorer.grader, settings
             )
         return scorer
 

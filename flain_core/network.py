@@ -27,6 +27,9 @@ __all__ = [
 MEMBERS = ("native", "layers", "predict", "cut", "replace")
 """The members of :class:`Network` that every network has."""
 
+SINGLE_PRECISION = 2.0**-23
+"""Machine epsilon of float32."""
+
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 """A NumPy array."""
 
@@ -54,7 +57,7 @@ class Layer:
     kind: str
     weight: Array
     groups: int = 1
-    epsilon: float = 2.0**-23
+    epsilon: float = SINGLE_PRECISION
     bias: Array | None = None
 
     @property

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from .errors import FlainWarning
 from .network import Network
-from .outcome import LayerOutcome
+from .outcome import LayerOutcome, verdict_on
 from .per_layer import Purified, SearchContext
 from .promise import Promise, samples_needed
 from .sample_source import SampleFacts
 from .score import Tally
 from .settings import Settings, as_fraction
-from .verdict import reason_for, verdict_on
 
 _TOO_FEW_SAMPLES = 50
 _DOUBTFUL_ACCURACY = 0.5
@@ -41,7 +40,7 @@ def notes_on(
         left_out: Layers that were asked for as a group and cannot be purified, with the reasons.
         promise: What can be promised of new samples.
     """
-    before, settings = purified.before.clean, context.stop.settings
+    before, settings = purified.before.clean, context.settings
     held_back = len(context.scorer.held_back or ())
     yield from _on_samples(facts, settings, before, held_back)
     if facts.local and facts.classify and before.mean <= _DOUBTFUL_ACCURACY:
@@ -131,10 +130,43 @@ def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
         )
 
 
+def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
+    """Return a sentence that explains the verdict."""
+    verdict = verdict_on(outcomes)
+    most = max(outcomes, key=lambda outcome: outcome.share)
+    if verdict == "not flipped":
+        if all("does not move the scores" in outcome.why_method for outcome in outcomes):
+            return (
+                "not flipped: the chosen layers do not move the scores, so nothing can be removed "
+                "there; choose another layer"
+            )
+        if any(outcome.stop_reason == "promise" for outcome in outcomes):
+            return (
+                "not flipped: the model is as it was, with a backdoor if it had one; not even the "
+                "weakest candidate kept the promise. Ask for a larger one, or give more samples"
+            )
+        return (
+            "not flipped: the model is as it was, with a backdoor if it had one; try another "
+            "layer, more samples, or a larger tolerance"
+        )
+    flipped = f"{most.share:.1%} of the update of {most.name!r} was flipped"
+    if verdict == "hardly flipped":
+        return (
+            f"hardly flipped: only {flipped} before clean samples suffered. No input of the layer "
+            "is idle on clean data (as behind batch normalisation), or the samples are too few; a "
+            "backdoor is probably still there, if there was one. Try another layer, or another "
+            "defence beside this one"
+        )
+    return (
+        f"flipped: {flipped}, where clean samples hardly use it. A backdoor elsewhere stays; only "
+        "a probe with its trigger shows whether one is gone"
+    )
+
+
 def _on_promise(
     promise: Promise | None, context: SearchContext, facts: SampleFacts
 ) -> Iterator[Note]:
-    settings = context.stop.settings
+    settings = context.settings
     if settings.promise is not None:
         needed = samples_needed(settings.promise, settings.confidence)
         held_back = len(context.scorer.held_back or ())

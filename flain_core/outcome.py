@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,6 @@ from .network import Array
 from .promise import Promise
 from .score import Scored
 from .settings import Settings
-from .verdict import Verdict, verdict_on
 
 Method = Literal["incremental", "whole network", "none"]
 """The way a layer was searched: event by event at a proved cut; by running the whole network for
@@ -24,6 +23,13 @@ StopReason = Literal["tolerance", "promise", "exhausted", "nothing within tolera
 """The reason why a search ended: the tolerance was crossed; the next candidate would have broken
 the promise; every candidate stayed within both; not even the first candidate did; or training had
 not changed the layer."""
+
+Verdict = Literal["flipped", "hardly flipped", "not flipped"]
+"""``"flipped"``: a fair part of an update was flipped; whether a backdoor was in it, only a probe
+with its trigger shows. ``"hardly flipped"``: so little that a backdoor is probably still there, if
+there was one. ``"not flipped"``: the model is as it was."""
+
+_FAIR_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,14 @@ _PLAIN = (
 )
 
 
+def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
+    """Return the verdict on all layers together."""
+    share = max(outcome.share for outcome in outcomes)
+    if not share:
+        return "not flipped"
+    return "flipped" if share >= _FAIR_SHARE else "hardly flipped"
+
+
 @dataclass(frozen=True, eq=False)
 class Purification:
     """A purified model, and what was done to it.
@@ -174,7 +188,7 @@ class Purification:
 
     @property
     def verdict(self) -> Verdict:
-        """What was done, in few words: see :data:`~flain_core.verdict.Verdict`."""
+        """What was done, in few words: see :data:`~flain_core.outcome.Verdict`."""
         return verdict_on(self.layers)
 
     def __repr__(self) -> str:

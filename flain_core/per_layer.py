@@ -13,22 +13,22 @@ import numpy as np
 from .directions import Directions, InputSpace
 from .errors import LayerError, ModelError
 from .flipping import Flipping, FlippingOrder, match_norm
-from .network import Array, Layer, Network
-from .outcome import LayerOutcome, Method, Step, StopReason
+from .network import SINGLE_PRECISION, Array, Layer, Network
+from .outcome import LayerOutcome, Step, StopReason
 from .progress import OnProgress, Progress
+from .proof import Proof
 from .sample_source import HolderLostError, LayerScorer, Scorer
-from .schedule import Schedule, Strengths
+from .schedule import Schedule
 from .score import Scored
 from .search import Found, bracket, search
 from .settings import Settings
-from .stop import Stop
+from .stop import crossed
 
 _LEAST_WINDOW = 2e-5
 _WINDOW_PER_ERROR = 4.0
 _MOST_TESTED = 32
 _LEAST_FOR_DIRECTIONS = 10
-_SINGLE_PRECISION = 2.0**-23
-_NOT_AS_PROMISED = "the purified model did not score what the cut had promised"
+_NOT_AS_PROMISED = Proof(False, "the purified model did not score what the cut had promised")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +37,13 @@ class SearchContext:
 
     Attributes:
         scorer: Scores models and candidates.
-        stop: How the search decides.
+        settings: How the search decides, with every choice made.
         on_progress: Called after each step.
         seed: Seed for choosing the neurons in the proof of a cut.
     """
 
     scorer: Scorer
-    stop: Stop
+    settings: Settings
     on_progress: OnProgress
     seed: int
 
@@ -102,7 +102,7 @@ def _purify_layers(
             outcomes.append(_passed_by(layer, "no update"))
         elif outcomes and outcomes[-1].stop_reason == "promise":
             outcomes.append(_passed_by(layer, "promise"))
-        elif before and context.stop.crossed(before, done[-1].after):
+        elif before and crossed(context.settings, before, done[-1].after):
             outcomes.append(_passed_by(layer, "nothing within tolerance"))
         else:
             done.append(_purify_layer(network, layer, weight, context, before))
@@ -119,22 +119,20 @@ def _purify_layer(
     Losses are counted from ``before``; None stands for what the network scores now.
     """
     started = time.perf_counter()
-    settings = context.stop.settings
+    settings = context.settings
     layer_scorer = context.scorer.study(network, layer.name)
-    for way in _ways(network, layer, initial, layer_scorer, context):
-        flipping, schedule = way.flipping, way.schedule
+    for flipping, schedule, proof in _ways(network, layer, initial, layer_scorer, context):
         report = context.listener(layer.name, schedule.most_tried)
-        with layer_scorer.candidates(flipping, window=way.window) as candidates:
+        window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error) if proof.faithful else None
+        with layer_scorer.candidates(flipping, window=window) as candidates:
             now = candidates.advance([0])[0]
             baseline = before or now
-            if isinstance(schedule, Strengths):
-                found = bracket(schedule, candidates, context.stop, baseline, report)
-            else:
-                found = search(schedule, candidates, context.stop, baseline, report)
+            walk = bracket if schedule.by_strength else search
+            found = walk(schedule, candidates, settings, baseline, report)
             written = candidates.as_written(found.number)
         purified = flipping.candidate(found.number)
         after = candidates.confirm(purified, found.number)
-        if not _confirms(found, written, context.stop, baseline, after):
+        if not _confirms(found, written, settings, baseline, after):
             continue
         found = _promised(found, flipping, context)
         if found.reason == "promise":
@@ -146,7 +144,7 @@ def _purify_layer(
             after = context.scorer.score_of(purified)
         outcome = LayerOutcome(
             name=layer.name,
-            flip="directions" if isinstance(flipping, Directions) else "neurons",
+            flip="directions" if schedule.by_strength else "neurons",
             threshold=found.step.threshold if found.step else None,
             flipped=schedule.flipped(found.number),
             share=_share_flipped(purified, layer, initial, flipping.factor),
@@ -154,8 +152,8 @@ def _purify_layer(
             steps=found.steps,
             activation=schedule.activation,
             grouped=schedule.grouped,
-            method=way.method,
-            why_method=way.why,
+            method="incremental" if proof.faithful else "whole network",
+            why_method=proof.why,
             seconds=time.perf_counter() - started,
         )
         return Purified(purified, (outcome,), baseline, after)
@@ -165,38 +163,27 @@ def _purify_layer(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Way:
-    """A way to search a layer: what is flipped, and how candidates are scored."""
-
-    flipping: Flipping
-    schedule: Schedule | Strengths
-    method: Method
-    why: str
-    window: float | None
-
-
 def _ways(
     network: Network,
     layer: Layer,
     initial: Array,
     layer_scorer: LayerScorer,
     context: SearchContext,
-) -> Iterator[_Way]:
-    """Yield the fast ways if the cut is proved right; else, or if unconfirmed, the slow one."""
-    settings = context.stop.settings
+) -> Iterator[tuple[Flipping, Schedule, Proof]]:
+    """Yield ways to search a layer: what is flipped, in which steps, and whether at a proved cut.
+
+    The fast ways come first if the cut is proved right; else, or if unconfirmed, the slow one.
+    """
+    settings = context.settings
     unflipped = FlippingOrder(network, layer, initial, settings.factor_of("neurons"), np.arange(0))
     proof = layer_scorer.prove(unflipped, seed=context.seed)
-    why, faithful = proof.why, proof.faithful
-    window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error)
-    space = _space(layer, layer_scorer, settings) if faithful else None
+    space = _space(layer, layer_scorer, settings) if proof.faithful else None
     if space is not None:
         directions = Directions(network, layer, initial, settings.factor_of("directions"), space)
-        strengths = Strengths(space.variance, space.strengths)
-        yield _Way(directions, strengths, "incremental", why, window)
-        why, faithful = _NOT_AS_PROMISED, False
+        yield directions, Schedule.of_strengths(space.variance, space.strengths), proof
+        proof = _NOT_AS_PROMISED
     if settings.flip == "directions":
-        reason = "its inputs were not kept" if faithful else why
+        reason = "its inputs were not kept" if proof.faithful else proof.why
         raise LayerError(
             f"{layer.name!r} cannot be flipped in directions ({reason}); that needs a dense layer "
             "of float32 weights that runs once for each sample, at least 10 samples in memory, and "
@@ -205,15 +192,15 @@ def _ways(
     activation = getattr(layer_scorer.statistics, settings.statistic)
     schedule = Schedule.of(activation, settings.thresholds)
     flipping = replace(unflipped, order=schedule.order)
-    if faithful:
-        yield _Way(flipping, schedule, "incremental", why, window)
-        why = _NOT_AS_PROMISED
-    yield _Way(flipping, schedule, "whole network", why, None)
+    if proof.faithful:
+        yield flipping, schedule, proof
+        proof = _NOT_AS_PROMISED
+    yield flipping, schedule, proof
 
 
 def _space(layer: Layer, layer_scorer: LayerScorer, settings: Settings) -> InputSpace | None:
     """Return how clean samples use the inputs of a layer, if it can be flipped in directions."""
-    dense = layer.kind == "dense" and layer.epsilon <= _SINGLE_PRECISION
+    dense = layer.kind == "dense" and layer.epsilon <= SINGLE_PRECISION
     inputs = layer_scorer.inputs if dense and settings.flip != "neurons" else None
     if inputs is None or len(inputs) < _LEAST_FOR_DIRECTIONS:
         return None
@@ -228,7 +215,7 @@ def _space(layer: Layer, layer_scorer: LayerScorer, settings: Settings) -> Input
 def _promised(found: Found, flipping: Flipping, context: SearchContext) -> Found:
     """Go back to the last candidate that keeps the promise that was asked for."""
     held_back = context.scorer.held_back
-    if held_back is None or context.stop.settings.promise is None or found.step is None:
+    if held_back is None or context.settings.promise is None or found.step is None:
         return found
     steps = found.steps[: found.steps.index(found.step) + 1]
     every = -(-len(steps) // _MOST_TESTED)
@@ -272,7 +259,7 @@ def _passed_by(layer: Layer, reason: StopReason) -> LayerOutcome:
 
 
 def _confirms(
-    found: Found, written: Scored | None, stop: Stop, before: Scored, after: Scored
+    found: Found, written: Scored | None, settings: Settings, before: Scored, after: Scored
 ) -> bool:
     """Return whether the purified model, run in full, scores what the search said it would."""
     if found.step is None:
@@ -280,8 +267,8 @@ def _confirms(
     if written is not None:
         difference = abs(written.clean.total - after.clean.total)
         # What crosses the tolerance is kept on purpose then.
-        held = stop.settings.crossing == "keep" or not stop.crossed(before, after)
+        held = settings.crossing == "keep" or not crossed(settings, before, after)
         return difference <= written.clean.uncertain and held
-    beyond = found.reason == "tolerance" and stop.settings.crossing == "keep"
+    beyond = found.reason == "tolerance" and settings.crossing == "keep"
     difference = abs(found.step.clean - after.clean.mean)
-    return stop.crossed(before, after) == beyond and difference <= found.step.rounding + 1e-9
+    return crossed(settings, before, after) == beyond and difference <= found.step.rounding + 1e-9

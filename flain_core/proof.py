@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import DataError, ModelError, WeightsError
+from .errors import ModelError, WeightsError
 from .flipping import Flipping, columns
 from .network import Array, Batch, Network
+from .outputs import check_finite
 
 _LEAST_ERROR_ALLOWED = 1e-4
 _ROUNDINGS_ALLOWED = 64
@@ -44,8 +45,7 @@ def check_deterministic(network: Network, x: Batch, epsilon: float) -> None:
     Raise :class:`DataError` if it does not score with finite numbers.
     """
     scores = network.predict(x)
-    if not np.isfinite(scores).all():
-        raise DataError("the model's scores hold NaN or infinity; check its weights and the data")
+    check_finite(scores)
     difference = _difference(scores, network.predict(x))
     if difference > error_allowed(epsilon):
         raise ModelError(

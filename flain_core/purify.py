@@ -16,7 +16,6 @@ from .outputs import Outputs
 from .progress import OnProgress, listening
 from .score import Score, accuracy
 from .settings import Settings, settings_or_default, whole_number
-from .stop import Stop
 from .threads import one_blas_thread
 
 
@@ -121,7 +120,7 @@ def purify(
     skipped = left_out(network, layers)
     with one_blas_thread(), listening(progress) as on_progress:
         scorer = source.scorer(network, settings, seed)
-        context = SearchContext(scorer, Stop(settings), on_progress, seed)
+        context = SearchContext(scorer, settings, on_progress, seed)
         purified = purify_layers(network, weights, context)
         held_back = scorer.held_back
         promise = held_back.promise(purified.network) if held_back else None

@@ -1,10 +1,13 @@
-"""Finds the backend that opens a model or a file, without importing any framework."""
+"""Finds the backend that opens a model or a file, without importing any framework.
+
+Users may also name the function that builds a model, as ``"module:function"``.
+"""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -192,6 +195,42 @@ def arrays_of(model: Any, *, buffers: bool = True) -> dict[str, Array]:
         )
     arrays: dict[str, Array] = give(model, buffers=buffers)
     return arrays
+
+
+def imported(name: str, *, what: str, remedy: str) -> Callable[[], Any]:
+    """Import the function or class that builds a model.
+
+    Args:
+        name: ``"package.module:factory"``; the factory takes no arguments.
+        what: The option that ``name`` was given to, for messages.
+        remedy: What to do if the module cannot be imported, for the message.
+
+    Raises:
+        ModelError: The name has another form, the module cannot be imported, or it has no such
+            function or class.
+
+    >>> imported("collections:Counter", what="--architecture", remedy="install it")()
+    Counter()
+    >>> imported("no_such_module:Net", what="--architecture", remedy="install it")
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.ModelError: cannot import 'no_such_module' for --architecture
+    (ModuleNotFoundError: No module named 'no_such_module'); install it
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not (module_name and colon and attribute):
+        raise ModelError(f"expected {what} to be package.module:factory; got {name!r}")
+    try:
+        module = import_module(module_name)
+    except (Exception, SystemExit) as error:
+        # Importing a module runs whatever its author wrote there.
+        raise ModelError(
+            f"cannot import {module_name!r} for {what} ({type(error).__name__}: {error}); {remedy}"
+        ) from error
+    factory: Callable[[], Any] | None = getattr(module, attribute, None)
+    if not callable(factory):
+        raise ModelError(f"{module_name!r} has no function or class {attribute!r} for {what}")
+    return factory
 
 
 def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .activation import ActivationStatistics
 from .flipping import Flipping
-from .held_back import HeldBack
 from .network import Array, Network
 from .outputs import Reading
 from .proof import Proof
 from .score import Scored
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .in_memory.held_back import HeldBack
 
 __all__ = [
     "Candidates",

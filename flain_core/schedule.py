@@ -1,4 +1,4 @@
-"""Turns thresholds into events; each event flips some neurons that were not flipped before."""
+"""Lists the candidates of a search: thresholds of neurons, or strengths in directions."""
 
 from __future__ import annotations
 
@@ -19,16 +19,24 @@ MOST_EVENTS = 4096
 class Schedule:
     """The neurons in ascending order of activation, and how many of them each candidate flips.
 
-    A candidate flips the first ``n_flipped`` neurons of the order. Thresholds that flip nothing new
-    are no candidates: they would score what the one before scored. Only the very first threshold is
-    one even if it flips nothing, because a tolerance of 0 can be crossed there.
+    A candidate flips the first ``n_flipped`` neurons of the order, and that is its number.
+    Thresholds that flip nothing new are no candidates: they would score what the one before scored.
+    Only the very first threshold is one even if it flips nothing, because a tolerance of 0 can be
+    crossed there.
+
+    In directions every strength is a candidate, numbered from 1. Neurons whose variance is at most
+    the strength count as flipped, as at least half of their update is: a diagonal entry of an
+    inverse is at least the inverse of the diagonal entry.
 
     Attributes:
-        activation: ``(in,)`` float64, the statistic of every input neuron.
+        activation: ``(in,)`` float64, the statistic of every input neuron; in directions, its
+            variance.
         order: ``(m,)`` indices of the neurons that may be flipped (activation >= 0), ascending.
-        thresholds: ``(events,)`` float64, the smallest threshold that causes each event.
-        n_flipped: ``(events,)`` int, strictly ascending: how many neurons each event flips.
+        thresholds: ``(events,)`` float64, the smallest threshold that causes each event; in
+            directions, the strengths, in units of the variance.
+        n_flipped: ``(events,)`` int, ascending: how many neurons each event flips.
         grouped: Most distinct activation values that one event stands for; 1 if not grouped.
+        by_strength: Whether the candidates are strengths.
     """
 
     activation: Array
@@ -36,6 +44,7 @@ class Schedule:
     thresholds: Array
     n_flipped: Array
     grouped: int = 1
+    by_strength: bool = False
 
     @classmethod
     def of(cls, activation: Array, grid: Grid | None = None) -> Schedule:
@@ -80,71 +89,52 @@ class Schedule:
         causes = np.flatnonzero(np.diff(n_flipped, prepend=-1))
         return cls(activation, order, thresholds[causes], n_flipped[causes], grouped)
 
+    @classmethod
+    def of_strengths(cls, variance: Array, strengths: Array) -> Schedule:
+        """Build the schedule of flipping in directions.
+
+        Args:
+            variance: ``(in,)`` of every input neuron.
+            strengths: ``(candidates,)`` ascending, in units of the variance.
+
+        Example:
+            >>> schedule = Schedule.of_strengths(np.array([0.3, 0.0, 0.2]), np.array([0.1, 0.2]))
+            >>> list(schedule), schedule.flipped(2)
+            ([(0.1, 1), (0.2, 2)], array([False,  True,  True]))
+        """
+        order = np.argsort(variance, kind="stable")
+        n_flipped = np.searchsorted(variance[order], strengths, side="right")
+        return cls(variance, order, strengths, n_flipped, by_strength=True)
+
     def __len__(self) -> int:
         return int(self.n_flipped.size)
 
     def __iter__(self) -> Iterator[tuple[float, int]]:
-        """Yield each event as (threshold, n_flipped)."""
-        return zip(self.thresholds.tolist(), self.n_flipped.tolist(), strict=True)
+        """Yield each candidate as (threshold, number)."""
+        numbers = range(1, len(self) + 1) if self.by_strength else self.n_flipped.tolist()
+        return zip(self.thresholds.tolist(), numbers, strict=True)
 
     @property
     def most_tried(self) -> int:
-        """Most candidates that a search tries: all of them."""
-        return len(self)
+        """Most candidates that a search tries: strengths in growing strides, then by halves."""
+        return 2 * len(self).bit_length() if self.by_strength else len(self)
 
     def neurons(self, number: int) -> int:
-        """Return how many neurons a candidate flips: the number that stands for it."""
+        """Return how many neurons a candidate flips, by its number; 0 is the model itself."""
+        if self.by_strength:
+            return int(self.n_flipped[number - 1]) if number else 0
         return number
 
-    def flipped(self, n_flipped: int) -> Array:
-        """``(in,)`` boolean: the first ``n_flipped`` neurons of the order."""
+    def flipped(self, number: int) -> Array:
+        """``(in,)`` boolean: the neurons that a candidate flips."""
         mask = np.zeros(self.activation.size, dtype=bool)
-        mask[self.order[:n_flipped]] = True
+        mask[self.order[: self.neurons(number)]] = True
         return mask
 
     def __repr__(self) -> str:
         return (
             f"Schedule({len(self)} events over {self.order.size} of {self.activation.size} neurons)"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Strengths:
-    """The candidates of flipping in directions: ever greater strengths, numbered from 1.
-
-    Attributes:
-        activation: ``(in,)`` float64, the variance of every input neuron.
-        thresholds: ``(candidates,)`` float64, ascending, in units of the variance.
-    """
-
-    activation: Array
-    thresholds: Array
-    grouped = 1
-
-    def __len__(self) -> int:
-        return int(self.thresholds.size)
-
-    def __iter__(self) -> Iterator[tuple[float, int]]:
-        """Yield each candidate as (strength, number)."""
-        return zip(self.thresholds.tolist(), range(1, len(self) + 1), strict=True)
-
-    @property
-    def most_tried(self) -> int:
-        """Most candidates that a search tries, in growing strides and then by halves."""
-        return 2 * len(self).bit_length()
-
-    def neurons(self, number: int) -> int:
-        """Return how many neurons have at least half of their update flipped."""
-        return int(np.count_nonzero(self.flipped(number)))
-
-    def flipped(self, number: int) -> Array:
-        """``(in,)`` boolean: neurons whose variance is at most the strength.
-
-        At least half of their update is flipped: a diagonal entry of an inverse is at least the
-        inverse of the diagonal entry.
-        """
-        mask: Array = self.activation <= (self.thresholds[number - 1] if number else -1.0)
-        return mask
 
 
 def _last_of_each(count: int, size: int) -> Array:

@@ -8,9 +8,10 @@ from itertools import islice
 
 from .outcome import Step, StopReason
 from .sample_source import Candidates
-from .schedule import Schedule, Strengths
+from .schedule import Schedule
 from .score import Scored
-from .stop import Stop
+from .settings import Settings
+from .stop import crossed, is_close
 
 _USUAL_END = 51
 
@@ -37,7 +38,7 @@ class Found:
 def search(
     schedule: Schedule,
     candidates: Candidates,
-    stop: Stop,
+    settings: Settings,
     before: Scored,
     on_step: Callable[[Step], None] | None = None,
 ) -> Found:
@@ -50,7 +51,7 @@ def search(
     steps: list[Step] = []
     numbers: list[int] = []
     for threshold, number, quick in _scored(schedule, candidates):
-        close = stop.is_close(before, quick)
+        close = is_close(settings, before, quick)
         scored = quick
         if close:
             scored = replace(candidates.score_in_full(number), probes=quick.probes)
@@ -58,15 +59,15 @@ def search(
         numbers.append(number)
         if on_step:
             on_step(steps[-1])
-        if stop.crossed(before, scored):
-            return _found(steps, numbers, len(steps) - 1, stop)
-    return _found(steps, numbers, len(steps), stop)
+        if crossed(settings, before, scored):
+            return _found(steps, numbers, len(steps) - 1, settings)
+    return _found(steps, numbers, len(steps), settings)
 
 
 def bracket(
-    schedule: Strengths,
+    schedule: Schedule,
     candidates: Candidates,
-    stop: Stop,
+    settings: Settings,
     before: Scored,
     on_step: Callable[[Step], None] | None = None,
 ) -> Found:
@@ -84,19 +85,19 @@ def bracket(
         if on_step:
             on_step(tried[number])
         stride *= 2
-        if stop.crossed(before, scored):
+        if crossed(settings, before, scored):
             high = number
             number = (low + high) // 2 if low else max(high - stride, 1)
         else:
             low = number
             number = (low + high) // 2 if high in tried else min(low + stride, len(schedule))
     numbers = sorted(tried)
-    crossed = numbers.index(high) if high in tried else len(numbers)
-    return _found([tried[each] for each in numbers], numbers, crossed, stop)
+    first = numbers.index(high) if high in tried else len(numbers)
+    return _found([tried[each] for each in numbers], numbers, first, settings)
 
 
 def _step(
-    schedule: Schedule | Strengths,
+    schedule: Schedule,
     threshold: float,
     number: int,
     scored: Scored,
@@ -114,12 +115,12 @@ def _step(
     )
 
 
-def _found(steps: Sequence[Step], numbers: Sequence[int], crossed: int, stop: Stop) -> Found:
-    """Choose a step, where ``crossed`` is the place of the first that loses too much."""
+def _found(steps: Sequence[Step], numbers: Sequence[int], first: int, settings: Settings) -> Found:
+    """Choose a step, where ``first`` is the place of the first that loses too much."""
     tried = tuple(steps), tuple(numbers)
-    if crossed == len(steps):
+    if first == len(steps):
         return Found(steps[-1], numbers[-1], *tried, "exhausted")
-    chosen = crossed if stop.settings.crossing == "keep" else crossed - 1
+    chosen = first if settings.crossing == "keep" else first - 1
     if chosen < 0:
         return Found(None, 0, *tried, "nothing within tolerance")
     return Found(steps[chosen], numbers[chosen], *tried, "tolerance")

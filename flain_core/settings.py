@@ -233,7 +233,7 @@ class Settings:
                 "flipping in directions needs samples in this process; for samples that lie "
                 'elsewhere say flip="auto" or flip="neurons"'
             )
-        if measure == "score" and (self.promise is not None or self.held_back):
+        if measure == "score" and self.held_back:
             raise SettingsError('promise and held_back need measure="probability"')
         return replace(
             self,

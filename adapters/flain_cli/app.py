@@ -15,10 +15,9 @@ import typer
 
 import flain_core as flain
 from flain_core.activation import Statistic
-from flain_core.factory import imported
 from flain_core.files import check_writable, hashes
 from flain_core.outputs import Outputs
-from flain_core.registry import built_in, check_format, open_network
+from flain_core.registry import built_in, check_format, imported, open_network
 from flain_core.settings import Crossing, DataSet, Flip, Measure
 
 from . import display, example

@@ -15,8 +15,8 @@ from nvflare.app_common.np.constants import NPConstants
 
 from flain_core import Grid, ModelError, Settings, SettingsError, WeightsError
 from flain_core.errors import nearest
-from flain_core.factory import imported
 from flain_core.network import Array
+from flain_core.registry import imported
 
 _FACTORY = re.compile(r"[\w.]+:[\w.]+")
 _TORCH = (".safetensors", ".pt", ".pth")

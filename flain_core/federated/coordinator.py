@@ -8,7 +8,7 @@ client of the federation; how questions reach it is a short file of its own, see
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -22,14 +22,13 @@ from flain_core.network import Array, Network
 from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.proof import Proof
 from flain_core.sample_source import HolderLostError, SampleFacts
-from flain_core.score import Scored
+from flain_core.score import Scored, Tally
 from flain_core.settings import Settings, one_of, whole_number
 
 from .candidates import CoordinatedCandidates
-from .checks import check_answer, readings_apart
+from .checks import check_against_trained, check_answer, readings_apart
 from .merging import Merging
 from .messages import Answer, ModelState, Question, Task
-from .record import Record
 
 __all__ = ["CoordinatedSamples", "Holders"]
 
@@ -112,7 +111,12 @@ class Coordinator:
         self._measures_loss = measures_loss
         self._trained = trained.layers()
         self._members: set[str] | None = None
-        self._record = Record()
+        # What each holder said, so that what it says later can be held against it: how many samples
+        # it has; how many values its statistics are of; what the trained model scores, from a layer
+        # on and in full, as a cut that is not faithful must make no honest holder look like a liar.
+        self._samples_of: dict[str, int] = {}
+        self._values_of: dict[str, int] = {}
+        self._trained_scores: dict[tuple[str, Task], Scored] = {}
 
     @property
     def lookahead(self) -> int:
@@ -149,7 +153,7 @@ class Coordinator:
         self, answers: Mapping[str, Answer], task: Task, *, probes: bool = True
     ) -> list[Scored]:
         """Return what each candidate scores, according to all answers to a task together."""
-        trained = self._record.trained_tallies(answers, task)
+        trained = self._trained_tallies(answers, task)
         by_candidate = zip(*(one.scored for one in answers.values()), strict=True)
         merged = [self.samples.merging.scored(each, trained) for each in by_candidate]
         unseen = set(self.samples.probes) - set(merged[0].probes) if probes else ()
@@ -216,8 +220,38 @@ class Coordinator:
             probes=self.samples.probes,
             classify=self.samples.facts.classify,
         )
-        self._record.check(name, answer, question)
+        self._check_by_record(name, answer, question)
         return answer
+
+    def _check_by_record(self, name: str, answer: Answer, question: Question) -> None:
+        """Raise :class:`DataError` if an answer does not go with what the holder said before."""
+        if answer.statistics is not None:
+            self._values_of[name] = answer.statistics.count
+        for scored in answer.scored:
+            count = self._samples_of.setdefault(name, scored.clean.count)
+            if scored.clean.count != count:
+                raise DataError(f"it had {count} samples before, and {scored.clean.count} now")
+            values = self._values_of.get(name, count)
+            if values % count:
+                raise DataError(f"it has {count} samples, and statistics of {values} values")
+        if question.of_trained:
+            self._trained_scores[name, question.task] = answer.scored[0]
+        trained = self._trained_scores.get((name, question.task))
+        if trained is not None:
+            for scored in answer.scored:
+                check_against_trained(scored, trained)
+
+    def _trained_tallies(self, names: Iterable[str], task: Task) -> list[Tally] | None:
+        """Return what the trained model scores with each holder; None if one never said so."""
+        tallies: list[Tally] = []
+        other: Task = "in full" if task == "candidates" else "candidates"
+        for name in names:
+            said = self._trained_scores
+            scored = said.get((name, task)) or said.get((name, other))
+            if scored is None:
+                return None
+            tallies.append(scored.clean)
+        return tallies
 
     def _leave(self, name: str, error: FlainError) -> None:
         if not self.samples.may_leave:

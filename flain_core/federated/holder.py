@@ -13,8 +13,8 @@ from flain_core import registry
 from flain_core.array_forms import by_name, fitting
 from flain_core.errors import DataError, LayerError, WeightsError
 from flain_core.flipping import FlippingOrder
+from flain_core.in_memory.scorer import LocalLayerScorer, LocalScorer, Stepper
 from flain_core.local_samples import LocalSamples
-from flain_core.local_scorer import LocalLayerScorer, LocalScorer, Stepper
 from flain_core.network import Array, Network
 from flain_core.outputs import Outputs
 from flain_core.score import Score, Scored, accuracy

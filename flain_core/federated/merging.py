@@ -6,25 +6,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import add
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from flain_core.activation import ActivationStatistics
+from flain_core.activation import SUMS, ActivationStatistics
 from flain_core.errors import SettingsError
 from flain_core.network import Array
 from flain_core.score import Loss, Scored, Tally
 from flain_core.settings import as_fraction, one_of
 
-from .weights import Weights
-
 __all__ = ["Merging", "Rule"]
 
 Rule = Literal["sum", "median", "trimmed_mean"]
 
-_STATISTICS = ("total", "total_abs", "total_square", "active")
+Weights: TypeAlias = "tuple[Fraction, ...]"
+"""How many samples each holder counts for, exactly."""
+
+_Counted: TypeAlias = "ActivationStatistics | Tally | Loss"
+
+_TOO_FEW_HOLDERS = 3
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,15 @@ class Merging:
     def statistics(self, each: Sequence[ActivationStatistics]) -> ActivationStatistics:
         """Merge how the holders' samples activate a layer."""
         weights = self._weights(each)
-        if self._is_plain_sum(weights):
+        if self._is_plain_sum(weights, each):
             return reduce(ActivationStatistics.merge, each)
+        count = int(sum(weights))
         sums = {
-            name: weights.count
-            * self._mean([getattr(one, name) / one.count for one in each], weights)
-            for name in _STATISTICS
+            name: count * self._mean([getattr(one, name) / one.count for one in each], weights)
+            for name in SUMS
         }
         active = np.rint(sums.pop("active")).astype(np.int64)
-        return ActivationStatistics(count=weights.count, active=active, **sums)
+        return ActivationStatistics(count=count, active=active, **sums)
 
     def tally(self, each: Sequence[Tally]) -> Tally:
         """Merge the tallies of a model on the holders' samples."""
@@ -97,7 +100,7 @@ class Merging:
         None where every sample counts once, so that the sums of tallies tell.
         """
         weights = self._weights(now)
-        if self._is_plain_sum(weights):
+        if self._is_plain_sum(weights, now):
             return None
         each = [
             (Fraction(before.total) - Fraction(after.total)) / after.count
@@ -116,17 +119,18 @@ class Merging:
     def loss(self, each: Sequence[Loss]) -> Loss:
         """Merge what the holders' samples lost of the probability of their class."""
         weights = self._weights(each)
-        if self._is_plain_sum(weights) or len(each) == 1:
+        if self._is_plain_sum(weights, each) or len(each) == 1:
             return reduce(add, each)
         if self.rule != "sum":
             return self._robust_loss(each, weights)
         names = ("total", "square", "newly_wrong", "before", "uncertain")
+        count = int(sum(weights))
         sums = {
-            name: weights.count
+            name: count
             * float(self._mean([getattr(one, name) / one.count for one in each], weights))
             for name in names
         }
-        return Loss(count=weights.count, newly_wrong=round(sums.pop("newly_wrong")), **sums)
+        return Loss(count=count, newly_wrong=round(sums.pop("newly_wrong")), **sums)
 
     def scored(self, each: Sequence[Scored], trained: Sequence[Tally] | None = None) -> Scored:
         """Merge the scores of a model; a probe's over the holders that have samples of it.
@@ -143,23 +147,25 @@ class Merging:
             clean=self.tally(clean),
             # They steer nothing, and may lie with a single holder.
             probes={
-                name: self._tally(tallies, _unlimited(tallies)) for name, tallies in probes.items()
+                name: self._tally(tallies, tuple(Fraction(one.count) for one in tallies))
+                for name, tallies in probes.items()
             },
             loss=self.loss(losses) if losses else None,
             lost=self.lost(trained, clean) if trained and not losses else None,
         )
 
     def _tally(self, each: Sequence[Tally], weights: Weights) -> Tally:
-        if self._is_plain_sum(weights) or len(each) == 1:
+        if self._is_plain_sum(weights, each) or len(each) == 1:
             return reduce(add, each)
+        count = int(sum(weights))
         means = np.array([float(one.mean) for one in each])
         off = np.array([one.uncertain / one.count for one in each])
         mean, uncertain = self._bounded(means, off, weights)
-        return Tally(mean * weights.count, weights.count, uncertain * weights.count)
+        return Tally(mean * count, count, uncertain * count)
 
     def _robust_loss(self, each: Sequence[Loss], weights: Weights) -> Loss:
         """Return the sums that samples have whose mean loss and its error are the merged ones."""
-        count = weights.count
+        count = int(sum(weights))
         means = np.array([one.mean for one in each])
         off = np.array([one.uncertain / one.count for one in each])
         mean, uncertain = self._bounded(means, off, weights)
@@ -181,11 +187,11 @@ class Merging:
             uncertain=uncertain * count,
         )
 
-    def _weights(self, each: Sequence[ActivationStatistics | Tally | Loss]) -> Weights:
-        return Weights.of(tuple(one.count for one in each), as_fraction(self.largest_share))
+    def _weights(self, each: Sequence[_Counted]) -> Weights:
+        return limited(tuple(one.count for one in each), as_fraction(self.largest_share))
 
-    def _is_plain_sum(self, weights: Weights) -> bool:
-        return self.rule == "sum" and not weights.limited
+    def _is_plain_sum(self, weights: Weights, each: Sequence[_Counted]) -> bool:
+        return self.rule == "sum" and weights == tuple(one.count for one in each)
 
     def _bounded(self, means: Array, off: Array, weights: Weights) -> tuple[float, float]:
         """Return the merged mean of a number, and how far rounding may have moved it."""
@@ -199,7 +205,7 @@ class Merging:
     def _mean(self, values: Sequence[Array] | Array, weights: Weights) -> Array:
         """Return the merged mean of numbers of each holder, ``(holders, ...)``."""
         if self.rule == "sum":
-            weighted: Array = weights.shares @ np.asarray(values)
+            weighted: Array = _shares(weights) @ np.asarray(values)
             return weighted
         kept: Array = np.sort(values, axis=0)[self._kept(len(values))]
         mean: Array = kept.mean(axis=0)
@@ -208,7 +214,10 @@ class Merging:
     def _exact(self, values: list[Fraction], weights: Weights) -> Fraction:
         """Return the merged mean of a number of each holder, without rounding."""
         if self.rule == "sum":
-            return weights.mean(values)
+            total = sum(
+                (one * weight for one, weight in zip(values, weights, strict=True)), Fraction()
+            )
+            return total / sum(weights)
         kept = sorted(values)[self._kept(len(values))]
         return sum(kept, Fraction()) / len(kept)
 
@@ -225,5 +234,41 @@ class Merging:
         return slice(cut, holders - cut)
 
 
-def _unlimited(each: Sequence[Tally]) -> Weights:
-    return Weights.of(tuple(one.count for one in each), Fraction(1))
+@lru_cache(maxsize=64)
+def limited(counts: tuple[int, ...], largest_share: Fraction) -> Weights:
+    """Limit what a single holder may weigh, whatever number of samples it claims.
+
+    Of fewer than three holders each counts for all it has, as either of two would have at least
+    half; with fewer holders than the share leaves room for, all count alike.
+
+    Args:
+        counts: Number of samples of each holder, at least 1.
+        largest_share: Largest share of all that count which may be one holder's.
+
+    Returns:
+        How many samples each holder counts for.
+
+    Example:
+        >>> [int(weight) for weight in limited((10, 20, 1_000), Fraction(1, 2))]
+        [10, 20, 30]
+    """
+    whole = tuple(map(Fraction, counts))
+    if len(counts) < _TOO_FEW_HOLDERS:
+        return whole
+    share = max(largest_share, Fraction(1, len(counts)))
+    rest = sum(whole, Fraction())
+    most = share * rest
+    # As the largest are held to the limit, all shrinks, and the limit with it.
+    for held, count in enumerate(sorted(counts, reverse=True), start=1):
+        if count <= most:
+            break
+        rest -= count
+        most = share * rest / (1 - held * share)
+    return tuple(min(count, most) for count in whole)
+
+
+@lru_cache(maxsize=64)
+def _shares(weights: Weights) -> Array:
+    """``(holders,)`` float64: the weights divided by their sum."""
+    whole = sum(weights)
+    return np.array([float(weight / whole) for weight in weights])

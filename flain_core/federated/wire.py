@@ -14,7 +14,7 @@ from typing import cast, get_args
 import numpy as np
 
 from flain_core import registry
-from flain_core.activation import ActivationStatistics
+from flain_core.activation import SUMS, ActivationStatistics
 from flain_core.errors import DataError
 from flain_core.network import Array, Network
 from flain_core.outputs import OUTPUTS, Outputs
@@ -35,7 +35,6 @@ __all__ = [
 
 _WEIGHT = "weight of "
 _TRAINED = "trained "
-_STATISTICS = ("total", "total_abs", "total_square", "active")
 _LONGEST_TEXT = 500
 _OUTPUTS: Mapping[str, Outputs] = {outputs: outputs for outputs in OUTPUTS}
 
@@ -132,7 +131,7 @@ def write_answer(answer: Answer) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     if answer.statistics is not None:
         arrays["count"] = np.asarray(answer.statistics.count, dtype=np.int64)
-        arrays |= {name: getattr(answer.statistics, name) for name in _STATISTICS}
+        arrays |= {name: getattr(answer.statistics, name) for name in SUMS}
     if answer.proof is not None:
         arrays["faithful"] = np.asarray(answer.proof.faithful, dtype=np.int64)
         arrays["why"] = _text(answer.proof.why)
@@ -164,7 +163,7 @@ def read_answer(arrays: Mapping[str, Array]) -> Answer:
     if "count" in arrays:
         # What float64 cannot hold becomes infinite, and is refused as such.
         with np.errstate(over="ignore"):
-            sums = {name: _floats(arrays, name).astype(float) for name in _STATISTICS[:3]}
+            sums = {name: _floats(arrays, name).astype(float) for name in SUMS[:-1]}
         active = _integers(arrays, "active")
         statistics = ActivationStatistics(int(_number(arrays, "count")), **sums, active=active)
     if "faithful" in arrays:

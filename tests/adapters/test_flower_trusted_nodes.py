@@ -12,8 +12,8 @@ from in_process import as_elsewhere, split, upside_down
 
 import flain_core as flain
 from flain_core import FlainWarning
+from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.local_scorer import LocalScorer
 
 pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
 pytest.importorskip("torch")

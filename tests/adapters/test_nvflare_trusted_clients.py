@@ -14,8 +14,8 @@ import flain_core as flain
 import flain_numpy
 from flain_core import FlainWarning
 from flain_core.array_forms import by_name
+from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.local_scorer import LocalScorer
 
 pytest.importorskip("torch")
 pytest.importorskip("nvflare")

@@ -14,10 +14,10 @@ from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 
 from flain_core import registry
-from flain_core.by_sample import BySample
 from flain_core.flipping import FlippingOrder
+from flain_core.in_memory.by_sample import BySample
+from flain_core.in_memory.scorer import LocalCandidates, LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.local_scorer import LocalCandidates, LocalScorer
 
 
 class Skips(nn.Module):

@@ -8,10 +8,10 @@ from recut import Recut
 
 import flain_core as flain
 import flain_numpy
-from flain_core.by_batch import ByBatch
 from flain_core.flipping import FlippingOrder
+from flain_core.in_memory.by_batch import ByBatch
+from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.local_scorer import LocalScorer
 from flain_core.schedule import Schedule
 from flain_numpy import Dense
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import flain_core as flain
 from flain_core.directions import Directions, InputSpace, inverse_of_lower
-from flain_core.schedule import Strengths
+from flain_core.schedule import Schedule
 from flain_numpy import Dense, Network
 
 OUT, IN, COUNT = 3, 7, 25
@@ -243,7 +243,7 @@ def test_neurons_at_most_as_varied_as_the_strength_are_flipped_by_half_or_more()
     x = inputs(200)
     x[:, 3] *= 1e-3
     found = directions(x, bias=True)
-    strengths = Strengths(found.space.variance, found.space.strengths)
+    strengths = Schedule.of_strengths(found.space.variance, found.space.strengths)
     covered = set()
     for number in range(1, len(strengths) + 1):
         strength = found.space.strengths[number - 1]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flain_core as flain
-from flain_core.grader import Grader
+from flain_core.in_memory.grader import Grader
 from flain_core.score import Tally
 
 LABELS = np.array([0, 1, 2, 1, 0, 2])

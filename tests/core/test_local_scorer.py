@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from recut import OtherCut
 
+from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.local_scorer import LocalScorer
 
 CLEAN = backdoored.samples(120, seed=11)
 TRIGGERED = backdoored.triggered(60, seed=12)

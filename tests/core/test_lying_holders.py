@@ -17,8 +17,8 @@ from flain_core.federated.holder import Holder
 from flain_core.federated.merging import Merging
 from flain_core.federated.messages import Answer, ModelState, Question
 from flain_core.federated.wire import read_answer, write_answer
+from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.local_scorer import LocalScorer
 from flain_core.network import Layer
 from flain_core.score import Tally
 

@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flain_core as flain
-from flain_core import ActivationStatistics, Settings
-from flain_core.federated.merging import Merging
-from flain_core.federated.weights import Weights
+from flain_core import ActivationStatistics, Settings, stop
+from flain_core.federated.merging import Merging, limited
 from flain_core.score import Loss, Scored, Tally
-from flain_core.stop import Stop
 
 ROBUST = [Merging("median"), Merging("trimmed_mean")]
 
@@ -37,7 +35,7 @@ def crossed(merging, trained, now, tolerance, crossing="revert"):
     before, after = (
         merging.scored([Scored(each) for each in tallies], trained) for tallies in (trained, now)
     )
-    return Stop(settings).crossed(before, after)
+    return stop.crossed(settings, before, after)
 
 
 # --- Each holder's own loss ----------------------------------------------------------------------
@@ -106,10 +104,10 @@ def test_what_is_uncertain_of_one_holder_alone_decides_nothing(merging):
     now = [Tally(100, 100, uncertain=100), *trained[1:]]
     merged = merging.scored([Scored(each) for each in now], trained)
     before = merging.scored([Scored(each) for each in trained], trained)
-    stop = Stop(Settings(measure="score"))
-    assert not stop.is_close(before, merged)
+    rule = Settings(measure="score")
+    assert not stop.is_close(rule, before, merged)
     doubtful = [replace(each, uncertain=50) for each in now]
-    assert stop.is_close(before, merging.scored([Scored(each) for each in doubtful], trained))
+    assert stop.is_close(rule, before, merging.scored([Scored(each) for each in doubtful], trained))
 
 
 # --- Losses of the probability -------------------------------------------------------------------
@@ -180,23 +178,24 @@ COUNTS = st.lists(st.one_of(st.integers(1, 50), st.integers(1, 2**48)), min_size
 
 @given(COUNTS, st.sampled_from([Fraction(1, 2), Fraction(1, 3), Fraction(9, 10), Fraction(1, 20)]))
 def test_no_holder_has_more_than_its_share_and_no_more_is_taken_than_needed(counts, share):
-    weights = Weights.of(tuple(counts), share)
-    most = max(share, Fraction(1, len(counts))) * sum(weights.each)
-    assert max(weights.each) <= most
-    assert weights.limited == (weights.each != tuple(counts))
-    if weights.limited:
-        assert max(weights.each) == most
-        assert weights.each == tuple(min(count, most) for count in counts)
+    weights = limited(tuple(counts), share)
+    most = max(share, Fraction(1, len(counts))) * sum(weights)
+    assert max(weights) <= most
+    beyond = max(counts) > max(share, Fraction(1, len(counts))) * sum(counts)
+    assert beyond == (weights != tuple(counts))
+    if weights != tuple(counts):
+        assert max(weights) == most
+        assert weights == tuple(min(count, most) for count in counts)
 
 
 @given(COUNTS)
 def test_no_holder_of_three_or_more_outweighs_all_others_together(counts):
-    weights = Weights.of(tuple(counts), Fraction(1, 2))
-    assert 2 * max(weights.each) <= sum(weights.each)
+    weights = limited(tuple(counts), Fraction(1, 2))
+    assert 2 * max(weights) <= sum(weights)
 
 
 def test_of_two_holders_every_sample_counts_once():
-    assert not Weights.of((1, 2**40), Fraction(1, 2)).limited
+    assert limited((1, 2**40), Fraction(1, 2)) == (1, 2**40)
     assert Merging().tally(hits((1, 1), (5, 9))) == Tally(6, 10)
 
 

@@ -10,8 +10,8 @@ from flain_core import Settings
 from flain_core.federated.coordinator import CoordinatedSamples
 from flain_core.federated.merging import Merging
 from flain_core.federated.wire import read_answer, write_answer
+from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.local_scorer import LocalScorer
 
 INITIAL, FINAL = backdoored.networks()
 CLEAN = backdoored.samples(300, seed=11)

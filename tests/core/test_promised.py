@@ -60,8 +60,8 @@ def test_a_promise_that_can_be_kept_changes_nothing():
 
 def test_a_strict_promise_holds_the_search_back():
     """A tolerance that lets the samples suffer, and a promise that does not."""
-    loose = purify(1500, tolerance=0.1)
-    strict = purify(1500, tolerance=0.1, promise=0.02)
+    loose = purify(1500, tolerance=0.2)
+    strict = purify(1500, tolerance=0.2, promise=0.02)
     assert loose.layers[0].stop_reason == "tolerance"
     assert strict.layers[0].stop_reason == "promise"
     assert 0 < strict.layers[0].threshold < loose.layers[0].threshold

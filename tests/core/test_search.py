@@ -9,10 +9,9 @@ from hypothesis.extra.numpy import arrays
 
 import flain_core as flain
 from flain_core import Grid, schedule
-from flain_core.schedule import Schedule, Strengths
+from flain_core.schedule import Schedule
 from flain_core.score import Scored, Tally
 from flain_core.search import bracket, search
-from flain_core.stop import Stop
 
 activations = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1)).filter(
     lambda a: (a >= 0).any()
@@ -45,8 +44,8 @@ def right(count):
     return Scored(Tally(count, 100))
 
 
-def stop(tolerance=0.002, **options):
-    return Stop(by_neurons(tolerance, **options))
+def settings(tolerance=0.002, **options):
+    return by_neurons(tolerance, **options)
 
 
 def test_an_activation_that_overflows_is_refused():
@@ -99,7 +98,7 @@ def test_a_layer_without_candidates_is_refused():
 
 def test_revert_returns_the_last_candidate_within_tolerance():
     candidates = Scripted({1: 100, 2: 99, 3: 98, 4: 100})
-    found = search(FOUR, candidates, stop(tolerance=0.01), right(100))
+    found = search(FOUR, candidates, settings(tolerance=0.01), right(100))
     assert (found.step.threshold, found.step.neurons_flipped) == (0.2, 2)
     assert found.reason == "tolerance"
     assert [step.clean for step in found.steps] == [1.0, 0.99, 0.98]
@@ -108,37 +107,37 @@ def test_revert_returns_the_last_candidate_within_tolerance():
 
 def test_keep_returns_the_first_candidate_that_loses_the_tolerance():
     candidates = Scripted({1: 100, 2: 99, 3: 98, 4: 100})
-    rule = stop(tolerance=0.01, crossing="keep")
+    rule = settings(tolerance=0.01, crossing="keep")
     found = search(FOUR, candidates, rule, right(100))
     assert (found.step.threshold, found.reason) == (0.2, "tolerance")
 
 
 def test_keep_with_tolerance_zero_stops_where_accuracy_does_not_rise():
     candidates = Scripted({1: 97, 2: 98, 3: 96, 4: 99})
-    rule = stop(tolerance=0, crossing="keep")
+    rule = settings(tolerance=0, crossing="keep")
     assert search(FOUR, candidates, rule, right(96)).step.neurons_flipped == 3
 
 
 def test_a_first_threshold_that_flips_nothing_is_a_candidate():
     below = Schedule.of(np.array([0.1, 0.2]), Grid(start=0.05, step=0.05, stop=1))
-    rule = stop(tolerance=0, crossing="keep")
+    rule = settings(tolerance=0, crossing="keep")
     found = search(below, Scripted({0: 90}), rule, right(90))
     assert (found.step.threshold, found.step.neurons_flipped) == (0.05, 0)
 
 
 def test_nothing_within_tolerance():
-    found = search(FOUR, Scripted({1: 50}), stop(), right(100))
+    found = search(FOUR, Scripted({1: 50}), settings(), right(100))
     assert found.step is None
     assert found.reason == "nothing within tolerance"
 
 
 def test_a_tolerance_that_is_never_crossed_ends_at_the_last_candidate():
-    found = search(FOUR, Scripted(dict.fromkeys(range(5), 100)), stop(), right(100))
+    found = search(FOUR, Scripted(dict.fromkeys(range(5), 100)), settings(), right(100))
     assert (found.step.neurons_flipped, found.reason) == (4, "exhausted")
 
 
 def test_a_near_tie_that_could_change_the_decision_is_computed_exactly():
-    rule = stop(tolerance=0.01)
+    rule = settings(tolerance=0.01)
     candidates = Scripted(
         {1: 100, 2: 98, 3: 97, 4: 0}, uncertain={1: 0, 2: 1, 3: 1}, exact={2: 99, 3: 97}
     )
@@ -150,20 +149,20 @@ def test_a_near_tie_that_could_change_the_decision_is_computed_exactly():
 
 def test_a_near_tie_that_cannot_change_the_decision_costs_nothing():
     candidates = Scripted({1: 100, 2: 60}, uncertain={1: 1, 2: 5})
-    search(FOUR, candidates, stop(tolerance=0.02), right(100))
+    search(FOUR, candidates, settings(tolerance=0.02), right(100))
     assert candidates.recomputed == []
 
 
 def test_probes_are_reported_along_the_way():
     heard = []
-    found = search(FOUR, Scripted({1: 100, 2: 0}), stop(), right(100), heard.append)
+    found = search(FOUR, Scripted({1: 100, 2: 0}), settings(), right(100), heard.append)
     assert [step.probes for step in found.steps] == [{"probe": 0.1}, {"probe": 0.2}]
     assert tuple(heard) == found.steps
 
 
 def test_looking_ahead_changes_what_is_asked_and_nothing_else():
     script = {1: 100, 2: 99, 3: 98, 4: 100}
-    rule = stop(tolerance=0.01)
+    rule = settings(tolerance=0.01)
     one_by_one = search(FOUR, Scripted(script), rule, right(100))
     for lookahead in (2, 3, 4, 100):
         candidates = Scripted(script, lookahead=lookahead)
@@ -174,7 +173,7 @@ def test_looking_ahead_changes_what_is_asked_and_nothing_else():
         assert candidates.asked == [1, 2, 3, 4][: -(-3 // lookahead) * lookahead]
 
 
-STRENGTHS = Strengths(np.linspace(0.5, 30.0, 7), np.arange(1.0, 26.0))
+STRENGTHS = Schedule.of_strengths(np.linspace(0.5, 30.0, 7), np.arange(1.0, 26.0))
 
 
 def losing_from(number, count=25):
@@ -185,9 +184,9 @@ def losing_from(number, count=25):
 @pytest.mark.parametrize("crossing", ["revert", "keep"])
 @pytest.mark.parametrize("count", [1, 2, 13, 14, 15, 25])
 def test_few_tries_find_what_trying_all_in_order_finds(crossing, count):
-    strengths = Strengths(STRENGTHS.activation, STRENGTHS.thresholds[:count])
+    strengths = Schedule.of_strengths(STRENGTHS.activation, STRENGTHS.thresholds[:count])
     for first in range(1, count + 2):
-        rule = stop(crossing=crossing)
+        rule = settings(crossing=crossing)
         quick = losing_from(first, count)
         heard = []
         found = bracket(strengths, quick, rule, right(100), heard.append)
@@ -207,7 +206,7 @@ def test_few_tries_find_what_trying_all_in_order_finds(crossing, count):
 def test_the_choice_was_tried_and_the_next_one_loses_too_much(good):
     """Also where losses do not grow from one strength to the next."""
     script = Scripted(dict(enumerate([100] + [100 if each else 90 for each in good])))
-    found = bracket(STRENGTHS, script, stop(), right(100))
+    found = bracket(STRENGTHS, script, settings(), right(100))
     if found.number:
         assert found.number in found.numbers
         assert good[found.number - 1]

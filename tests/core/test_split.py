@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import flain_core as flain
 from flain_core import Settings
+from flain_core.in_memory.held_back import split
 from flain_core.promise import samples_needed
 from flain_core.samples import Samples
-from flain_core.split import split
 
 PROBABILITY = Settings(measure="probability")
 
@@ -33,8 +33,7 @@ def test_each_sample_has_exactly_one_use(count, share, seed):
         with pytest.raises(flain.DataError, match="are held back"):
             split(numbered(count), settings, seed)
         return
-    parts = split(numbered(count), settings, seed)
-    searching, held_back = numbers(parts.searching), numbers(parts.held_back)
+    searching, held_back = map(numbers, split(numbered(count), settings, seed))
     together = np.concatenate([searching, held_back])
     np.testing.assert_array_equal(np.sort(together), np.arange(count))
     # Their order stays, so that batches are the same whatever the seed of the random numbers.
@@ -47,42 +46,42 @@ def test_each_sample_has_exactly_one_use(count, share, seed):
     [(1, 0), (199, 0), (200, 40), (300, 60), (1280, 256), (1281, 257), (5000, 5000 - 1024)],
 )
 def test_a_fifth_of_enough_samples_is_held_back_and_a_thousand_search(count, held_back):
-    parts = split(numbered(count), PROBABILITY, 0)
-    assert len(numbers(parts.held_back)) == held_back
-    assert len(parts.searching) == count - held_back
+    searching, kept = split(numbered(count), PROBABILITY, 0)
+    assert len(numbers(kept)) == held_back
+    assert len(searching) == count - held_back
 
 
 def test_none_is_held_back_where_none_is_asked_for():
     settings = Settings(measure="probability", held_back=0)
-    parts = split(numbered(3000), settings, 0)
-    assert parts.held_back is None
-    np.testing.assert_array_equal(numbers(parts.searching), np.arange(3000))
+    searching, held_back = split(numbered(3000), settings, 0)
+    assert held_back is None
+    np.testing.assert_array_equal(numbers(searching), np.arange(3000))
 
 
 def test_the_score_takes_all_samples():
-    parts = split(numbered(3000), Settings(measure="score"), 0)
-    assert parts.held_back is None
-    assert len(parts.searching) == 3000
+    searching, held_back = split(numbered(3000), Settings(measure="score"), 0)
+    assert held_back is None
+    assert len(searching) == 3000
 
 
 def test_a_promise_holds_some_of_few_samples_back():
     """As many as the promise needs where one may become wrong, but no more than 60 %."""
     for promise, held_back in ((0.5, 20), (0.1, samples_needed(0.1, 0.95, allowed=1)), (0.01, 60)):
         settings = Settings(measure="probability", promise=promise)
-        assert len(split(numbered(100), settings, 0).held_back) == held_back
+        assert len(split(numbered(100), settings, 0)[1]) == held_back
 
 
 def test_the_seed_decides():
     one, same, other = (split(numbered(500), PROBABILITY, seed) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(numbers(one.held_back), numbers(same.held_back))
-    np.testing.assert_array_equal(numbers(one.searching), numbers(same.searching))
-    assert not np.array_equal(numbers(one.held_back), numbers(other.held_back))
+    np.testing.assert_array_equal(numbers(one[1]), numbers(same[1]))
+    np.testing.assert_array_equal(numbers(one[0]), numbers(same[0]))
+    assert not np.array_equal(numbers(one[1]), numbers(other[1]))
 
 
 def test_the_place_of_a_sample_says_nothing_about_its_use():
     """Over many seeds each of the samples is held back about as often as any other."""
     often = np.zeros(200)
     for seed in range(400):
-        often[numbers(split(numbered(200), PROBABILITY, seed).held_back)] += 1
+        often[numbers(split(numbered(200), PROBABILITY, seed)[1])] += 1
     # 80 times on average, with a standard deviation of 8.
     assert 40 < often.min() < often.max() < 120

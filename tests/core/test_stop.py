@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flain_core import Settings
 from flain_core.score import Loss, Scored, Tally
-from flain_core.stop import Stop
+from flain_core.stop import crossed, is_close
 
 BEFORE = Scored(Tally(100, 100))
 
@@ -27,16 +27,16 @@ def lost(each, before=1.0, uncertain=0.0):
     return Scored(Tally(len(each), len(each)), loss=loss)
 
 
-def stop(**options):
-    return Stop(Settings(measure="probability", **options))
+def settings(**options):
+    return Settings(measure="probability", **options)
 
 
 @given(st.integers(1, 5000), st.integers(0, 5000), st.integers(0, 1000))
 def test_a_crossing_is_decided_on_whole_samples(count, fewer, per_mille):
     tolerance = per_mille / 1000
     before, now = Scored(Tally(5000, count)), Scored(Tally(5000 - fewer, count))
-    reverts = Stop(by_neurons(tolerance)).crossed(before, now)
-    keeps = Stop(by_neurons(tolerance, crossing="keep")).crossed(before, now)
+    reverts = crossed(by_neurons(tolerance), before, now)
+    keeps = crossed(by_neurons(tolerance, crossing="keep"), before, now)
     assert reverts == (fewer * 1000 > per_mille * count)
     assert keeps == (fewer * 1000 >= per_mille * count)
 
@@ -46,27 +46,27 @@ def test_the_mean_and_its_standard_error_are_what_was_lost():
     now = lost([0.0, 0.0, 0.5, 0.5])
     reach = 0.25 + math.sqrt(1 / 48)
     assert now.loss.standard_error == pytest.approx(math.sqrt(1 / 48), rel=1e-12)
-    assert stop(tolerance=reach - 1e-9).crossed(BEFORE, now)
-    assert not stop(tolerance=reach + 1e-9).crossed(BEFORE, now)
+    assert crossed(settings(tolerance=reach - 1e-9), BEFORE, now)
+    assert not crossed(settings(tolerance=reach + 1e-9), BEFORE, now)
 
 
 def test_samples_that_lose_alike_leave_no_error():
     now = lost([0.25] * 8)
     assert now.loss.standard_error == 0
-    assert not stop(tolerance=0.25).crossed(BEFORE, now)
-    assert stop(tolerance=0.25, crossing="keep").crossed(BEFORE, now)
-    assert stop(tolerance=0.2499).crossed(BEFORE, now)
+    assert not crossed(settings(tolerance=0.25), BEFORE, now)
+    assert crossed(settings(tolerance=0.25, crossing="keep"), BEFORE, now)
+    assert crossed(settings(tolerance=0.2499), BEFORE, now)
 
 
 def test_a_single_sample_that_lost_anything_is_never_within():
-    assert stop(tolerance=1.0).crossed(BEFORE, lost([1e-6]))
-    assert not stop(tolerance=0.0).crossed(BEFORE, lost([0.0]))
+    assert crossed(settings(tolerance=1.0), BEFORE, lost([1e-6]))
+    assert not crossed(settings(tolerance=0.0), BEFORE, lost([0.0]))
 
 
 def test_gains_cross_nothing_unless_zero_is_kept():
-    assert not stop(tolerance=0.0).crossed(BEFORE, lost([-0.125] * 4))
-    assert not stop(tolerance=0.0, crossing="keep").crossed(BEFORE, lost([-0.125] * 4))
-    assert stop(tolerance=0.0, crossing="keep").crossed(BEFORE, lost([0.0] * 4))
+    assert not crossed(settings(tolerance=0.0), BEFORE, lost([-0.125] * 4))
+    assert not crossed(settings(tolerance=0.0, crossing="keep"), BEFORE, lost([-0.125] * 4))
+    assert crossed(settings(tolerance=0.0, crossing="keep"), BEFORE, lost([0.0] * 4))
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_gains_cross_nothing_unless_zero_is_kept():
     [(1.0, 0.003), (0.95, 0.003), (0.9, 0.005), (0.5, 0.025), (0.0, 0.05)],
 )
 def test_a_model_that_is_unsure_may_lose_more(probability, allowed):
-    assert not stop().crossed(BEFORE, lost([allowed - 1e-9] * 4, before=probability))
-    assert stop().crossed(BEFORE, lost([allowed + 1e-9] * 4, before=probability))
+    assert not crossed(settings(), BEFORE, lost([allowed - 1e-9] * 4, before=probability))
+    assert crossed(settings(), BEFORE, lost([allowed + 1e-9] * 4, before=probability))
     if probability > 0.5:
         # What was asked for holds, whatever is missing.
-        assert not stop(tolerance=0.05).crossed(BEFORE, lost([0.0499] * 4, before=probability))
+        assert not crossed(settings(tolerance=0.05), BEFORE, lost([0.0499] * 4, before=probability))
 
 
 def test_the_share_of_what_is_missing_begins_beyond_the_floor():
@@ -97,23 +97,23 @@ def test_the_share_of_what_is_missing_begins_beyond_the_floor():
 def test_what_is_close_is_what_rounding_could_change(each, uncertain, per_mille):
     """Compared with the decision at the two ends of what the loss may have been."""
     now = lost([one / 64 for one in each], uncertain=uncertain / 64)
-    rule = stop(tolerance=per_mille / 1000)
+    rule = settings(tolerance=per_mille / 1000)
     reach = now.loss.mean + now.loss.standard_error
     slack = 2 * now.loss.uncertain / len(each)
-    least, most = reach - slack > rule.settings.tolerance, reach + slack > rule.settings.tolerance
-    assert rule.is_close(BEFORE, now) == (least != most)
+    least, most = reach - slack > rule.tolerance, reach + slack > rule.tolerance
+    assert is_close(rule, BEFORE, now) == (least != most)
 
 
 @given(st.integers(0, 100), st.integers(0, 20), st.integers(0, 1000))
 def test_counts_are_close_where_whole_samples_could_change_them(right, uncertain, per_mille):
-    rule = Stop(by_neurons(per_mille / 1000))
+    rule = by_neurons(per_mille / 1000)
     now = Scored(Tally(right, 100, uncertain))
     allowed = Fraction(per_mille, 10)
     least, most = (100 - right - uncertain > allowed), (100 - right + uncertain > allowed)
-    assert rule.is_close(BEFORE, now) == (least != most)
+    assert is_close(rule, BEFORE, now) == (least != most)
 
 
 def test_without_a_loss_the_tolerance_is_one_of_the_score():
-    rule = Stop(Settings())
-    assert not rule.crossed(Scored(Tally(1000, 1000)), Scored(Tally(998, 1000)))
-    assert rule.crossed(Scored(Tally(1000, 1000)), Scored(Tally(997, 1000)))
+    rule = Settings()
+    assert not crossed(rule, Scored(Tally(1000, 1000)), Scored(Tally(998, 1000)))
+    assert crossed(rule, Scored(Tally(1000, 1000)), Scored(Tally(997, 1000)))

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flain_core.outcome import LayerOutcome, Measurement, Purification
+from flain_core.notes import reason_for
+from flain_core.outcome import LayerOutcome, Measurement, Purification, verdict_on
 from flain_core.settings import Settings
-from flain_core.verdict import reason_for, verdict_on
 
 
 def outcome(share, name="fc1", why="proved"):

@@ -7,26 +7,23 @@ by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
-from typing import TypeAlias
 
 import numpy as np
 
-from .by_batch import CutBatch
-from .flipping import FlippingOrder
+from flain_core.flipping import FlippingOrder
+from flain_core.network import SINGLE_PRECISION, Array, Cut
+from flain_core.score import Margins, Scored
+
+from .cut_batch import CutBatch, Tail, cuts_of, pre_activation, tail_by_sample
 from .grader import Grader
-from .network import Array, Cut
-from .score import Margins, Scored
 
 _MOST_AT_ONCE = 16
 _BYTES_AT_ONCE = 8 * 2**20
 _BYTES_PER_CALL = 2**19
 _NEURONS_AT_ONCE = 256
 _SHARE_OF_WINDOW = 0.5
-_SINGLE_PRECISION = 2.0**-23
-
-_Tail: TypeAlias = Callable[[Array], Array]
 
 
 class BySample:
@@ -44,7 +41,7 @@ class BySample:
         self,
         batches: Sequence[CutBatch],
         flipping: FlippingOrder,
-        tail: _Tail,
+        tail: Tail,
         grader: Grader,
         window: float,
     ) -> None:
@@ -142,7 +139,7 @@ def by_sample(
     if len(cuts) < len(batches) or layer.kind != "dense" or cuts[0].inputs.ndim != 2:
         return None
     # Half precision overflows, and a candidate that is looked ahead at must not fail a search.
-    tail = tail_by_sample(cuts[0]) if layer.epsilon <= _SINGLE_PRECISION else None
+    tail = tail_by_sample(cuts[0]) if layer.epsilon <= SINGLE_PRECISION else None
     if tail is None:
         return None
     # A framework says in its own ways that a tail takes no batch of another size.
@@ -154,7 +151,7 @@ def by_sample(
 
 
 def _agrees(
-    tail: _Tail, batches: Sequence[CutBatch], flipping: FlippingOrder, allowed: float
+    tail: Tail, batches: Sequence[CutBatch], flipping: FlippingOrder, allowed: float
 ) -> bool:
     """Whether samples picked from all batches score what they score in theirs, flipped or not."""
     cuts = cuts_of(batches)
@@ -177,7 +174,7 @@ def _agrees(
 
 
 def _same_in_any_company(
-    tail: _Tail, per_call: int, output: Array, scores: Array, allowed: float
+    tail: Tail, per_call: int, output: Array, scores: Array, allowed: float
 ) -> bool:
     """Whether samples score alike alone, in another order and in batches of other sizes."""
     shuffled = np.random.default_rng(0).permutation(len(output))
@@ -215,22 +212,3 @@ def _where(batches: Sequence[CutBatch]) -> Iterator[tuple[str | None, slice]]:
         end = start + sum(len(batch.samples) for batch in group)
         yield probe, slice(start, end)
         start = end
-
-
-def cuts_of(batches: Sequence[CutBatch]) -> list[Cut]:
-    """Return the cuts that were kept."""
-    return [batch.cut for batch in batches if batch.cut]
-
-
-def tail_by_sample(cut: Cut) -> _Tail | None:
-    """Return the function of a cut that scores pre-activations of any samples, if it has one."""
-    tail: _Tail | None = getattr(cut, "tail_by_sample", None)
-    return tail
-
-
-def pre_activation(cut: Cut) -> Array:
-    """Return the layer's pre-activation ``(n, out)`` as a NumPy array."""
-    output = cut.output
-    # NumPy refuses tensors on another device.
-    on_host = output.cpu() if hasattr(output, "cpu") else output
-    return np.asarray(on_host).reshape(len(cut.inputs), -1)

@@ -7,34 +7,19 @@ flipped neurons and the tail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from .flipping import FlippingOrder
+from flain_core.flipping import FlippingOrder
+from flain_core.network import Array, Cut
+from flain_core.score import Scored
+
+from .cut_batch import CutBatch, bytes_of, tails_of
 from .grader import Graded, Grader
-from .network import Array, Cut
-from .samples import Samples
-from .score import Scored
 
 _MOST_AT_ONCE = 32
 _BYTES_AT_ONCE = 32 * 2**20
-
-
-@dataclass(frozen=True, eq=False)
-class CutBatch:
-    """A batch, with its cut where the memory limit allowed to keep it.
-
-    Attributes:
-        probe: Name of the probe it belongs to; None for the auxiliary samples.
-        samples: The batch.
-        cut: None means that the batch is cut anew whenever it is needed.
-    """
-
-    probe: str | None
-    samples: Samples
-    cut: Cut | None
 
 
 class ByBatch:
@@ -62,14 +47,14 @@ class ByBatch:
     @property
     def lookahead(self) -> int:
         """Several candidates at once, where they share what a single one would cost alone."""
-        if not all(batch.cut and _tails(batch.cut) is None for batch in self._batches):
+        if not all(batch.cut and tails_of(batch.cut) is None for batch in self._batches):
             return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(self.work, 1)))
         return 1
 
     @property
     def work(self) -> int:
         """Bytes of the largest pre-activation, which each new candidate goes through."""
-        return max((_bytes_of(output) for output in self._outputs if output is not None), default=0)
+        return max((bytes_of(output) for output in self._outputs if output is not None), default=0)
 
     def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
         """Score the candidates that flip the first ``n_flipped`` neurons of the order."""
@@ -89,10 +74,10 @@ class ByBatch:
         else:
             cut, output, start = batch.cut, self._outputs[index], self.n_flipped
         outputs = self._moved(cut, output, start, n_flipped)
-        tails = _tails(cut) if len(n_flipped) > 1 else None
+        tails = tails_of(cut) if len(n_flipped) > 1 else None
         if tails is not None:
             # A batch that is not kept tells only now how large its pre-activation is.
-            few = max(1, _BYTES_AT_ONCE // max(_bytes_of(output), 1))
+            few = max(1, _BYTES_AT_ONCE // max(bytes_of(output), 1))
             while at_once := list(islice(outputs, few)):
                 output = at_once[-1]
                 yield from tails(at_once)
@@ -109,20 +94,3 @@ class ByBatch:
                 output = output - cut.linear(self._change, newly_flipped)
             start = end
             yield output
-
-
-def bytes_kept(cut: Cut) -> int:
-    """Return about how many bytes a cut needs during a search."""
-    # The inputs and a copy of them that is sorted by neuron; the output and two that follow it.
-    return 2 * int(cut.inputs.nbytes) + 3 * _bytes_of(cut.output)
-
-
-def _bytes_of(output: Any) -> int:
-    """Return the bytes of a pre-activation; 0 where its type does not tell."""
-    # Every array type that a backend would use has this attribute.
-    return int(getattr(output, "nbytes", 0))
-
-
-def _tails(cut: Cut) -> Callable[[Sequence[Any]], Iterable[Array]] | None:
-    tails: Callable[[Sequence[Any]], Iterable[Array]] | None = getattr(cut, "tails", None)
-    return tails

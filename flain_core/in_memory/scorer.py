@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from .activation import ActivationStatistics
-from .by_batch import ByBatch, CutBatch, bytes_kept
+from flain_core.activation import ActivationStatistics
+from flain_core.directions import Directions
+from flain_core.flipping import Flipping, FlippingOrder
+from flain_core.network import Array, Batch, Network
+from flain_core.outputs import Reading
+from flain_core.proof import Proof, check_deterministic, prove
+from flain_core.score import Scored
+from flain_core.threads import one_thread_for
+
+from .by_batch import ByBatch
 from .by_direction import ByDirection, takes_outputs
 from .by_sample import BySample, by_sample
-from .directions import Directions
-from .flipping import Flipping, FlippingOrder
+from .cut_batch import CutBatch, bytes_kept
 from .grader import Graded, Grader
 from .held_back import HeldBack
-from .network import Array, Batch, Network
-from .outputs import Reading
-from .proof import Proof, check_deterministic, prove
-from .score import Scored
-from .threads import one_thread_for
 
 if TYPE_CHECKING:
-    from .local_samples import LocalSamples
+    from flain_core.local_samples import LocalSamples
 
 __all__ = ["LocalCandidates", "LocalLayerScorer", "LocalScorer", "Stepper"]
 
@@ -72,7 +74,8 @@ class LocalScorer:
         if self._trained is None:
             self._trained = network
         batches: list[CutBatch] = []
-        shown = _Shown(keeps_inputs=self._keeps_inputs)
+        statistics = ActivationStatistics()
+        inputs: list[Array] | None = [] if self._keeps_inputs else None
         once = True
         left = self.samples.memory_limit
         for probe, samples in ((None, self.samples.clean), *self.samples.probes.items()):
@@ -82,16 +85,23 @@ class LocalScorer:
                     continue
                 cut = network.cut(layer, batch.x)
                 once = once and cut.calls == 1
+                flat = cut.inputs.ndim == 2
                 if once:
-                    left -= bytes_kept(cut) + shown.bytes_kept(cut.inputs)
+                    # A copy in double precision, where one will be made.
+                    copy = 8 * cut.inputs.size if flat and inputs is not None else 0
+                    left -= bytes_kept(cut) + copy
                 kept = once and left > 0
                 if probe is None:
-                    shown.add(cut.inputs, keep=kept)
+                    statistics = statistics.update(cut.inputs)
+                    if inputs is not None and flat and kept:
+                        inputs.append(cut.inputs)
+                    else:
+                        inputs = None
                 batches.append(CutBatch(probe, batch, cut if kept else None))
         return LocalLayerScorer(
             scorer=self,
-            statistics=shown.statistics,
-            inputs=shown.inputs() if shown.kept and takes_outputs(batches) else None,
+            statistics=statistics,
+            inputs=np.concatenate(inputs) if inputs and takes_outputs(batches) else None,
             batches=tuple(batches) if once else (),
             of_trained=network is self._trained,
         )
@@ -187,25 +197,3 @@ class LocalCandidates:
     def confirm(self, network: Network, n_flipped: int) -> Scored:  # noqa: ARG002
         """Score the candidate as it was written into ``network``."""
         return self.scorer.score_of(network)
-
-
-class _Shown:
-    """Collects how samples activate a layer."""
-
-    def __init__(self, *, keeps_inputs: bool) -> None:
-        self.statistics = ActivationStatistics()
-        self.kept: list[Array] | None = [] if keeps_inputs else None
-
-    def add(self, inputs: Array, *, keep: bool) -> None:
-        self.statistics = self.statistics.update(inputs)
-        if self.kept is not None and inputs.ndim == 2 and keep:
-            self.kept.append(inputs)
-        else:
-            self.kept = None
-
-    def bytes_kept(self, inputs: Array) -> int:
-        """Return how many bytes a copy in double precision needs, if one will be made."""
-        return 8 * inputs.size if self.kept is not None and inputs.ndim == 2 else 0
-
-    def inputs(self) -> Array | None:
-        return np.concatenate(self.kept) if self.kept else None

@@ -1,4 +1,4 @@
-"""Samples held back from the search: what they bear out can be promised of new ones."""
+"""Samples held back from the search: which, and what they bear out to be promised of new ones."""
 
 from __future__ import annotations
 
@@ -7,13 +7,55 @@ from functools import cached_property
 
 import numpy as np
 
-from .grader import Grader
-from .network import Array, Network
-from .promise import Promise, most_newly_wrong
-from .samples import Samples
-from .settings import Settings
+from flain_core.errors import DataError
+from flain_core.network import Array, Network
+from flain_core.promise import Promise, most_newly_wrong, samples_needed
+from flain_core.samples import Samples
+from flain_core.settings import Settings
 
-__all__ = ["HeldBack"]
+from .grader import Grader
+
+__all__ = ["HeldBack", "split"]
+
+_MOST_SEARCHING = 1024
+_HELD_BACK = 0.2
+_MOST_HELD_BACK = 0.6
+_ENOUGH_TO_HOLD_BACK = 200
+
+
+def split(samples: Samples, settings: Settings, seed: int) -> tuple[Samples, Samples | None]:
+    """Divide samples at random, as settings say, with every choice made.
+
+    Returns:
+        The samples that search: they show how clean data activates a layer, and decide when to
+        stop; more than some thousand would cost time and hardly change what is found. And those
+        held back, which bear out a promise; None for none.
+
+    Raises:
+        DataError: There are too few samples to divide.
+    """
+    if settings.measure == "score":
+        return samples, None
+    count = len(samples)
+    held_back = _held_back(count, settings)
+    if held_back >= count:
+        raise DataError(
+            f"expected more auxiliary samples than the {held_back} that are held back; got {count}"
+        )
+    if not held_back:
+        return samples, None
+    shuffled = np.random.default_rng(seed).permutation(count)
+    return samples[np.sort(shuffled[held_back:])], samples[np.sort(shuffled[:held_back])]
+
+
+def _held_back(count: int, settings: Settings) -> int:
+    share = settings.held_back
+    if share is None and settings.promise is not None:
+        needed = samples_needed(settings.promise, settings.confidence, allowed=1)
+        share = min(max(needed / count, _HELD_BACK), _MOST_HELD_BACK)
+    if share is None:
+        share = _HELD_BACK if count >= _ENOUGH_TO_HOLD_BACK else 0.0
+    return max(round(share * count), count - _MOST_SEARCHING) if share else 0
 
 
 class HeldBack:

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from .by_batch import CutBatch
-from .by_sample import cuts_of, pre_activation, tail_by_sample
-from .directions import Directions, Fit
+from flain_core.directions import Directions, Fit
+from flain_core.network import Array, Cut
+from flain_core.score import Scored
+
+from .cut_batch import CutBatch, cuts_of, pre_activation, tail_by_sample
 from .grader import Graded, Grader
-from .network import Array, Cut
-from .score import Scored
 
 __all__ = ["ByDirection", "takes_outputs"]
 

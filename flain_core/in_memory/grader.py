@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .network import Array
-from .outputs import Outputs, Reading
-from .score import Loss, Margins, Score, Scored, Tally, accuracy, margins, tally
+from flain_core.network import Array
+from flain_core.outputs import Outputs, Reading
+from flain_core.score import Loss, Margins, Score, Scored, Tally, accuracy, margins, tally
 
 __all__ = ["Graded", "Grader"]
 

@@ -1,0 +1,67 @@
+"""A batch with its cut, and what more a cut may offer to make a search fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from flain_core.network import Array, Cut
+from flain_core.samples import Samples
+
+Tail: TypeAlias = Callable[[Array], Array]
+"""Computes scores ``(m, ...)`` from pre-activations ``(m, out)`` of any m samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class CutBatch:
+    """A batch, with its cut where the memory limit allowed to keep it.
+
+    Attributes:
+        probe: Name of the probe it belongs to; None for the auxiliary samples.
+        samples: The batch.
+        cut: None means that the batch is cut anew whenever it is needed.
+    """
+
+    probe: str | None
+    samples: Samples
+    cut: Cut | None
+
+
+def cuts_of(batches: Sequence[CutBatch]) -> list[Cut]:
+    """Return the cuts that were kept."""
+    return [batch.cut for batch in batches if batch.cut]
+
+
+def tail_by_sample(cut: Cut) -> Tail | None:
+    """Return the function of a cut that scores pre-activations of any samples, if it has one."""
+    tail: Tail | None = getattr(cut, "tail_by_sample", None)
+    return tail
+
+
+def pre_activation(cut: Cut) -> Array:
+    """Return the layer's pre-activation ``(n, out)`` as a NumPy array."""
+    output = cut.output
+    # NumPy refuses tensors on another device.
+    on_host = output.cpu() if hasattr(output, "cpu") else output
+    return np.asarray(on_host).reshape(len(cut.inputs), -1)
+
+
+def bytes_kept(cut: Cut) -> int:
+    """Return about how many bytes a cut needs during a search."""
+    # The inputs and a copy of them that is sorted by neuron; the output and two that follow it.
+    return 2 * int(cut.inputs.nbytes) + 3 * bytes_of(cut.output)
+
+
+def bytes_of(output: Any) -> int:
+    """Return the bytes of a pre-activation; 0 where its type does not tell."""
+    # Every array type that a backend would use has this attribute.
+    return int(getattr(output, "nbytes", 0))
+
+
+def tails_of(cut: Cut) -> Callable[[Sequence[Any]], Iterable[Array]] | None:
+    """Return the function of a cut that scores several pre-activations at once, if it has one."""
+    tails: Callable[[Sequence[Any]], Iterable[Array]] | None = getattr(cut, "tails", None)
+    return tails
