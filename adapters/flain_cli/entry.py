@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command, or say how to install what it needs."""
     try:
-        from .app import run
+        from .run import run
     except ModuleNotFoundError as error:
         if error.name not in {"rich", "typer"}:
             raise
@@ -16,4 +16,7 @@ def main() -> None:
             f"error: the flain command needs {error.name}: pip install 'flain[cli]', or from a "
             "clone pip install '.[cli]'"
         )
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        sys.exit(130)
     run()

@@ -96,7 +96,8 @@ def _explained(source: Path, error: Exception) -> ModelError | WeightsError:
         kind, name = unknown.groups()
         return ModelError(
             f"cannot open {source}: Keras does not know the {kind} {name!r} that it uses; load it "
-            f"with flain_keras.load(path, custom_objects={{{name!r}: ...}}) and give the model, or "
+            f"with flain_keras.load(path, custom_objects={{{name!r}: ...}}) and give the model "
+            f"(on the command line: --custom-objects module:{name}), or "
             "import the module that registers it with keras.saving.register_keras_serializable"
         )
     if "no model config found" in told.lower():

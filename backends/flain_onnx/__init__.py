@@ -17,5 +17,6 @@ from __future__ import annotations
 from ._files import load, save
 from ._model import OnnxModel
 from ._network import OnnxNetwork, open_network
+from ._tensors import stored_tensors
 
-__all__ = ["OnnxModel", "OnnxNetwork", "load", "open_network", "save"]
+__all__ = ["OnnxModel", "OnnxNetwork", "load", "open_network", "save", "stored_tensors"]

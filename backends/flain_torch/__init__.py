@@ -10,6 +10,6 @@ Layer('0', dense, 4×6, 6 input neurons)
 from __future__ import annotations
 
 from ._network import TorchNetwork, open_network
-from ._weights import arrays_of, load, save
+from ._weights import arrays_of, load, save, weights_in
 
-__all__ = ["TorchNetwork", "arrays_of", "load", "open_network", "save"]
+__all__ = ["TorchNetwork", "arrays_of", "load", "open_network", "save", "weights_in"]

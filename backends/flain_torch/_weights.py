@@ -95,6 +95,24 @@ def _without_wrappers(state: dict[str, Any], module: nn.Module) -> dict[str, Any
     return state
 
 
+def weights_in(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Read the tensors in a file of weights into arrays, by name, without an architecture.
+
+    bfloat16, which NumPy lacks, becomes float32. What is no tensor is left out.
+
+    Args:
+        path: As :func:`load` takes it. Nothing in it is executed.
+
+    Raises:
+        WeightsError: The file cannot be read.
+    """
+    return {
+        str(name): array_of(value)
+        for name, value in _read(Path(path)).items()
+        if isinstance(value, Tensor)
+    }
+
+
 def load(path: str | os.PathLike[str], architecture: Callable[[], nn.Module]) -> nn.Module:
     """Build a module and give it the weights in a file.
 

@@ -137,6 +137,50 @@ def with_a_layer_of_its_own(path: Path) -> None:
     perceptron(own(FEATURES)).save(path)
 
 
+OWN = """
+import keras
+
+class Scaled(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+BOTH = {"Scaled": Scaled}
+"""
+
+
+def test_a_class_of_ones_own_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_layers.py").write_text(OWN)
+    namespace: dict[str, Any] = {}
+    exec(OWN, namespace)
+    saved(tmp_path, ".keras", lambda: perceptron(namespace["Scaled"]()))
+    ran = purify(tmp_path, ".keras")
+    assert isinstance(ran.exception, flain.ModelError)
+    assert "--custom-objects module:Scaled" in str(ran.exception)
+    for name in ("Scaled", "BOTH"):
+        options = ("--custom-objects", f"own_layers:{name}", "--overwrite")
+        ran = purify(tmp_path, ".keras", *options)
+        assert ran.exit_code == 0, ran.exception
+        ran = invoke("layers", tmp_path / "purified.keras", *options[:2])
+        assert "fc1" in ran.output
+    files = (tmp_path / "final.keras", tmp_path / "purified.keras")
+    ran = invoke("compare", *files, *options[:2], "--data", tmp_path / "auxiliary.npz", "--json")
+    assert ran.exit_code == 0, ran.exception
+    told = json.loads(ran.stdout)
+    changed = [each["name"] for each in told["differences"] if each["changed"]]
+    assert changed
+    assert all("fc1" in name for name in changed)
+    for name, words in {
+        "own_layers:Missing": "has no function or class 'Missing'",
+        "own_layers": "expected --custom-objects to be module:name",
+        "no_such_module:It": "cannot import 'no_such_module'",
+    }.items():
+        ran = purify(tmp_path, ".keras", "--custom-objects", name, "--overwrite")
+        assert isinstance(ran.exception, flain.ModelError)
+        assert words in str(ran.exception)
+
+
 def never_built(path: Path) -> None:
     keras.Sequential([L.Dense(4), L.Dense(CLASSES)]).save(path)
 

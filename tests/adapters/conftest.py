@@ -1,4 +1,4 @@
-"""Threads."""
+"""Threads; and a small model in files with the command to try on it."""
 
 import pytest
 
@@ -12,3 +12,20 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A small backdoored model in files, in the current folder."""
+    import cli_files
+
+    monkeypatch.chdir(tmp_path)
+    return cli_files.write_files(tmp_path)
+
+
+@pytest.fixture
+def flain(capsys):
+    """The command, run in this process."""
+    import cli_files
+
+    return lambda *words: cli_files.command(capsys, *words)

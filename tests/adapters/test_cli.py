@@ -189,7 +189,9 @@ def test_a_verdict_and_a_promise_are_told_and_reported(purify_arguments, tmp_pat
 def test_a_promise_that_cannot_be_kept_leaves_the_model_and_says_so(purify_arguments, tmp_path):
     report = tmp_path / "report.json"
     ran = run(*purify_arguments, "--promise", 0.001, "-o", tmp_path / "a.npz", "--report", report)
-    assert ran.returncode == 0, ran.stderr
+    assert ran.returncode == 3, ran.stderr
+    assert "a.npz was not written: nothing was flipped" in ran.stdout
+    assert not (tmp_path / "a.npz").exists()
     told = json.loads(report.read_text())
     assert told["verdict"] == "not flipped"
     assert told["layers"][0]["stop_reason"] == "promise"

@@ -1,0 +1,80 @@
+"""Runs the command, and turns whatever ends it into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+
+import flain_core as flain
+
+from . import debugging, display
+from .app import app
+from .exit_codes import ExitCode
+from .terminal import never_fail
+
+__all__ = ["ended_with", "run"]
+
+
+def run() -> None:
+    """Run the command and exit."""
+    never_fail()
+    sys.exit(ended_with())
+
+
+def ended_with(arguments: Sequence[str] | None = None) -> int:
+    """Run the command, say why if it fails, and return the exit code.
+
+    Args:
+        arguments: What was typed behind ``flain``; None takes it from ``sys.argv``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = display.warning
+            # Not standalone: what ends the command is told here, in one way.
+            returned = app(arguments, prog_name="flain", standalone_mode=False)
+    except BrokenPipeError:
+        # Who read what was shown has gone, as `head` does.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.ERROR
+    except (click.Abort, KeyboardInterrupt):
+        return _interrupted()
+    except click.ClickException as error:
+        return _misused(error)
+    except flain.FlainError as error:
+        if debugging.asked_for():
+            display.unexpected(error)
+        display.problem(str(error))
+        return ExitCode.USAGE if isinstance(error, flain.SettingsError) else ExitCode.ERROR
+    # Whatever else is raised is a fault of ours, or of code that the user named.
+    except Exception as error:
+        if debugging.asked_for():
+            display.unexpected(error)
+        display.problem(
+            f"unexpected {type(error).__name__}: {error}; --debug shows where. Please report it"
+        )
+        return ExitCode.ERROR
+    # Typer returns the code of an Exit, and older ones turn Ctrl-C into one.
+    code = returned if isinstance(returned, int) else 0
+    return _interrupted() if code == ExitCode.INTERRUPTED else code
+
+
+def _interrupted() -> int:
+    display.problem("interrupted")
+    return ExitCode.INTERRUPTED
+
+
+def _misused(error: click.ClickException) -> int:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if type(error).__name__ == "NoArgsIsHelpError":  # which older ones lack
+        error.show()
+        return ExitCode.USAGE
+    command = context.command_path if context else "flain"
+    message = error.format_message().rstrip(".")
+    display.problem(f"{message} ({command} --help says what can be given)")
+    return ExitCode.USAGE
