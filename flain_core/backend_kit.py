@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
@@ -21,10 +22,13 @@ __all__ = [
     "not_finite",
     "read_only",
     "refusals",
+    "shortened",
     "split_samples",
     "stacked_calls",
     "usable",
 ]
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 Entry = TypeVar("Entry")
 """A layer as a backend keeps it; a string in its place is the reason why it is refused."""
@@ -151,6 +155,19 @@ def not_finite(name: str, dtype: Any, what: str = "weight") -> WeightsError:
         f"{what} of {name!r}: expected numbers that are finite in {dtype}; got NaN, infinity or "
         "numbers out of its range; convert the model to a wider type first"
     )
+
+
+def shortened(told: str, most: int = 300) -> str:
+    r"""Return what a framework said in one line of plain text, uncoloured, at a bearable length.
+
+    >>> shortened("\x1b[1mInput 0 is\x1b[0m\n  incompatible")
+    'Input 0 is incompatible'
+    >>> shortened("word " * 100, most=20)
+    'word word word word…'
+    """
+    plain = " ".join(_COLOURS.sub("", told).split())
+    plain = "".join(letter if letter.isprintable() else " " for letter in plain)
+    return plain if len(plain) <= most else plain[:most].rstrip() + "…"
 
 
 def exchange_channels(weight: Any, groups: int) -> Any:

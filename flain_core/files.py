@@ -64,6 +64,34 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     return target
 
 
+def check_no_input(path: str | os.PathLike[str], inputs: Iterable[object]) -> None:
+    """Raise :class:`OutputError` if ``path`` is one of the files that were read.
+
+    Args:
+        path: Where a file is to be written.
+        inputs: What was read; whatever is no path of a file does not count.
+    """
+    for each in inputs:
+        if isinstance(each, (str, os.PathLike)) and same_file(path, each):
+            raise OutputError(
+                f"cannot write {os.fspath(path)}: it is one of the files that were read, and the "
+                "model before cannot be had again; choose another name (overwriting does not cover "
+                "this: move the new file there yourself, if you mean it)"
+            )
+
+
+def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Return whether two names are one file, over links too; a file need not exist.
+
+    >>> same_file("model.onnx", "./model.onnx"), same_file("model.onnx", "other.onnx")
+    (True, False)
+    """
+    try:
+        return os.path.realpath(one) == os.path.realpath(other) or os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a scratch file to write; move it to ``path`` if the block ends well, else remove it.

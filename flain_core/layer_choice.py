@@ -9,6 +9,9 @@ import numpy as np
 from .errors import LayerError, WeightsError, listed, nearest
 from .network import Array, Layer, Network, refused_layers
 
+_ONE_OF = 100  # at most one of so many weights is an outlier
+_FAR_BEYOND = 10.0
+_MANY_DENSE = 6
 _GROUPS = ("dense", "conv", "all")
 
 
@@ -41,9 +44,32 @@ def initial_weights(
                     f"the {which} weight of layer {name!r} holds NaN or infinity; training "
                     "diverged or the file is damaged"
                 )
+        _check_plausible(name, ours[name].weight, weight)
     if all(np.array_equal(ours[name].weight, weight) for name, weight in weights.items()):
         raise WeightsError(_equal(final, initial, names))
     return weights
+
+
+def _check_plausible(name: str, final: Array, initial: Array) -> None:
+    """Refuse initial weights of which a few are far beyond all others and the final ones.
+
+    The least flip of such an update would move the scores so much that all others stay as they are.
+    """
+    size = np.abs(initial.astype(np.float64)).ravel()
+    few = max(1, size.size // _ONE_OF)
+    if size.size <= few:
+        return
+    usual = max(np.partition(size, -few - 1)[-few - 1], np.abs(final).max())
+    far = np.flatnonzero(size > _FAR_BEYOND * usual)
+    if usual and far.size:
+        place = ", ".join(map(str, np.unravel_index(far[0], initial.shape)))
+        raise WeightsError(
+            f"{far.size} of the {size.size} initial weights of layer {name!r} "
+            f"{'is' if far.size == 1 else 'are'} far beyond all others and the final ones "
+            f"({initial.ravel()[far[0]]:.4g} at [{place}]; the others are at most {usual:.4g}); "
+            "the initial model is damaged, forged, or not the one that training started from: give "
+            "that one"
+        )
 
 
 def chosen_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
@@ -92,6 +118,27 @@ def left_out(network: Network, layers: str | Sequence[str]) -> Mapping[str, str]
     """Return why layers are left out where a whole group was asked for, by name."""
     by_group = isinstance(layers, str) and layers in _GROUPS and layers not in network.layers()
     return refused_layers(network) if by_group else {}
+
+
+def passed_by(network: Network, layers: str | Sequence[str]) -> str | None:
+    """Return what ``"auto"`` passed by on the way to the layer it took, in words."""
+    found = network.layers()
+    if layers != "auto" or "auto" in found:
+        return None
+    (taken,) = _of_kind(network, found, "auto")
+    dense = [name for name, layer in found.items() if layer.kind == "dense"]
+    if refused := refused_layers(network):
+        return (
+            f'"auto" took {taken!r}; it could not take layers that cannot be purified, even if '
+            f"they come first: {_reasons(refused)}"
+        )
+    if len(dense) >= _MANY_DENSE:
+        return (
+            f'"auto" took {taken!r}, the first of {len(dense)} dense layers; in a transformer that '
+            "is a projection inside the first block, where a backdoor need not be. Name others, "
+            f"such as layers={dense[-1]!r}, or several"
+        )
+    return None
 
 
 def _reasons(refused: Mapping[str, str]) -> str:
@@ -149,7 +196,13 @@ def _equal(final: Network, initial: Network, names: list[str]) -> str:
             "was given twice; initial= has to be the model before training. A PyTorch state_dict() "
             "shares memory with its model: keep copy.deepcopy(model.state_dict())"
         )
+    trained = [
+        name
+        for name, mine in final.layers().items()
+        if not np.array_equal(mine.weight, theirs[name].weight)
+    ]
     return (
         f"training did not change {', '.join(map(repr, names))}, so there is no weight update to "
-        "flip; choose another layer with layers="
+        f"flip; it did change {listed([repr(name) for name in trained])}: choose among those with "
+        f"layers={trained[0]!r}"
     )

@@ -95,7 +95,14 @@ class LocalSamples:
         if self.score is not accuracy:
             return SampleFacts(classify=False, local=True)
         classes = int(np.unique(self.clean.y).size)
-        return SampleFacts(classes=classes, one_hot=self.clean.one_hot, local=True)
+        return SampleFacts(
+            classes=classes,
+            one_hot=self.clean.one_hot,
+            probe_classes={
+                name: int(np.unique(probe.y).size) for name, probe in self.probes.items()
+            },
+            local=True,
+        )
 
     def scorer(
         self,

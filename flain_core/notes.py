@@ -14,9 +14,10 @@ from .sample_source import SampleFacts
 from .score import Tally
 from .settings import Settings, as_fraction
 
-_TOO_FEW_SAMPLES = 50
-_DOUBTFUL_ACCURACY = 0.5
+_TOO_FEW_SAMPLES = 75
 _NOTABLE_LOSS = 0.01
+_GREAT_TOLERANCE = 0.05
+_TOOK = 0.5  # a backdoor with a smaller attack success rate hardly took
 
 Note: TypeAlias = "str | FlainWarning"
 """A sentence; a serious one is a warning."""
@@ -24,27 +25,29 @@ Note: TypeAlias = "str | FlainWarning"
 
 def notes_on(
     purified: Purified,
-    initial: Network,
     facts: SampleFacts,
     context: SearchContext,
     left_out: Mapping[str, str],
+    passed_by: str | None,
     promise: Promise | None,
 ) -> Iterator[Note]:
     """Yield everything there is to say.
 
     Args:
         purified: What was done.
-        initial: The model that training started from, run only if the trained one does badly.
         facts: What is known of the samples.
         context: What the searches shared.
         left_out: Layers that were asked for as a group and cannot be purified, with the reasons.
+        passed_by: What ``"auto"`` passed by.
         promise: What can be promised of new samples.
     """
     before, settings = purified.before.clean, context.settings
     held_back = len(context.scorer.held_back or ())
+    reading = context.scorer.reading
     yield from _on_samples(facts, settings, before, held_back)
-    if facts.local and facts.classify and before.mean <= _DOUBTFUL_ACCURACY:
-        yield from _on_initial(context.scorer.score_of(initial, probes=False).clean, before)
+    yield from _on_classes(facts, before.count + held_back, reading.classes if reading else 0)
+    if passed_by:
+        yield FlainWarning(passed_by) if "cannot be purified" in passed_by else passed_by
     for name, reason in left_out.items():
         yield f"{name!r} was left out, as it cannot be purified: {reason}"
     for outcome in purified.outcomes:
@@ -52,7 +55,7 @@ def notes_on(
         yield from _on_neurons(outcome, purified.network, facts, settings)
     yield from _on_result(purified, settings)
     yield from _on_promise(promise, context, facts)
-    reading = context.scorer.reading
+    yield from _on_probes(purified, facts)
     if reading and reading.note:
         yield reading.note
 
@@ -70,12 +73,35 @@ def _on_samples(
             f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; "
             f"the tolerance is worth {float(allowed):.3g} of them"
         )
+    tolerance = settings.tolerance or 0.0
+    if tolerance > _GREAT_TOLERANCE and settings.promise is None:
+        lost = "accuracy" if settings.measure == "score" else "probability of the true class"
+        yield FlainWarning(
+            f"a tolerance of {tolerance:g} lets the purified model lose {tolerance:.0%} of the "
+            f"{lost}, for good; it is a fraction, so 0.2 % is tolerance=0.002"
+        )
     if before.count < _TOO_FEW_SAMPLES:
         yield FlainWarning(
             f"{before.count} clean samples are too few to steer the search"
             + (f", as {held_back} more are held back" if held_back else "")
-            + "; take a few hundred"
+            + ": the model may lose more than is seen here; take a few hundred"
         )
+        return
+    if facts.classes is None or facts.classes == 1:
+        return
+    chance = 1 / facts.classes
+    if before.total <= before.count * chance + (before.count * chance * (1 - chance)) ** 0.5:
+        yield FlainWarning(
+            f"the model classifies {before.total} of the {before.count} clean samples right, no "
+            "better than chance; the labels probably do not match the model's classes (they are "
+            "places in its scores, from 0), or the inputs are scaled or laid out otherwise than in "
+            "training"
+        )
+
+
+def _on_classes(facts: SampleFacts, samples: int, classes: int) -> Iterator[Note]:
+    """Warn where more classes are missing than a random draw would leave out."""
+    if not facts.classify or facts.classes is None or not classes:
         return
     if facts.classes == 1:
         yield FlainWarning(
@@ -83,23 +109,37 @@ def _on_samples(
             "lose; take samples of every class"
         )
         return
-    if facts.classes is None:
-        return
-    chance = 1 / facts.classes
-    if before.total <= before.count * chance + (before.count * chance * (1 - chance)) ** 0.5:
+    missing = classes - facts.classes
+    by_chance = classes * (1 - 1 / classes) ** samples
+    if missing > by_chance + 3 * by_chance**0.5 + 0.5:
         yield FlainWarning(
-            f"the model classifies {before.total} of the {before.count} clean samples right, no "
-            "better than chance; the labels probably do not match the model's classes, or the "
-            "inputs are scaled otherwise than in training"
+            f"the clean samples are of {facts.classes} of the model's {classes} classes, so the "
+            f"search does not see what {'the other loses' if missing == 1 else 'the others lose'}, "
+            "whatever is said here of accuracy and promise; take samples of every class"
         )
 
 
-def _on_initial(start: Tally, before: Tally) -> Iterator[Note]:
-    if start.mean > before.mean:
-        yield FlainWarning(
-            f"the initial model classifies {start.mean:.1%} of the clean samples right, the "
-            f"trained one {before.mean:.1%}; were the two swapped?"
-        )
+def _on_probes(purified: Purified, facts: SampleFacts) -> Iterator[Note]:
+    for name, classes in facts.probe_classes.items():
+        before, after = (each.probes[name].mean for each in (purified.before, purified.after))
+        told = f"the probe {name!r} scores {before:.1%} before and {after:.1%} after"
+        named_attack = any(word in name.lower() for word in ("asr", "attack"))
+        if classes > 1 and named_attack:
+            yield FlainWarning(
+                f"{told}, with labels of {classes} classes: with the true classes as labels that "
+                "is the accuracy on those samples, and the more the better. For the attack success "
+                "rate give the attacker's target as the label of each"
+            )
+        elif classes == 1 and before >= _TOOK and after > before / 2:
+            yield FlainWarning(
+                f"{told}: the backdoor is still there. The auxiliary samples must not carry the "
+                "trigger (none from what clients trained on); else try other layers"
+            )
+        elif classes == 1 and before >= _TOOK and after >= _NOTABLE_LOSS:
+            yield (
+                f"{told}; samples whose own class is the target are given it rightly, so leave "
+                "them out to see the attack success rate alone"
+            )
 
 
 def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
@@ -215,5 +255,10 @@ def _on_layer(outcome: LayerOutcome) -> Iterator[Note]:
         yield f"{name!r}: every candidate was run in full, as {outcome.why_method}"
     if outcome.grouped > 1:
         yield f"{name!r}: a candidate stands for up to {outcome.grouped} distinct activations"
-    if not outcome.share:
+    if outcome.stop_reason == "all negative":
+        yield (
+            f"{name!r} was left out: every input neuron has a negative mean activation, so none "
+            'counts as low; use Settings(statistic="mean_abs") for layers that do not follow a ReLU'
+        )
+    elif not outcome.share:
         yield f"{name!r}: nothing was flipped; the layer is as it was"

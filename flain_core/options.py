@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import wraps
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
+
+from .errors import nearest
 
 if TYPE_CHECKING:
     from .outputs import Outputs
     from .progress import OnProgress
     from .score import Score
     from .settings import Settings
+
+_Given = ParamSpec("_Given")
+_Returned = TypeVar("_Returned")
 
 MEMORY_LIMIT = 2 * 2**30
 """Bytes that may be spent on keeping batches at the layer, unless told otherwise."""
@@ -32,6 +40,7 @@ class PurifyOptions(SampleOptions, total=False):
     settings: Settings | None
     progress: bool | OnProgress
     seed: int
+    again: bool
 
 
 def check_names(options: Mapping[str, object], caller: str) -> None:
@@ -40,8 +49,52 @@ def check_names(options: Mapping[str, object], caller: str) -> None:
     >>> check_names({"tolerance": 0.01}, "purify_arrays")
     Traceback (most recent call last):
         ...
-    TypeError: purify_arrays() got an unexpected keyword argument 'tolerance'
+    TypeError: purify_arrays() got an unexpected keyword argument 'tolerance'; it is one of the
+    settings: say settings=flain.Settings(tolerance=0.01)
     """
-    for name in options:
+    for name, value in options.items():
         if name not in PurifyOptions.__optional_keys__:
-            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
+            raise TypeError(
+                f"{caller}() got an unexpected keyword argument {name!r}{_remedy(name, value)}"
+            )
+
+
+def typed_as_shown(function: Callable[_Given, _Returned]) -> Callable[_Given, _Returned]:
+    """Wrap :func:`flain_core.purify`, so that a call it does not take is told how to be typed."""
+    taken = signature(function)
+    known = list(taken.parameters)
+    named = ", ".join(f"{name}={name}" for name in ("initial", "data"))
+
+    @wraps(function)
+    def told(*given: _Given.args, **options: _Given.kwargs) -> _Returned:
+        if len(given) > 1:
+            raise TypeError(
+                f"expected one model and all else by name; got {len(given)} arguments without a "
+                f"name. Type {function.__name__}(final, {named}), where initial is the model that "
+                "training started from"
+            )
+        for name, value in options.items():
+            if name not in known:
+                raise TypeError(
+                    f"{function.__name__}() got an unexpected keyword argument {name!r}"
+                    f"{_remedy(name, value, known)}"
+                )
+        missing = [name for name in known if taken.parameters[name].default is Parameter.empty]
+        missing = [name for name in missing[len(given) :] if name not in options]
+        if missing:
+            raise TypeError(
+                f"{function.__name__}() lacks {' and '.join(missing)}; type "
+                f"{function.__name__}(final, {named}), where final is the trained model, initial "
+                "the one that training started from, and data some hundred clean samples (x, y)"
+            )
+        return function(*given, **options)
+
+    return told
+
+
+def _remedy(name: str, value: object, known: Iterable[str] = ()) -> str:
+    from .settings import Settings
+
+    if name in {each.name for each in fields(Settings)}:
+        return f"; it is one of the settings: say settings=flain.Settings({name}={value!r})"
+    return f".{hint}" if (hint := nearest(name, known)) else ""

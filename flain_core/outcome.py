@@ -19,10 +19,12 @@ Method = Literal["incremental", "whole network", "none"]
 """The way a layer was searched: event by event at a proved cut; by running the whole network for
 each candidate; or not at all."""
 
-StopReason = Literal["tolerance", "promise", "exhausted", "nothing within tolerance", "no update"]
+StopReason = Literal[
+    "tolerance", "promise", "exhausted", "nothing within tolerance", "no update", "all negative"
+]
 """The reason why a search ended: the tolerance was crossed; the next candidate would have broken
-the promise; every candidate stayed within both; not even the first candidate did; or training had
-not changed the layer."""
+the promise; every candidate stayed within both; not even the first candidate did; training had not
+changed the layer; or every input neuron has a negative mean activation, so that none is low."""
 
 Verdict = Literal["flipped", "hardly flipped", "not flipped"]
 """``"flipped"``: a fair part of an update was flipped; whether a backdoor was in it, only a probe
@@ -170,6 +172,8 @@ class Purification:
         seconds: Wall time of the whole call.
         promise: What can be promised of samples that nobody has seen; None without samples that
             were held back for it.
+        unpurified: SHA-256 of the weights and biases of the model before, in the order of its
+            layers (:func:`flain_core.provenance.fingerprint.of_model`).
         notes: What the reader should know, such as what one sample is worth.
         versions: Versions of flain, NumPy, Python and the framework.
         files: SHA-256 of each file that was read, by path.
@@ -182,6 +186,7 @@ class Purification:
     settings: Settings
     seconds: float
     promise: Promise | None = None
+    unpurified: str = ""
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -200,11 +205,25 @@ class Purification:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the purified model in the file format that the suffix of ``path`` names.
 
+        The file says that it was purified, and how, so that nobody does it again by mistake
+        (:mod:`flain_core.provenance.mark`): ``.onnx``, ``.safetensors``, ``.npz``, ``.keras``,
+        ``.h5``, ``.pt``.
+
         Raises:
-            OutputError: The place cannot be written, the file exists, or the model's backend does
-                not write that format.
+            OutputError: The place cannot be written, the file exists, it is one that was read, or
+                the model's backend does not write that format.
         """
-        registry.save(self.model, path, overwrite=overwrite)
+        from .files import check_no_input
+        from .provenance.mark import mark_of
+
+        check_no_input(path, self.files)
+        registry.save(self.model, path, overwrite=overwrite, mark=mark_of(self))
+
+    def card(self) -> str:
+        """Return a section for a model card, in Markdown: what was done, and what it is worth."""
+        from .provenance.card import card
+
+        return card(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the model, in types that JSON knows."""
@@ -216,6 +235,7 @@ class Purification:
             "seconds": self.seconds,
             "verdict": self.verdict,
             "promise": asdict(self.promise) if self.promise else None,
+            "unpurified": self.unpurified,
             "notes": list(self.notes),
             "versions": dict(self.versions),
             "files": dict(self.files),
@@ -229,8 +249,9 @@ class Purification:
         """
         import json
 
-        from .files import written_whole
+        from .files import check_no_input, written_whole
 
+        check_no_input(path, self.files)
         with written_whole(path, overwrite=overwrite) as scratch:
             text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
             scratch.write_text(text + "\n", encoding="utf-8")

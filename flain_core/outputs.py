@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -33,6 +33,7 @@ class Reading:
             the probability of class 1, or its logit against class 0.
         stated: The caller stated the outputs; otherwise they were recognised.
         doubtful: Read as logits, although all scores of several classes lie in [0, 1].
+        classes: How many classes the scores tell apart; 0 where no scores were seen.
 
     Example:
         >>> reading = Reading.of(np.array([[-1.5], [0.5]]))
@@ -50,6 +51,7 @@ class Reading:
     single: bool
     stated: bool
     doubtful: bool = False
+    classes: int = field(default=0, compare=False, repr=False)
 
     @classmethod
     def of(cls, scores: Array, stated: Outputs | None = None) -> Reading:
@@ -84,14 +86,15 @@ class Reading:
             raise DataError("expected the scores of at least one sample; got none")
         check_finite(scores)
         single = _has_one(scores)
+        classes = 2 if single else scores.shape[1]
         if stated == "probabilities":
             _check_probabilities(scores, single)
         if stated is not None:
-            return cls(stated, single, stated=True)
+            return cls(stated, single, stated=True, classes=classes)
         inside = _outside(scores) is None
         if inside and (single or _off_one(scores) <= _tolerance(scores, _SUM_TO_ONE)):
-            return cls("probabilities", single, stated=False)
-        return cls("logits", single, stated=False, doubtful=inside)
+            return cls("probabilities", single, stated=False, classes=classes)
+        return cls("logits", single, stated=False, doubtful=inside, classes=classes)
 
     @property
     def note(self) -> str | None:
@@ -266,7 +269,9 @@ def check_classes(scores: Array, y: Array) -> None:
     if y.size and y.max() >= scores.shape[1]:
         raise DataError(
             f"expected labels from 0 to {scores.shape[1] - 1}, as the model scores "
-            f"{scores.shape[1]} classes; got {y.max()}"
+            f"{scores.shape[1]} classes; got {y.max()}. Labels are the places of the classes in "
+            "the scores; other ones become those by np.searchsorted(classes, y), with the model's "
+            "classes in the order of its scores"
         )
 
 

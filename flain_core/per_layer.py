@@ -18,7 +18,7 @@ from .outcome import LayerOutcome, Step, StopReason
 from .progress import OnProgress, Progress
 from .proof import Proof
 from .sample_source import HolderLostError, LayerScorer, Scorer
-from .schedule import Schedule
+from .schedule import AllNegativeError, Schedule
 from .score import Scored
 from .search import Found, bracket, search
 from .settings import Settings
@@ -95,6 +95,7 @@ def _purify_layers(
 ) -> Purified:
     done: list[Purified] = []
     outcomes: list[LayerOutcome] = []
+    unmeasured: AllNegativeError | None = None
     for name, weight in initial.items():
         layer = network.layers()[name]
         before = done[0].before if done else None
@@ -105,9 +106,16 @@ def _purify_layers(
         elif before and crossed(context.settings, before, done[-1].after):
             outcomes.append(_passed_by(layer, "nothing within tolerance"))
         else:
-            done.append(_purify_layer(network, layer, weight, context, before))
+            try:
+                done.append(_purify_layer(network, layer, weight, context, before))
+            except AllNegativeError as error:
+                unmeasured = error
+                outcomes.append(_passed_by(layer, "all negative"))
+                continue
             outcomes.extend(done[-1].outcomes)
             network = done[-1].network
+    if not done and unmeasured:
+        raise unmeasured
     return Purified(network, tuple(outcomes), done[0].before, done[-1].after)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import registry
 from .errors import FlainWarning
-from .options import MEMORY_LIMIT
+from .options import MEMORY_LIMIT, typed_as_shown
 from .outcome import Measurement, Purification
 from .outputs import Outputs
 from .progress import OnProgress, listening
@@ -19,6 +19,7 @@ from .settings import Settings, settings_or_default, whole_number
 from .threads import one_blas_thread
 
 
+@typed_as_shown
 def purify(
     model: Any,
     *,
@@ -33,6 +34,7 @@ def purify(
     batch_size: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
+    again: bool = False,
 ) -> Purification:
     """Remove a backdoor from a trained model, and report what was done.
 
@@ -43,7 +45,8 @@ def purify(
     paper (Ding, Yang and Huang, "FLAIN", ICMR 2025, doi 10.1145/3731715.3733342).
 
     Purify once: purifying the result again with the same initial model flips the updates back, and
-    may bring back the backdoor.
+    may bring back the backdoor. So a model that this process purified, and a file that carries the
+    mark of :meth:`Purification.save`, are refused, unless ``again`` is True.
 
     Args:
         model: The trained global model: a framework's model, the path of a file that holds a whole
@@ -68,13 +71,15 @@ def purify(
             run again for each candidate.
         seed: Splits the samples, and chooses the neurons in the proof of the cut: the only random
             choices.
+        again: Purify a model that was purified before, all the same.
 
     Returns:
         The purified model, what it scored before and after, and every step of the search.
 
     Raises:
         SettingsError: An option is out of range.
-        ModelError: A model cannot be opened, or cannot be run on the data.
+        ModelError: A model cannot be opened, cannot be run on the data, or was purified before.
+        TypeError: The call has another form.
         LayerError: A layer does not exist, is not supported, or cannot be measured.
         WeightsError: Initial and final model do not belong together, are equal, or are not finite.
         DataError: The data is empty, not finite, or does not fit the model.
@@ -96,10 +101,13 @@ def purify(
     """
     # Late, so that `import flain_core` stays light.
     from .files import hashes
-    from .layer_choice import initial_weights, left_out
+    from .layer_choice import initial_weights, left_out, passed_by
     from .local_samples import source_of
     from .notes import notes_on
     from .per_layer import SearchContext, purify_layers
+    from .provenance.fingerprint import of_model
+    from .provenance.purified_before import check_not_purified, remember
+    from .swapped import check_not_swapped
 
     started = time.perf_counter()
     settings = settings_or_default(settings)
@@ -114,20 +122,25 @@ def purify(
     )
     settings = settings.resolved(classify=source.facts.classify, local=source.facts.local)
     files = hashes((model, initial, data, *(probes or {}).values()))
-    network = registry.open_network(model)
+    network, mark = registry.open_with_mark(model)
     start = registry.open_network(initial, like=model)
     weights = initial_weights(network, start, layers)
-    skipped = left_out(network, layers)
+    known_before = check_not_purified(mark, network.layers(), start.layers(), again=again)
+    unpurified = of_model(network.layers())
+    skipped, auto = left_out(network, layers), passed_by(network, layers)
     with one_blas_thread(), listening(progress) as on_progress:
         scorer = source.scorer(network, settings, seed)
         context = SearchContext(scorer, settings, on_progress, seed)
         purified = purify_layers(network, weights, context)
         held_back = scorer.held_back
         promise = held_back.promise(purified.network) if held_back else None
-    notes = tuple(notes_on(purified, start, source.facts, context, skipped, promise))
+    check_not_swapped(scorer, source.facts, start, purified.before.clean)
+    notes = tuple(notes_on(purified, source.facts, context, skipped, auto, promise))
+    notes = (known_before, *notes) if known_before else notes
+    remember(purified.network, purified.outcomes)
     for note in notes:
         if isinstance(note, FlainWarning):
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, stacklevel=3)  # beyond the wrapper
     native = purified.network.native
     return Purification(
         model=native,
@@ -137,6 +150,7 @@ def purify(
         settings=settings,
         seconds=time.perf_counter() - started,
         promise=promise,
+        unpurified=unpurified,
         notes=tuple(map(str, notes)),
         versions={"python": sys.version.split()[0]} | registry.versions(native),
         files=files,

@@ -12,11 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from inspect import signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import FlainWarning, ModelError, OutputError
 from .network import MEMBERS, Array, Network, is_network
+from .provenance.purified_before import carried
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -28,7 +30,10 @@ class Backend:
 
     It exports ``open_network(model, *, like=None)``, which returns a
     :class:`~flain_core.Network`; ``load(path)`` if it reads files;
-    ``save(model, path, *, overwrite=False)`` if it writes any; and
+    ``save(model, path, *, overwrite=False)`` if it writes any, with a further parameter
+    ``mark=None`` if they can carry a text (:mod:`flain_core.provenance.mark`), which ``load`` then
+    hands to :func:`flain_core.provenance.purified_before.carry`, or ``mark_of(model)`` finds in the
+    model; and
     ``arrays_of(model, *, buffers=True)``, the inverse of opening bare weights, if these may be
     plain arrays: a dict of new arrays by name, in the framework's own order, which ``open_network``
     takes and puts into the architecture of ``like``. Without buffers it holds what a flat vector of
@@ -73,7 +78,8 @@ _BUILT_IN = (
     ),
     Backend(
         module="flain_torch",
-        opens=("torch.nn.modules.module.Module",),
+        # An exported program is no module, and is told what to give instead.
+        opens=("torch.nn.modules.module.Module", "torch.export.exported_program.ExportedProgram"),
         reads=(),
         writes=(".safetensors", ".pt", ".pth"),
         install="pip install 'flain[torch]'",
@@ -146,6 +152,26 @@ def open_network(model: Any, *, like: Any = None) -> Network:
         raise ModelError(_unknown(model))
     network: Network = backend.load_module().open_network(model, like=like)
     return network
+
+
+def open_with_mark(model: Any) -> tuple[Network, str | bytes | None]:
+    """Open a model, or a file that holds one, and return the mark that it carries, if any.
+
+    Raises:
+        ModelError: As :func:`open_network`.
+    """
+    if not isinstance(model, (str, os.PathLike)):
+        return open_network(model), _mark_on(model, _backend_of(model))
+    _third_party()
+    backend, held = _loaded_file(model)
+    network: Network = backend.load_module().open_network(held, like=None)
+    return network, _mark_on(held, backend)
+
+
+def _mark_on(model: Any, backend: Backend | None) -> str | bytes | None:
+    mark = carried(model)
+    find = getattr(backend.load_module(), "mark_of", None) if backend and mark is None else None
+    return find(model) if find else mark
 
 
 def _unknown(model: Any) -> str:
@@ -233,8 +259,16 @@ def imported(name: str, *, what: str, remedy: str) -> Callable[[], Any]:
     return factory
 
 
-def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def save(
+    model: Any, path: str | os.PathLike[str], *, overwrite: bool = False, mark: str | None = None
+) -> None:
     """Write a model in the file format that the suffix names, whole or not at all.
+
+    Args:
+        model: A model that a backend knows.
+        path: Where it goes.
+        overwrite: Whether a file that exists may be replaced.
+        mark: A text that the file is to carry, where its format and the backend allow it.
 
     Raises:
         OutputError: The place cannot be written, or the model's backend does not write the format.
@@ -246,7 +280,9 @@ def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -
             "save it with its own framework"
         )
     check_format(model, path)
-    backend.load_module().save(model, path, overwrite=overwrite)
+    write = backend.load_module().save
+    marked = {} if mark is None or "mark" not in signature(write).parameters else {"mark": mark}
+    write(model, path, overwrite=overwrite, **marked)
 
 
 def check_format(model: Any, path: str | os.PathLike[str]) -> None:
@@ -278,6 +314,12 @@ def versions(model: Any) -> dict[str, str]:
 
 
 def _open_file(path: str | os.PathLike[str], like: Any) -> Network:
+    backend, model = _loaded_file(path)
+    network: Network = backend.load_module().open_network(model, like=like)
+    return network
+
+
+def _loaded_file(path: str | os.PathLike[str]) -> tuple[Backend, Any]:
     if not os.path.exists(path):
         raise ModelError(f"cannot open {os.fspath(path)}: there is no such file")
     if os.path.isdir(path):
@@ -288,9 +330,7 @@ def _open_file(path: str | os.PathLike[str], like: Any) -> Network:
         )
     for backend in _backends():
         if os.path.splitext(path)[1] in backend.reads:
-            module = backend.load_module()
-            network: Network = module.open_network(module.load(path), like=like)
-            return network
+            return backend, backend.load_module().load(path)
     readable = [suffix for backend in _backends() for suffix in backend.reads]
     raise ModelError(
         f"cannot open {os.fspath(path)}: expected a file that holds a whole model "

@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from .activation import ActivationStatistics
@@ -49,6 +49,7 @@ class SampleFacts:
         classify: Whether the score is accuracy, so that totals are whole numbers of samples.
         classes: How many distinct labels the samples have; None if that is not known.
         one_hot: Whether the labels came one-hot.
+        probe_classes: How many distinct labels each probe has, by name, as far as that is known.
         local: Whether any model can be scored on the samples at once. Samples elsewhere may be
             reachable only later, and know only what becomes of the trained model.
     """
@@ -56,6 +57,7 @@ class SampleFacts:
     classify: bool = True
     classes: int | None = None
     one_hot: bool = False
+    probe_classes: Mapping[str, int] = field(default_factory=dict)
     local: bool = False
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,19 @@ class Samples:
 
     def __getitem__(self, which: slice | Array) -> Samples:
         return Samples(_each(self.x, lambda array: array[which]), self.y[which], self.one_hot)
+
+    @cached_property
+    def first_alike(self) -> Array:
+        """``(n,)`` for each sample the index of the first one with the same numbers in x."""
+        leaves = [np.ascontiguousarray(leaf) for leaf in _leaves(self.x)]
+        seen: dict[bytes, int] = {}
+        first = np.empty(len(self), dtype=np.intp)
+        for index in range(len(self)):
+            numbers = sha256()
+            for leaf in leaves:
+                numbers.update(leaf[index].data)
+            first[index] = seen.setdefault(numbers.digest(), index)
+        return first
 
     @property
     def usual_batch(self) -> int:

@@ -15,6 +15,10 @@ MOST_EVENTS = 4096
 """Most candidates that are tried without a grid; beyond, neighbouring values are grouped."""
 
 
+class AllNegativeError(LayerError):
+    """No input neuron of a layer can count as low, as every mean activation is negative."""
+
+
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """The neurons in ascending order of activation, and how many of them each candidate flips.
@@ -72,7 +76,7 @@ class Schedule:
             )
         eligible = np.flatnonzero(activation >= 0)
         if not eligible.size:
-            raise LayerError(
+            raise AllNegativeError(
                 "every input neuron of this layer has a negative mean activation, so none counts "
                 'as low; use Settings(statistic="mean_abs") for layers that do not follow a ReLU'
             )

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 import flain_core as flain
-from flain_core.files import check_writable, hashes
+from flain_core.files import check_no_input, check_writable, hashes, same_file
 from flain_core.layer_choice import chosen_layers
 from flain_core.registry import check_format, open_network
 
@@ -145,6 +145,7 @@ class Plan:
                 progress=on_progress,
                 batch_size=samples.batch_size,
                 seed=samples.seed,
+                again=self.asked.search.again,
             )
 
     @property
@@ -161,18 +162,14 @@ class Plan:
                     "is where the model goes; choose another name", param_hint="--report"
                 )
             for name in self.asked.samples.held_out:
-                if _same(self.probes[name], data):
+                if same_file(self.probes[name], data):
                     raise typer.BadParameter(
                         f"{name} is the file of --data, whose samples steer the search; hold out "
                         "others",
                         param_hint="--holdout",
                     )
             for target in self.targets:
-                if any(_same(target, each) for each in self._inputs):
-                    raise flain.OutputError(
-                        f"cannot write {target}: it is read here, and --overwrite does not replace "
-                        "what the result is made of; choose another name"
-                    )
+                check_no_input(target, self._inputs)
         if report is not None and report.suffix not in reports.FORMATS:
             raise typer.BadParameter(
                 f"expected a name that ends in {' or '.join(reports.FORMATS)}; got {report}",
@@ -190,12 +187,3 @@ class _FirstCandidateError(Exception):
 
 def _stop(progress: flain.Progress) -> None:
     raise _FirstCandidateError(progress.events)
-
-
-def _same(one: Path, other: Path) -> bool:
-    if os.path.realpath(one) == os.path.realpath(other):
-        return True
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False

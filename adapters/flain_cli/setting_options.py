@@ -126,6 +126,14 @@ class SettingOptions:
             help="Take the published code's values for a data set, instead of the above.",
         ),
     ] = None
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            rich_help_panel=_SEARCH,
+            help="Purify a model that was purified before, all the same.",
+        ),
+    ] = False
 
     @property
     def layers(self) -> str | Sequence[str]:

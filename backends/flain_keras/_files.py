@@ -6,14 +6,22 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import h5py
 import keras
+import numpy as np
 
+from flain_core.backend_kit import shortened
 from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.files import readable, written_whole
+from flain_core.provenance.mark import KEY, MOST_BYTES
+from flain_core.provenance.purified_before import carry
+from flain_core.provenance.zip_member import add_member, read_member
 
-_SUFFIXES = (".keras", ".h5")
+_ARCHIVE = ".keras"
+_SUFFIXES = (_ARCHIVE, ".h5")
+_OLD = re.compile(r"[Ee]rror when deserializing class '(\w+)'")
 _UNKNOWN = re.compile(r"(?:could not locate|unknown) (\w+):? '([\w>]+)'", re.IGNORECASE)
 
 
@@ -61,11 +69,24 @@ def load(
             f"cannot open {source}: the model in it was never built, so it has no weights; run it "
             "on one batch, model(x[:1]), before model.save"
         )
+    carry(model, _mark_in(source))
     return model
 
 
-def save(model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def save(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    mark: str | None = None,
+) -> None:
     """Write a whole model to a ``.keras`` or ``.h5`` file.
+
+    Args:
+        model: The model.
+        path: Where it goes.
+        overwrite: Whether a file that exists may be replaced.
+        mark: A text to carry along, as a member of the archive or an attribute of the HDF5 file.
 
     Raises:
         OutputError: The file cannot be written, exists already, or has another suffix.
@@ -82,6 +103,28 @@ def save(model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = 
             raise OutputError(
                 f"cannot write {target}: Keras cannot save the {type(model).__name__}: {error}"
             ) from error
+        if mark is not None:
+            _put_mark(scratch, mark)
+
+
+def _put_mark(path: Path, mark: str) -> None:
+    if path.suffix == _ARCHIVE:
+        add_member(path, KEY, mark)
+        return
+    with h5py.File(path, "r+") as file:
+        file.attrs[KEY] = np.bytes_(mark)
+
+
+def _mark_in(path: Path) -> bytes | None:
+    if path.suffix == _ARCHIVE:
+        return read_member(path, KEY, MOST_BYTES)
+    with h5py.File(path, "r") as file:
+        if KEY not in file.attrs:
+            return None
+        # One text of a fixed length is all that is ever written there, and all that is read.
+        kept = file.attrs.get_id(KEY)
+        plain = kept.dtype.kind == "S" and kept.shape == () and kept.dtype.itemsize <= MOST_BYTES
+        return cast("bytes", file.attrs[KEY]) if plain else b""
 
 
 def _explained(source: Path, error: Exception) -> ModelError | WeightsError:
@@ -105,7 +148,15 @@ def _explained(source: Path, error: Exception) -> ModelError | WeightsError:
             f"cannot open {source}: it holds weights alone; build the model, call "
             "model.load_weights, and give the model, or save it whole with model.save"
         )
-    first_line = told.partition("\n")[0]
+    if old := _OLD.search(told):
+        name = old[1]
+        return ModelError(
+            f"cannot open {source}: Keras {keras.__version__} cannot build its {name} "
+            f"({shortened(told.strip().rpartition(chr(10))[2])}), probably as an older Keras saved "
+            f"it; load it with flain_keras.load(path, custom_objects={{{name!r}: ...}}), a {name} "
+            "that takes these arguments, and give the model; or save it with this Keras"
+        )
+    first_line = shortened(told)
     return WeightsError(
         f"cannot read {source}: it is damaged, or not a model that Keras {keras.__version__} "
         f"saved; save it again with model.save ({type(error).__name__}: {first_line})"

@@ -12,6 +12,7 @@ import keras
 from flain_core.backend_kit import find_layer, read_only, refusals, usable
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Batch, Layer
+from flain_core.provenance.purified_before import carried, carry
 
 from ._copy import private_copy
 from ._cut import KerasCut, cut_at
@@ -59,7 +60,9 @@ def open_network(
         scores = like._scores if scores is None else scores
     elif other is not None:
         entries = _renamed(entries, catalogue(other))
-    return KerasNetwork(copy, entries, scores)
+    network = KerasNetwork(copy, entries, scores)
+    carry(network, carried(model))
+    return network
 
 
 def arrays_of(model: keras.Model | KerasNetwork, *, buffers: bool = True) -> dict[str, Array]:

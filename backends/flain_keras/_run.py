@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from flain_core.backend_kit import chosen_output
+from flain_core.backend_kit import chosen_output, shortened
 from flain_core.errors import DataError, FlainError, ModelError
 from flain_core.network import Batch
 
@@ -42,10 +42,11 @@ class Runner:
             except FlainError:
                 raise
             except Exception as error:
-                shapes = ", ".join(str(tuple(leaf.shape)) for leaf in keras.tree.flatten(x))
+                shapes = [tuple(leaf.shape) for leaf in keras.tree.flatten(x)]
                 raise ModelError(
-                    f"the {type(self.model).__name__} failed on data of shape {shapes}: "
-                    f"{type(error).__name__}: {error}"
+                    f"the {type(self.model).__name__} failed on data of shape "
+                    f"{', '.join(map(str, shapes))}: {type(error).__name__}: {_reason(error)}"
+                    f"{_other_layout(shapes, self.model)}"
                 ) from error
             return self._scores_in(result, size)
 
@@ -70,6 +71,37 @@ class Runner:
                 f"shape {tuple(scores.shape)}"
             )
         return scores
+
+
+def _reason(error: Exception) -> str:
+    """Leave out what Keras puts around the reason: where it was called, and with what arguments."""
+    lines = str(error).partition("Arguments received by")[0].splitlines()
+    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return shortened("\n".join(told)) or shortened(str(error))
+
+
+def _other_layout(shapes: Sequence[tuple[int, ...]], model: Any) -> str:
+    """Say how to turn images whose channels are where the model does not expect them."""
+    try:
+        expected = [tuple(each.shape) for each in keras.tree.flatten(model.inputs)]
+    except (AttributeError, TypeError, ValueError):
+        return ""  # a subclassed model knows no shapes
+    for given, wanted in zip(shapes, expected, strict=False):
+        if len(given) == len(wanted) == 4:
+            turned = {"NHWC": (0, 2, 3, 1), "NCHW": (0, 3, 1, 2)}
+            for layout, order in turned.items():
+                there = [given[axis] for axis in order]
+                fits = all(w in (None, t) for w, t in zip(wanted[1:], there[1:], strict=True))
+                differs = any(
+                    w not in (None, g) for w, g in zip(wanted[1:], given[1:], strict=True)
+                )
+                if fits and differs:
+                    other = "NCHW" if layout == "NHWC" else "NHWC"
+                    return (
+                        f". The model expects images as {layout}, {wanted}, and these look like "
+                        f"{other}: give np.transpose(x, {order})"
+                    )
+    return ""
 
 
 def _by_name(result: Any, model: Any) -> dict[str, Any]:

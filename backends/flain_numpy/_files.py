@@ -18,6 +18,9 @@ import numpy as np
 from flain_core.errors import ModelError, WeightsError
 from flain_core.files import readable, written_whole
 from flain_core.network import Array
+from flain_core.provenance.mark import KEY, MOST_BYTES
+from flain_core.provenance.purified_before import carry
+from flain_core.provenance.zip_member import add_member, read_member
 
 from . import _operations as ops
 from ._layers import Conv2d, Dense
@@ -36,8 +39,14 @@ _OPERATIONS: dict[str, Callable[..., Operation]] = {
 }
 
 
-def save(network: Network, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write a network; equal networks give equal bytes.
+def save(
+    network: Network,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    mark: str | None = None,
+) -> None:
+    """Write a network; equal networks give equal bytes. A ``mark`` is a text to carry along.
 
     Raises:
         ModelError: The network contains an operation that is not this package's own.
@@ -70,6 +79,9 @@ def save(network: Network, path: str | os.PathLike[str], *, overwrite: bool = Fa
     entries = {_DESCRIPTION: np.array(json.dumps(description, default=vars)), **entries}
     with written_whole(path, overwrite=overwrite) as scratch, scratch.open("wb") as file:
         np.savez(file, **entries)
+        file.close()
+        if mark is not None:
+            add_member(scratch, KEY, mark)
 
 
 def load(path: str | os.PathLike[str]) -> Network:
@@ -87,13 +99,16 @@ def load(path: str | os.PathLike[str]) -> Network:
     try:
         with source.open("rb") as file, np.load(file, allow_pickle=False) as entries:
             # NumPy hands out members that are no arrays as bytes.
-            return _network({name: np.asarray(entries[name]) for name in entries.files})
+            names = [name for name in entries.files if name != KEY]
+            network = _network({name: np.asarray(entries[name]) for name in names})
+        carry(network, read_member(source, KEY, MOST_BYTES))
     # On damaged bytes the parsers raise anything, from BadZipFile to TokenError and SystemError.
     except Exception as error:
         raise WeightsError(
             f"cannot read {source}: expected a network that flain_numpy.save wrote, in format "
             f"version {_VERSION}; found {type(error).__name__}: {error}; save the network again"
         ) from error
+    return network
 
 
 def _described(operation: Any, position: int, entries: dict[str, Array]) -> dict[str, Any]:

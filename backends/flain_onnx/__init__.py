@@ -14,9 +14,17 @@
 
 from __future__ import annotations
 
-from ._files import load, save
+from ._files import load, mark_of, save
 from ._model import OnnxModel
 from ._network import OnnxNetwork, open_network
 from ._tensors import stored_tensors
 
-__all__ = ["OnnxModel", "OnnxNetwork", "load", "open_network", "save", "stored_tensors"]
+__all__ = [
+    "OnnxModel",
+    "OnnxNetwork",
+    "load",
+    "mark_of",
+    "open_network",
+    "save",
+    "stored_tensors",
+]

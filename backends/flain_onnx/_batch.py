@@ -50,7 +50,8 @@ def chunks_of(x: Batch, inputs: Mapping[str, ValueInfoProto]) -> Chunks:
     feeds = {name: _cast(name, given[name], value) for name, value in inputs.items()}
     counts = {len(array) for array in feeds.values()}
     shapes = (value.type.tensor_type.shape.dim for value in inputs.values())
-    fixed = {int(shape[0].dim_value) for shape in shapes if shape} - {0}
+    # Old exporters write -1 for an axis of any size.
+    fixed = {int(shape[0].dim_value) for shape in shapes if shape and shape[0].dim_value > 0}
     if len(counts) != 1 or 0 in counts or len(fixed) > 1:
         given = {name: array.shape for name, array in feeds.items()}
         raise ModelError(

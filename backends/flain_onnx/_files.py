@@ -10,10 +10,11 @@ from pathlib import Path
 from shutil import copyfile
 
 from google.protobuf.message import DecodeError, EncodeError
-from onnx import ModelProto
+from onnx import ModelProto, StringStringEntryProto
 
 from flain_core.errors import OutputError, WeightsError
 from flain_core.files import readable, written_whole
+from flain_core.provenance.mark import KEY
 
 from ._model import OnnxModel, Provider, check_folder, external_files
 
@@ -60,10 +61,26 @@ def load(
     return model
 
 
+def mark_of(model: ModelProto | OnnxModel) -> str | None:
+    """Return the mark in the metadata of a model; None if it carries none."""
+    proto = model.proto if isinstance(model, OnnxModel) else model
+    return next((each.value for each in proto.metadata_props if each.key == KEY), None)
+
+
 def save(
-    model: ModelProto | OnnxModel, path: str | os.PathLike[str], *, overwrite: bool = False
+    model: ModelProto | OnnxModel,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    mark: str | None = None,
 ) -> None:
     """Write a model, and copy the external files of its tensors beside it.
+
+    Args:
+        model: The model.
+        path: Where it goes.
+        overwrite: Whether files that exist may be replaced.
+        mark: A text to carry along, in the metadata; None leaves what is there.
 
     Raises:
         OutputError: A file cannot be written, or exists already with other content.
@@ -76,7 +93,7 @@ def save(
             f"cannot write {target}: expected the suffix .onnx; got {target.suffix or 'none'}"
         )
     try:
-        content = source.proto.SerializeToString()
+        content = _serialized(source.proto, mark)
     except (EncodeError, ValueError) as error:
         raise OutputError(
             f"cannot write {target}: an ONNX file holds at most 2 GiB besides external files "
@@ -95,6 +112,20 @@ def save(
         for place, file in copies.items():
             place.parent.mkdir(parents=True, exist_ok=True)
             copyfile(file, stack.enter_context(written_whole(place, overwrite=overwrite)))
+
+
+def _serialized(proto: ModelProto, mark: str | None) -> bytes:
+    if mark is None:
+        return bytes(proto.SerializeToString())
+    if mark_of(proto) is not None:
+        present, proto = proto, ModelProto()
+        proto.CopyFrom(present)
+        kept = [each for each in proto.metadata_props if each.key != KEY]
+        del proto.metadata_props[:]
+        proto.metadata_props.extend(kept)
+    marked = ModelProto(metadata_props=[StringStringEntryProto(key=KEY, value=mark)])
+    # Serialized messages that follow each other are one, so the model need not be copied.
+    return bytes(proto.SerializeToString()) + bytes(marked.SerializeToString())
 
 
 def _already_there(place: Path, file: Path) -> bool:

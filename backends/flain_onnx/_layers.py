@@ -21,6 +21,7 @@ _QUANTIZED = re.compile(
     r"^(QuantizeLinear|DequantizeLinear|DynamicQuantize.*|QLinear.*|QGemm|QAttention"
     r"|MatMulInteger.*|ConvInteger|MatMulNBits|MatMulBnb4|QMoE)$"
 )
+_OF_ONNXRUNTIME = "com.microsoft"
 _FOLDED_BY_RULE = "pkg.onnxscript.rewriter.rule_name"
 _FOLDED_BY_TRACING = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
 _FOLDED_BY_TENSORFLOW = "merged_input"
@@ -103,6 +104,24 @@ def refused_in_bodies(graph: Graph, taken: Collection[str]) -> dict[str, str]:
         name: f"it is in a body of the operator {operator}, which may run it several times or "
         "never; export the model without control flow around it"
         for name, (operator, *_) in zip(names, found, strict=True)
+    }
+
+
+def refused_fused(graph: Graph, taken: Collection[str]) -> dict[str, str]:
+    """Return why the layers that onnxruntime fused are refused, by names that are not yet taken."""
+    made = {name: graph.nodes[index] for name, index in graph.producer.items()}
+    found: list[tuple[NodeProto, str]] = []
+    for node in graph.nodes:
+        if node.domain.startswith(_OF_ONNXRUNTIME):
+            read = [_stored_name(name, graph.tensors, made) for name in node.input]
+            stored = [name for name in read if name in graph.tensors]
+            weights = [name for name in stored if len(graph.tensors[name].dims) > 1]
+            found += [(node, name) for name in weights[:1]]
+    names = layer_names(found, taken)
+    return {
+        name: f"onnxruntime fused it into the operator {node.op_type} of {node.domain} when it "
+        "optimised the model; give both models as they were exported, and optimise the result"
+        for name, (node, _) in zip(names, found, strict=True)
     }
 
 

@@ -55,6 +55,14 @@ def scores_output(graph: GraphProto, chosen: str | None) -> str:
     or output, else the only one with two axes.
     """
     names = [output.name for output in graph.output]
+    zipped = next((node for node in graph.node if node.op_type == "ZipMap"), None)
+    if zipped is not None and (chosen is None or chosen in zipped.output):
+        # Dictionaries by class are no scores; the tensor that they are made of is no output.
+        raise ModelError(
+            f"the model gives its probabilities as dictionaries (ZipMap, {zipped.output[0]!r}), "
+            "and scores have to be one tensor (n, classes); export it again without: "
+            "skl2onnx.to_onnx(model, x, options={'zipmap': False})"
+        )
     if chosen is not None:
         return chosen_output(names, chosen, _CHOOSE)
     floats = [each for each in graph.output if each.type.tensor_type.elem_type in FLOATS]

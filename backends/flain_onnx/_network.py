@@ -27,7 +27,7 @@ from ._batch_size import Batching
 from ._cut import OnnxCut
 from ._files import load
 from ._graph import Graph
-from ._layers import Entry, catalogue, check_not_quantized, refused_in_bodies
+from ._layers import Entry, catalogue, check_not_quantized, refused_fused, refused_in_bodies
 from ._model import OnnxModel, check_folder, scores_output
 from ._names import renamed
 from ._stored import Stored, read, with_tensors
@@ -157,7 +157,8 @@ class OnnxNetwork:
     def _choices(self) -> dict[str, Entry | str]:
         """Each layer, or why it is refused."""
         found = {name: entry.refusal or entry for name, entry in self.entries.items()}
-        return found | refused_in_bodies(self._batching.graph, taken=self.entries)
+        found |= refused_in_bodies(self._batching.graph, taken=found)
+        return found | refused_fused(self._batching.graph, taken=found)
 
     @cached_property
     def _layers(self) -> Mapping[str, Layer]:

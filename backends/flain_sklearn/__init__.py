@@ -11,7 +11,7 @@ or, safer to load, skops.
 >>> import flain_core as flain
 >>> from sklearn.neural_network import MLPClassifier
 >>> random = np.random.default_rng(0)
->>> x = random.random((60, 4))
+>>> x = random.random((150, 4))
 >>> y = (x[:, 0] > x[:, 1]).astype(int)
 >>> model = MLPClassifier(hidden_layer_sizes=(20,), learning_rate_init=0.05, random_state=0)
 >>> for epoch in range(20):

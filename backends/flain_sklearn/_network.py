@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, TypeAlias
@@ -13,7 +12,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
 from flain_core.backend_kit import find_layer, fitting_bias, fitting_weight, read_only
-from flain_core.errors import FlainWarning, ModelError, WeightsError
+from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Layer
 
 from ._forward import SklearnCut, forward_of
@@ -46,7 +45,6 @@ def open_network(
     """
     if not isinstance(model, Mapping):
         _require_perceptron(model)
-        _warn_of_labels(model)
         return SklearnNetwork(deepcopy(model))
     if like is None:
         raise ModelError("cannot open weights alone; pass the estimator they belong to as `like`")
@@ -186,20 +184,6 @@ def _require_perceptron(model: Any) -> None:
             f"expected a fitted {type(model).__name__}, as it has no weights before; fit it, or "
             "call partial_fit on one batch and then set coefs_ and intercepts_"
         ) from error
-
-
-def _warn_of_labels(model: Estimator) -> None:
-    """Warn where labels that are taken for indices would be read as other classes in silence."""
-    classes = getattr(model, "classes_", None)
-    if classes is None or np.asarray(classes).dtype.kind not in "iuf":
-        return
-    if not np.array_equal(classes, np.arange(len(classes))):
-        warnings.warn(
-            f"labels have to be indices into classes_, from 0 to {len(classes) - 1}, and not the "
-            f"classes {classes[0]} to {classes[-1]} themselves: np.searchsorted(model.classes_, y)",
-            FlainWarning,
-            stacklevel=3,
-        )
 
 
 def _assign(name: str, target: Array, weight: Any) -> None:

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from flain_core.errors import ModelError
 
 _NO_MODULES = {
-    "ExportedProgram": "open torch.export.unflatten(program)",
+    "ExportedProgram": (
+        "it holds a computation without layers, and so do its module() and "
+        "torch.export.unflatten(program); give the nn.Module that was exported"
+    ),
     "ScriptFunction": "open the Python module that it was made from",
 }
 

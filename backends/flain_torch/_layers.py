@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from itertools import chain
 from typing import TypeAlias, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from flain_core.backend_kit import (
@@ -30,6 +31,7 @@ TransposedConvolution: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.
 WeightLayer: TypeAlias = nn.Linear | Convolution | TransposedConvolution
 """The kinds of layers, subclasses included."""
 
+_COMPUTES_A_LAYER = re.compile(r"(linear|addmm|conv\d?d?|convolution|conv_transpose\dd)(\.|$)")
 _NUMPY_TYPES = (torch.float16, torch.float32, torch.float64)
 
 
@@ -146,7 +148,24 @@ def catalogue(model: nn.Module, shared: Mapping[str, str]) -> dict[str, WeightLa
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, WeightLayer):
             entries[name or type(module).__name__] = _refusal(model, name, module, shared) or module
-    return entries
+    return entries | _traced(model, taken=entries)
+
+
+def _traced(model: nn.Module, taken: Collection[str]) -> dict[str, str]:
+    """Return the layers that a traced graph computes without a module for them, as refused ones."""
+    found: dict[str, str] = {}
+    for prefix, module in model.named_modules():
+        if not isinstance(module, fx.GraphModule):
+            continue
+        for node in module.graph.nodes:
+            function = getattr(node.target, "__name__", "")
+            name = f"{prefix}.{node.name}".lstrip(".")
+            if node.op == "call_function" and _COMPUTES_A_LAYER.match(function):
+                found[name] = (
+                    f"a traced graph computes it with the function {function}, without a module "
+                    "that could be observed; give the nn.Module that was exported or traced"
+                )
+    return {name: reason for name, reason in found.items() if name not in taken}
 
 
 def _refusal(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,11 +20,14 @@ from torch import Tensor, nn
 from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.files import readable, written_whole
 from flain_core.network import Array
+from flain_core.provenance.mark import KEY, MOST_BYTES
+from flain_core.provenance.purified_before import carry
+from flain_core.provenance.zip_member import add_member, read_member
 
 from ._copy import private_copy, unwrapped
 from ._layers import array_of
 
-_WRAPPERS = ("module.", "_orig_mod.")
+_WRAPPERS = ("module.", "_orig_mod.", "_module.")
 _SAFETENSORS = ".safetensors"
 _TORCH = (".pt", ".pth")
 _SUFFIX = f"expected the suffix {_SAFETENSORS} or {' or '.join(_TORCH)}"
@@ -92,6 +96,8 @@ def _without_wrappers(state: dict[str, Any], module: nn.Module) -> dict[str, Any
     for prefix in _WRAPPERS:
         if not own & set(state) and state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
+        elif not own & set(state) and own and all(name.startswith(prefix) for name in own):
+            state = {prefix + name: value for name, value in state.items()}
     return state
 
 
@@ -133,11 +139,24 @@ def load(path: str | os.PathLike[str], architecture: Callable[[], nn.Module]) ->
         load_state(unwrapped(module), weights)
     except WeightsError as error:
         raise WeightsError(f"cannot use {source}: {error}") from error
+    carry(module, _mark_in(source))
     return module
 
 
-def save(model: nn.Module, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def save(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    mark: str | None = None,
+) -> None:
     """Write the state dict of a module to a ``.safetensors``, ``.pt`` or ``.pth`` file.
+
+    Args:
+        model: The module.
+        path: Where it goes.
+        overwrite: Whether a file that exists may be replaced.
+        mark: A text to carry along, in the metadata of safetensors or as a member of the archive.
 
     Raises:
         OutputError: The file cannot be written, exists already, or has another suffix.
@@ -148,11 +167,14 @@ def save(model: nn.Module, path: str | os.PathLike[str], *, overwrite: bool = Fa
     if target.suffix == _SAFETENSORS:
         # Every tensor gets memory of its own: the format knows no shared tensors.
         state = {name: _detached(name, value) for name, value in state.items()}
-        write = _safetensors().save_file
+        metadata = None if mark is None else {KEY: mark}
+        write, mark = partial(_safetensors().save_file, metadata=metadata), None
     elif target.suffix not in _TORCH:
         raise OutputError(f"cannot write {target}: {_SUFFIX}")
     with written_whole(target, overwrite=overwrite) as scratch:
         write(state, scratch)
+        if mark is not None:
+            add_member(scratch, KEY, mark)
 
 
 def _read(source: Path) -> Mapping[str, Any]:
@@ -179,6 +201,14 @@ def _read(source: Path) -> Mapping[str, Any]:
             "save model.state_dict()"
         )
     return weights
+
+
+def _mark_in(source: Path) -> str | bytes | None:
+    if source.suffix != _SAFETENSORS:
+        return read_member(source, KEY, MOST_BYTES)
+    with import_module("safetensors").safe_open(source, framework="pt") as file:
+        metadata: dict[str, str] | None = file.metadata()
+    return (metadata or {}).get(KEY)
 
 
 def _built(architecture: Callable[[], nn.Module]) -> nn.Module:

@@ -29,7 +29,8 @@ def split(samples: Samples, settings: Settings, seed: int) -> tuple[Samples, Sam
     Returns:
         The samples that search: they show how clean data activates a layer, and decide when to
         stop; more than some thousand would cost time and hardly change what is found. And those
-        held back, which bear out a promise; None for none.
+        held back, which bear out a promise, no two alike, and none like one that searches; None
+        for none.
 
     Raises:
         DataError: There are too few samples to divide.
@@ -45,7 +46,33 @@ def split(samples: Samples, settings: Settings, seed: int) -> tuple[Samples, Sam
     if not held_back:
         return samples, None
     shuffled = np.random.default_rng(seed).permutation(count)
-    return samples[np.sort(shuffled[held_back:])], samples[np.sort(shuffled[:held_back])]
+    kept_apart = _without_copies(samples, shuffled, held_back)
+    if not kept_apart.size and (settings.promise is not None or settings.held_back):
+        raise DataError(
+            "expected auxiliary samples that differ, so that some can be held back; got "
+            f"{count} of which too many are copies of each other"
+        )
+    alike = samples.first_alike
+    searching = np.flatnonzero(~np.isin(alike, alike[kept_apart]))
+    return samples[searching], samples[np.sort(kept_apart)] if kept_apart.size else None
+
+
+def _without_copies(samples: Samples, shuffled: Array, held_back: int) -> Array:
+    """Return which samples to hold back, one of each that are alike, in any order.
+
+    A copy that searched would know what it is to bear out, and one that is held back bears out
+    nothing more: both count as one sample, and all copies are kept from the search.
+    """
+    alike = samples.first_alike
+    copies = np.bincount(alike, minlength=len(samples))
+    if copies.max() == 1:
+        return shuffled[:held_back]
+    chosen, left = [], held_back
+    for index in shuffled[alike[shuffled] == shuffled]:
+        if copies[index] <= left:
+            chosen.append(index)
+            left -= copies[index]
+    return np.array(chosen, dtype=np.intp)
 
 
 def _held_back(count: int, settings: Settings) -> int:

@@ -17,6 +17,7 @@ import flain_core as flain
 import flain_numpy
 from flain_cli import example
 from flain_cli.app import app
+from flain_core.provenance import purified_before
 from flain_core.registry import open_network
 
 onnx = pytest.importorskip("onnx")
@@ -334,7 +335,7 @@ def test_bad_onnx_input_is_refused_and_nothing_is_written(files, which, spoil, e
     [
         ({"output": "purified.npz"}, "expected a name that ends in .onnx; got .npz"),
         ({"output": "purified"}, "got no suffix"),
-        ({"output": "final.onnx"}, "--overwrite"),
+        ({"output": "final.onnx"}, "one of the files that were read"),
         ({"final": "auxiliary.npz"}, "expected a network that flain_numpy.save wrote"),
         ({"data": "final.onnx"}, "expected"),
         ({"data": "final.npz"}, "expected arrays x and y"),
@@ -356,7 +357,35 @@ def test_files_in_the_wrong_place_are_told_apart(files, options, words):
     assert {path: path.read_bytes() for path in files.folder.iterdir()} == before
 
 
-@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
-def test_swapped_models_are_noticed(files):
-    ran = purify(files, final=files.paths[0], initial=files.paths[1])
-    assert "were the two swapped?" in " ".join(ran.output.split())
+def test_models_in_each_others_place_are_refused(files, tmp_path):
+    ran = purify(files, final=files.paths[0], initial=files.paths[1], output=tmp_path / "no.onnx")
+    assert ran.exit_code != 0
+    assert "given in each other's place" in str(ran.exception)
+    assert not (tmp_path / "no.onnx").exists()
+
+
+def test_no_input_is_written_over(files, tmp_path):
+    before = {path: path.read_bytes() for path in files.folder.iterdir()}
+    (tmp_path / "link.onnx").symlink_to(files.paths[0])
+    for path in (*files.paths[:2], files.paths[2], tmp_path / "link.onnx"):
+        ran = purify(files, "--overwrite", output=path)
+        assert isinstance(ran.exception, flain.OutputError), ran.exception
+        assert "one of the files that were read" in str(ran.exception)
+    ran = purify(files, "--overwrite", "--report", files.paths[0], output=tmp_path / "new.onnx")
+    assert "one of the files that were read" in str(ran.exception)
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (tmp_path / "new.onnx").exists()
+
+
+def test_a_purified_file_is_purified_again_only_with_again(files, tmp_path):
+    once, twice = tmp_path / "once.onnx", tmp_path / "twice.onnx"
+    assert purify(files, output=once).exit_code == 0
+    purified_before._made_here.clear()
+    ran = purify(files, final=once, output=twice)
+    assert isinstance(ran.exception, flain.ModelError)
+    assert "--again on the command line" in str(ran.exception)
+    assert not twice.exists()
+    ran = purify(files, "--again", final=once, output=twice)
+    assert ran.exit_code == 0, ran.output
+    assert "the model was purified before" in " ".join(ran.output.split())
+    assert twice.exists()

@@ -324,6 +324,38 @@ def test_the_callers_model_stays_as_it_is(case: Case) -> None:
     assert not patched(model)
 
 
+def test_images_in_the_other_layout_are_told_how_to_turn() -> None:
+    model = keras.Sequential([keras.Input((8, 9, 1)), L.Conv2D(2, 3), L.Flatten(), L.Dense(3)])
+    network = open_network(model)
+    with pytest.raises(flain.ModelError, match=r"NHWC.*np.transpose\(x, \(0, 2, 3, 1\)\)") as told:
+        network.predict(np.ones((4, 1, 8, 9), np.float32))
+    assert str(told.value).isprintable()
+    assert "Arguments received" not in str(told.value)
+    # What fits no layout is not guessed at.
+    with pytest.raises(flain.ModelError, match="failed on data of shape") as told:
+        network.predict(np.ones((4, 5, 8, 9), np.float32))
+    assert "transpose" not in str(told.value)
+
+
+def test_a_file_of_an_older_keras_is_told_how_to_load_it(tmp_path: Path) -> None:
+    """Keras 2 wrote ``groups`` into the configuration of DepthwiseConv2D; Keras 3 knows none."""
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "old.h5"
+    layers = [keras.Input((4, 4, 2)), L.DepthwiseConv2D(3), L.Flatten(), L.Dense(3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keras.Sequential(layers).save(path)
+    with h5py.File(path, "a") as file:
+        config = file.attrs["model_config"]
+        changed = config.replace('"depth_multiplier"', '"groups": 1, "depth_multiplier"')
+        assert changed != config
+        file.attrs["model_config"] = changed
+    with pytest.raises(flain.ModelError, match=r"custom_objects=.'DepthwiseConv2D'") as told:
+        flain_keras.load(path)
+    assert "groups" in str(told.value)
+    assert len(str(told.value)) < 500
+
+
 def test_nothing_stays_patched_after_an_exception() -> None:
     model = CASES["residual"].model()
     network, weights = open_network(model), fingerprint(model)

@@ -643,6 +643,7 @@ def test_a_model_whose_layers_are_all_refused_gives_the_reasons() -> None:
         assert str(caught.value) == f"no layer of the model can be purified: {reasons}"
 
 
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 def test_the_notes_name_what_a_whole_group_leaves_out() -> None:
     def build() -> nn.Module:
         return nn.Sequential(*old_weight_norm(), nn.ReLU(), nn.Linear(4, 5))

@@ -45,6 +45,7 @@ def test_every_form_gives_the_same_answer(data):
     assert result.model.training
 
 
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 def test_a_state_dict_kept_before_training_is_the_initial_model():
     kept = {name: tensor.clone() for name, tensor in INITIAL.state_dict().items()}
     settings = by_neurons(tolerance=0.3, statistic="mean_abs")

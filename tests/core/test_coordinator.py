@@ -123,7 +123,7 @@ def test_nothing_of_single_samples_is_sent():
             key: shape[1:] if key in ("clean", "loss") else shape for key, shape in seen.items()
         }
 
-    few, many = (shapes(split(backdoored.samples(n, seed=11), 2)[0]) for n in (60, 300))
+    few, many = (shapes(split(backdoored.samples(n, seed=11), 2)[0]) for n in (120, 300))
     assert few == many
     assert (few["clean"], few["loss"]) == ((3,), (6,))
 

@@ -130,6 +130,7 @@ def test_a_layer_that_stays_is_said_to_be_as_it_was():
 FAR = flain.Grid(start=5.0, step=1.0, stop=9.0)
 
 
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 @pytest.mark.parametrize("scale", [1e-170, 1e160])
 def test_the_share_of_updates_of_any_size_is_a_share(scale):
     rng = np.random.default_rng(0)

@@ -1,9 +1,11 @@
 """Which layers are purified, and what is said of those that cannot be."""
 
 import backdoored
+import numpy as np
 import pytest
 
 import flain_core as flain
+from flain_numpy import Dense, Network
 
 CLEAN = backdoored.samples(300, seed=11)
 INITIAL, FINAL = backdoored.networks()
@@ -64,8 +66,60 @@ def test_a_group_names_the_layers_that_it_leaves_out(group):
 
 
 @pytest.mark.parametrize("layers", ["auto", "fc1", ["fc3"]])
+@pytest.mark.filterwarnings("ignore:.auto. took:flain_core.FlainWarning")
 def test_layers_by_name_leave_nothing_out(layers):
     assert not any("left out" in note for note in purify(["fc2"], layers).notes)
+
+
+def test_auto_says_what_it_passed_by():
+    with pytest.warns(flain.FlainWarning, match=r"took 'fc2'.*'fc1': it is quantized"):
+        result = purify(["fc1"], "auto")
+    assert [outcome.name for outcome in result.layers] == ["fc2"]
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_auto_says_which_of_many_dense_layers_it_took():
+    def deep(seed):
+        rng = np.random.default_rng(seed)
+        widths = [(12, 12)] * 5 + [(3, 12)]
+        layers = [Dense(f"fc{i}", rng.normal(0, 0.4, shape)) for i, shape in enumerate(widths)]
+        return Network(layers)
+
+    final = deep(1)
+    x = CLEAN[0].astype(float)
+    result = flain.purify(
+        final, initial=deep(0), data=(x, final.predict(x).argmax(axis=1)), layers="auto"
+    )
+    (note,) = [note for note in result.notes if "the first of 6 dense layers" in note]
+    assert "took 'fc0'" in note
+    assert "layers='fc5'" in note
+
+
+def test_a_layer_that_training_did_not_change_names_those_that_it_did():
+    changed = FINAL.layers()["fc3"].weight
+    with pytest.raises(flain.WeightsError, match=r"it did change 'fc3'.*layers='fc3'"):
+        flain.purify(INITIAL.replace({"fc3": changed}), initial=INITIAL, data=CLEAN)
+
+
+@pytest.mark.parametrize("forged", [1e5, -1e5, 14.0])
+@pytest.mark.parametrize("place", [(0, 0), (3, 10)])
+def test_initial_weights_far_beyond_all_others_are_refused(forged, place):
+    weight = np.array(INITIAL.layers()["fc1"].weight)
+    weight[place] = forged
+    with pytest.raises(flain.WeightsError, match="1 of the 120 initial weights of layer 'fc1'"):
+        flain.purify(FINAL, initial=INITIAL.replace({"fc1": weight}), data=CLEAN)
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_what_a_forged_weight_below_that_hides_is_little():
+    asr = backdoored.triggered(300, seed=12)
+    weight = np.array(INITIAL.layers()["fc1"].weight)
+    weight[0, 0] = 9 * np.abs(FINAL.layers()["fc1"].weight).max()
+    result = flain.purify(
+        FINAL, initial=INITIAL.replace({"fc1": weight}), data=CLEAN, probes={"ASR": asr}
+    )
+    assert result.before.probes["ASR"] > 0.9
+    assert result.after.probes["ASR"] < 0.05
 
 
 def test_a_refused_layer_that_is_asked_for_by_name_gives_its_reason():

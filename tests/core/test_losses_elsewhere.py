@@ -116,6 +116,7 @@ def test_losses_arrive_as_they_were_sent():
     assert arrived.outputs == "logits"
 
 
+@pytest.mark.filterwarnings("ignore:80 clean samples:flain_core.FlainWarning")
 def test_losses_that_nobody_asked_for_are_refused():
     lie = holder().answer(asked("candidates", (0,)))
 

@@ -58,6 +58,7 @@ def test_a_promise_that_can_be_kept_changes_nothing():
     assert one.promise == Promise(0.3, 0.95, 476, most_newly_wrong(476, 0.3, 0.95))
 
 
+@pytest.mark.filterwarnings("ignore:a tolerance of:flain_core.FlainWarning")
 def test_a_strict_promise_holds_the_search_back():
     """A tolerance that lets the samples suffer, and a promise that does not."""
     loose = purify(1500, tolerance=0.2)

@@ -85,3 +85,37 @@ def test_the_place_of_a_sample_says_nothing_about_its_use():
         often[numbers(split(numbered(200), PROBABILITY, seed)[1])] += 1
     # 80 times on average, with a standard deviation of 8.
     assert 40 < often.min() < often.max() < 120
+
+
+@given(st.integers(200, 600), st.integers(1, 8), st.integers(0, 5))
+def test_copies_of_a_sample_lie_on_one_side_and_count_once(count, copies, seed):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, -(-count // copies), count)
+    samples = Samples.of((y[:, None].astype(np.float32), y))
+    searching, held_back = map(numbers, split(samples, PROBABILITY, seed))
+    assert not np.isin(held_back, searching).any()
+    assert len(np.unique(held_back)) == len(held_back)
+    np.testing.assert_array_equal(np.union1d(held_back, searching), np.unique(y))
+    # No more is kept from the search than without copies.
+    assert len(searching) >= count - round(0.2 * count)
+    again = split(samples, PROBABILITY, seed)
+    np.testing.assert_array_equal(numbers(again[1]), held_back)
+
+
+def test_copies_are_found_in_several_inputs():
+    x = {"a": np.arange(8).reshape(4, 2) % 4, "b": np.array([[0.0], [1.0], [0.0], [1.0]])}
+    assert Samples.of((x, np.arange(4))).first_alike.tolist() == [0, 1, 0, 1]
+    x["b"] = np.array([[0.0], [1.0], [2.0], [1.0]])
+    assert Samples.of((x, np.arange(4))).first_alike.tolist() == [0, 1, 2, 1]
+    assert Samples.of(((x["a"], x["b"]), np.arange(4))).first_alike.tolist() == [0, 1, 2, 1]
+
+
+def test_a_promise_cannot_be_borne_out_by_copies_alone():
+    samples = Samples.of((np.ones((300, 2)), np.zeros(300, dtype=int)))
+    assert split(samples, PROBABILITY, 0)[1] is None
+    for settings in (
+        Settings(measure="probability", promise=0.1),
+        Settings(measure="probability", held_back=0.3),
+    ):
+        with pytest.raises(flain.DataError, match="copies of each other"):
+            split(samples, settings, 0)

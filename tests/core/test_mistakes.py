@@ -1,0 +1,149 @@
+"""What is easily typed or given wrong, and what is said of it.
+
+Each mistake was made by somebody; what counts is that a sentence names the cause and the remedy.
+"""
+
+import backdoored
+import numpy as np
+import pytest
+
+import flain_core as flain
+from flain_core import FlainWarning, Settings
+from flain_numpy import Dense, Network, Tanh
+
+CLEAN = backdoored.samples(400, seed=11)
+ASR = backdoored.triggered(300, seed=12)
+INITIAL, FINAL = backdoored.networks()
+
+
+def purify(data=CLEAN, **options):
+    return flain.purify(FINAL, initial=INITIAL, data=data, **options)
+
+
+def only(samples, *classes):
+    x, y = samples
+    return x[np.isin(y, classes)], y[np.isin(y, classes)]
+
+
+def said(notes, words):
+    return [note for note in notes if words in note]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: flain.purify(FINAL, INITIAL, CLEAN), "purify(final, initial=initial, data=data)"),
+        (lambda: flain.purify(FINAL, INITIAL, data=CLEAN), "got 2 arguments without a name"),
+        (lambda: purify(tolerance=0.01), "say settings=flain.Settings(tolerance=0.01)"),
+        (lambda: purify(flip="neurons"), "say settings=flain.Settings(flip='neurons')"),
+        (lambda: purify(probe={}), "Did you mean 'probes'?"),
+        (lambda: flain.purify(FINAL, data=CLEAN), "purify() lacks initial; type purify(final"),
+        (lambda: flain.purify(FINAL), "lacks initial and data"),
+        (lambda: flain.purify(), "lacks model and initial and data"),
+        (lambda: flain.purify(FINAL, model=FINAL, initial=INITIAL, data=CLEAN), "multiple values"),
+        (
+            lambda: flain.purify_arrays([], [], INITIAL, data=CLEAN, tolerance=0.01),
+            "say settings=flain.Settings(tolerance=0.01)",
+        ),
+    ],
+)
+def test_a_call_of_another_form_is_told_what_to_type(call, words):
+    with pytest.raises(TypeError) as raised:
+        call()
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("tolerance", [0.06, 0.2, 1, 1.0])
+@pytest.mark.filterwarnings("ignore:no candidate:flain_core.FlainWarning")
+def test_a_tolerance_in_per_cent_is_pointed_out(tolerance):
+    with pytest.warns(FlainWarning, match=r"a fraction, so 0.2 % is tolerance=0.002"):
+        purify(settings=Settings(tolerance=tolerance))
+
+
+def test_an_ordinary_tolerance_is_not():
+    purify(settings=Settings(tolerance=0.05))
+    purify(settings=Settings(tolerance=0.3, promise=0.05))
+
+
+@pytest.mark.filterwarnings("ignore:no candidate:flain_core.FlainWarning")
+def test_classes_that_are_missing_are_pointed_out():
+    data = only(backdoored.samples(900, seed=11), 0, 1)
+    with pytest.warns(FlainWarning, match="are of 2 of the model's 3 classes.*the other loses"):
+        result = purify(data)
+    x, y = backdoored.samples(2000, seed=13)
+    assert (result.model.predict(x).argmax(axis=1) == y).mean() < 0.8  # what it is good for
+    with pytest.warns(FlainWarning, match="all clean samples are of one class"):
+        purify(only(backdoored.samples(900, seed=11), 0))
+
+
+@pytest.mark.filterwarnings("ignore:hardly flipped:flain_core.FlainWarning")
+def test_classes_that_a_random_draw_leaves_out_are_not():
+    """Of 200 classes 300 samples show some 155."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(200, 30)).astype(np.float32)
+    y = rng.integers(0, 200, 300)
+    x = centres[y] + 0.1 * rng.normal(size=(300, 30)).astype(np.float32)
+    final = Network([Dense("fc", centres)])
+    initial = Network([Dense("fc", centres * np.float32(0.1))])
+    assert len(np.unique(y)) < 170
+    result = flain.purify(final, initial=initial, data=(x, y))
+    assert not said(result.notes, "classes")
+
+
+@pytest.mark.parametrize("count", [20, 50, 74])
+def test_few_samples_are_pointed_out(count):
+    with pytest.warns(FlainWarning, match=f"{count} clean samples are too few .* a few hundred"):
+        purify(backdoored.samples(count, seed=11))
+
+
+def test_auxiliary_samples_that_carry_the_trigger_are_pointed_out():
+    data = [np.concatenate(parts) for parts in zip(CLEAN, ASR, strict=True)]
+    with pytest.warns(FlainWarning, match="'ASR' scores 100.0% before and 100.0% after: the back"):
+        purify(tuple(data), probes={"ASR": ASR}, settings=flain.Settings(factor=2, tolerance=0.01))
+
+
+def test_a_probe_with_the_true_classes_as_labels_is_pointed_out():
+    x, y = backdoored.samples(300, seed=14)
+    x[:, 9:] = 1.0
+    with pytest.warns(FlainWarning, match="labels of 3 classes.*the more the better.*attacker's"):
+        purify(probes={"ASR": (x, y)})
+    purify(probes={"robust accuracy": (x, y)})
+
+
+def test_samples_of_the_target_class_in_a_probe_are_explained():
+    x, y = backdoored.samples(300, seed=14)
+    x[:, 9:] = 1.0
+    labels = np.full_like(y, backdoored.TARGET)
+    result = purify(probes={"ASR": (x, labels)}, settings=flain.Settings(factor=2))
+    assert result.after.probes["ASR"] > 0.2
+    assert said(result.notes, "whose own class is the target are given it rightly")
+    assert not said(purify(probes={"ASR": ASR}).notes, "whose own class")
+
+
+def test_labels_that_are_no_places_in_the_scores_are_told_how_to_become_some():
+    with pytest.raises(flain.DataError, match=r"from 0 to 2.*np.searchsorted\(classes, y\)"):
+        purify((CLEAN[0], CLEAN[1] + 1))
+
+
+def tanh_networks():
+    """Behind saturated neurons of 'first', every input of 'second' is negative."""
+
+    def network(seed):
+        rng = np.random.default_rng(seed)
+        bias = np.full(6, -50.0)
+        first, second = rng.normal(size=(6, 12)), rng.normal(size=(3, 6))
+        return Network([Dense("first", first, bias), Tanh(), Dense("second", second)])
+
+    return network(0), network(1)
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_a_layer_without_low_neurons_is_left_out_with_a_note():
+    initial, final = tanh_networks()
+    settings = Settings(flip="neurons")
+    result = flain.purify(final, initial=initial, data=CLEAN, layers="all", settings=settings)
+    assert [layer.stop_reason for layer in result.layers][1] == "all negative"
+    assert result.layers[0].share > 0
+    assert said(result.notes, "'second' was left out: every input neuron has a negative mean")
+    with pytest.raises(flain.LayerError, match="mean_abs"):
+        flain.purify(final, initial=initial, data=CLEAN, layers="second", settings=settings)
