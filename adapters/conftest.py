@@ -2,6 +2,15 @@
 
 from importlib.util import find_spec
 
-_STACKS = {"flain_flower": "flwr", "flain_nvflare": "nvflare", "flain_ray": "ray"}
+_STACKS = {
+    "flain_flower": ("flwr",),
+    "flain_nvflare": ("nvflare",),
+    "flain_ray": ("ray",),
+    "flain_report": ("jinja2", "matplotlib"),
+}
 
-collect_ignore = [adapter for adapter, stack in _STACKS.items() if find_spec(stack) is None]
+collect_ignore = [
+    adapter
+    for adapter, needed in _STACKS.items()
+    if any(find_spec(package) is None for package in needed)
+]

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from . import registry
+from .input_grid import InputGrid
 from .network import Array
+from .presenting import Plots, html_or_none, write_report
 from .promise import Promise
 from .score import Scored
 from .settings import Settings
@@ -41,15 +43,29 @@ class Measurement:
     Attributes:
         clean: The score on the auxiliary data: accuracy from 0 to 1, unless a score was given.
         probes: The score on each probe, by name.
+        samples: Number of samples behind each accuracy, by name of probe, and under ``"clean"``
+            that of the auxiliary ones; empty where a score was given.
+        probability: Mean probability that the model gives to the true class of an auxiliary sample;
+            None where it was not measured.
     """
 
     clean: float
     probes: Mapping[str, float] = field(default_factory=dict)
+    samples: Mapping[str, int] = field(default_factory=dict)
+    # Rounding differs with the way in which samples are divided into batches.
+    probability: float | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, scored: Scored) -> Measurement:
-        """Take the means of tallies."""
-        return cls(scored.clean.mean, scored.probe_means())
+    def of(cls, scored: Scored, *, classify: bool = False) -> Measurement:
+        """Take the means of tallies; ``classify`` says that they count samples classified right."""
+        tallies = {"clean": scored.clean, **scored.probes}
+        loss = scored.loss
+        return cls(
+            clean=scored.clean.mean,
+            probes=scored.probe_means(),
+            samples={name: each.count for name, each in tallies.items()} if classify else {},
+            probability=(loss.before - loss.total) / loss.count if loss else None,
+        )
 
     def __repr__(self) -> str:
         probes = "".join(f", {name}={value:.4f}" for name, value in self.probes.items())
@@ -82,6 +98,51 @@ class Step:
     loss: float | None = None
 
 
+@dataclass(frozen=True)
+class ClassOutcome:
+    """How the auxiliary samples of one class fared.
+
+    Attributes:
+        label: The class.
+        samples: How many of the samples that steered the search are of this class.
+        right_before: How many of them the trained model classifies right.
+        right_after: How many of them the purified model classifies right.
+    """
+
+    label: int
+    samples: int
+    right_before: int
+    right_after: int
+
+
+@dataclass(frozen=True, eq=False)
+class UpdateNorms:
+    """Frobenius norms of a layer's weights and of their changes.
+
+    Attributes:
+        initial: Norm of the weight before training.
+        trained: Norm of the trained weight.
+        purified: Norm of the purified weight.
+        update: ``(in,)`` for each input neuron, the norm of what training changed of its weights.
+        change: ``(in,)`` likewise, of what purifying changed.
+    """
+
+    initial: float
+    trained: float
+    purified: float
+    update: Array
+    change: Array
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the norms in types that JSON knows."""
+        arrays = {"update": self.update.tolist(), "change": self.change.tolist()}
+        return {
+            "initial": self.initial,
+            "trained": self.trained,
+            "purified": self.purified,
+        } | arrays
+
+
 @dataclass(frozen=True, eq=False)
 class LayerOutcome:
     """The outcome of one layer.
@@ -103,6 +164,9 @@ class LayerOutcome:
             right for this model; the answer is the same.
         why_method: What the proof found.
         seconds: Wall time for this layer.
+        norms: Norms of the layer's update and of what purifying changed.
+        grid: The channel, row and column of each input of a dense layer behind a convolution; None
+            elsewhere, or where that does not show.
     """
 
     name: str
@@ -117,6 +181,8 @@ class LayerOutcome:
     method: Method
     why_method: str
     seconds: float
+    norms: UpdateNorms | None = None
+    grid: InputGrid | None = None
 
     def __repr__(self) -> str:
         threshold = "" if self.threshold is None else f" at threshold {self.threshold:.6g}"
@@ -135,6 +201,8 @@ class LayerOutcome:
             "flipped": np.flatnonzero(self.flipped).tolist(),
             "activation": self.activation.tolist(),
             "steps": [asdict(step) for step in self.steps],
+            "norms": self.norms.to_dict() if self.norms else None,
+            "grid": asdict(self.grid) if self.grid else None,
         }
 
 
@@ -177,6 +245,8 @@ class Purification:
         notes: What the reader should know, such as what one sample is worth.
         versions: Versions of flain, NumPy, Python and the framework.
         files: SHA-256 of each file that was read, by path.
+        by_class: How the auxiliary samples of each class fared; empty where no classes are known or
+            the samples lie elsewhere.
     """
 
     model: Any
@@ -190,6 +260,7 @@ class Purification:
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    by_class: tuple[ClassOutcome, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -239,7 +310,32 @@ class Purification:
             "notes": list(self.notes),
             "versions": dict(self.versions),
             "files": dict(self.files),
+            "by_class": [asdict(each) for each in self.by_class],
         }
+
+    @property
+    def plot(self) -> Plots:
+        """Plots for papers: ``result.plot()`` draws them all, its methods one by one.
+
+        They need ``pip install "flain[report]"``; see :class:`~flain_core.presenting.Plots`.
+        """
+        return Plots(self)
+
+    def report(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write a report for people, ``.html``, or the one for programs, ``.json``.
+
+        The page is one file that loads nothing from elsewhere. It needs
+        ``pip install "flain[report]"``.
+
+        Raises:
+            OutputError: The place cannot be written, the file exists, or the suffix is another one.
+            FlainError: The extra is not installed.
+        """
+        write_report(self, path, overwrite=overwrite)
+
+    def _repr_html_(self) -> str | None:
+        """Show the report in a notebook, if the extra is installed; else its text is shown."""
+        return html_or_none(self)
 
     def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the report: settings, versions, file hashes, every step, the layers' outcomes.

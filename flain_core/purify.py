@@ -100,6 +100,7 @@ def purify(
         array([0])
     """
     # Late, so that `import flain_core` stays light.
+    from .details import by_class, with_details
     from .files import hashes
     from .layer_choice import initial_weights, left_out, passed_by
     from .local_samples import source_of
@@ -132,6 +133,10 @@ def purify(
         scorer = source.scorer(network, settings, seed)
         context = SearchContext(scorer, settings, on_progress, seed)
         purified = purify_layers(network, weights, context)
+        classes = by_class(scorer)
+        outcomes = tuple(
+            with_details(purified.outcomes, network, weights, purified.network, scorer)
+        )
         held_back = scorer.held_back
         promise = held_back.promise(purified.network) if held_back else None
     check_not_swapped(scorer, source.facts, start, purified.before.clean)
@@ -144,9 +149,9 @@ def purify(
     native = purified.network.native
     return Purification(
         model=native,
-        before=Measurement.of(purified.before),
-        after=Measurement.of(purified.after),
-        layers=purified.outcomes,
+        before=Measurement.of(purified.before, classify=source.facts.classify),
+        after=Measurement.of(purified.after, classify=source.facts.classify),
+        layers=outcomes,
         settings=settings,
         seconds=time.perf_counter() - started,
         promise=promise,
@@ -154,4 +159,5 @@ def purify(
         notes=tuple(map(str, notes)),
         versions={"python": sys.version.split()[0]} | registry.versions(native),
         files=files,
+        by_class=classes,
     )

@@ -10,7 +10,7 @@ import typer
 
 import flain_core as flain
 
-from . import display, reports
+from . import display
 from .exit_codes import ExitCode
 from .search import Judged, Plan
 
@@ -43,7 +43,7 @@ def finish(plan: Plan, judged: Judged) -> None:
     if output is not None and judged.why_not_written is None:
         attempt(output, lambda: judged.result.save(output, overwrite=files.overwrite))
     if report is not None:
-        attempt(report, lambda: reports.write(judged.result, report, overwrite=files.overwrite))
+        attempt(report, lambda: judged.result.report(report, overwrite=files.overwrite))
     code = ExitCode.ERROR if errors else judged.exit_code
     if talk.json:
         display.as_json(_told(plan, judged, written, errors, code))

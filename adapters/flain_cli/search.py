@@ -14,9 +14,9 @@ import typer
 import flain_core as flain
 from flain_core.files import check_no_input, check_writable, hashes, same_file
 from flain_core.layer_choice import chosen_layers
+from flain_core.presenting import FORMATS, check_report
 from flain_core.registry import check_format, open_network
 
-from . import reports
 from .display import only_what_was_asked_for
 from .exit_codes import ExitCode
 from .gates import CheckedGate, Gate, checked
@@ -95,8 +95,10 @@ class Plan:
         with only_what_was_asked_for(json=asked.talk.json, quiet=asked.talk.quiet):
             self._model = opened(asked.final, asked.models)
             self._initial = opened(asked.initial, asked.models, choose_scores=False)
-            for target in self.targets:
-                check_writable(target, overwrite=asked.files.overwrite)
+            if asked.output is not None:
+                check_writable(asked.output, overwrite=asked.files.overwrite)
+            if asked.files.report is not None:
+                check_report(asked.files.report, overwrite=asked.files.overwrite)
             network = open_network(self._model)
             if asked.output is not None:
                 check_format(network.native, asked.output)
@@ -154,7 +156,7 @@ class Plan:
         return [*models, self.asked.samples.data, *self.probes.values()]
 
     def _check_names(self) -> None:
-        report, data = self.asked.files.report, self.asked.samples.data
+        data = self.asked.samples.data
         # Where the current folder was removed, the check for writing says so.
         with suppress(FileNotFoundError):
             if len({os.path.realpath(each) for each in self.targets}) < len(self.targets):
@@ -170,10 +172,10 @@ class Plan:
                     )
             for target in self.targets:
                 check_no_input(target, self._inputs)
-        if report is not None and report.suffix not in reports.FORMATS:
+        report = self.asked.files.report
+        if report is not None and report.suffix.lower() not in FORMATS:
             raise typer.BadParameter(
-                f"expected a name that ends in {' or '.join(reports.FORMATS)}; got {report}",
-                param_hint="--report",
+                f"expected a name that ends in .html or .json; got {report}", param_hint="--report"
             )
 
 

@@ -39,7 +39,10 @@ class Grader:
         self._measures_loss = measures_loss
         self.reading: Reading | None = None
         """How the scores are read; None until some were seen, or for the caller's score."""
-        self._trained: Margins | None = None
+        self.trained: Margins | None = None
+        """What the trained model made of the auxiliary samples of a classifier."""
+        self.latest: Margins | None = None
+        """What the model that was last graded in one go made of them."""
 
     @property
     def follows_samples(self) -> bool:
@@ -48,7 +51,7 @@ class Grader:
 
     def start_anew(self) -> None:
         """Count losses from the model that is graded next."""
-        self._trained = None
+        self.trained = None
 
     def recognise(self, scores: Sequence[Array]) -> None:
         """Decide how to read scores, from those of all auxiliary samples, batch by batch.
@@ -86,12 +89,15 @@ class Grader:
             else:
                 counted = tally(self._score, batch, y, window)
             tallies[probe] = tallies.get(probe, Tally()) + counted
-        return Scored.of(tallies, self.loss(Margins.joined(clean), window) if clean else None)
+        if not clean:
+            return Scored.of(tallies)
+        self.latest = Margins.joined(clean)
+        return Scored.of(tallies, self.loss(self.latest, window))
 
     def loss(self, clean: Margins, window: float = 0.0) -> Loss | None:
         """Return what the auxiliary samples lost; the first ones given are the trained model's."""
+        if self.trained is None:
+            self.trained = clean.copy()
         if not self._measures_loss or self.reading is None:
             return None
-        if self._trained is None:
-            self._trained = clean.copy()
-        return clean.loss_since(self._trained, self.reading, window)
+        return clean.loss_since(self.trained, self.reading, window)

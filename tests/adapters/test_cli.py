@@ -164,6 +164,25 @@ def test_settings_reach_the_search(purify_arguments, tmp_path):
     assert json.loads(report.read_text())["settings"]["thresholds"]["step"] == 0.001
 
 
+def test_a_report_may_be_a_page(purify_arguments, tmp_path):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    output, report = tmp_path / "purified.npz", tmp_path / "report.html"
+    ran = run(*purify_arguments, "-o", output, "--report", report)
+    assert ran.returncode == 0, ran.stderr
+    page = report.read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert str(purify_arguments[1]) in page
+
+
+@pytest.mark.parametrize("name", ["report.txt", "report"])
+def test_a_report_of_another_kind_is_refused_before_any_work(purify_arguments, tmp_path, name):
+    ran = run(*purify_arguments, "-o", tmp_path / "a.npz", "--report", tmp_path / name)
+    assert ran.returncode == 1
+    assert ".html, for people, or .json, for programs" in ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_verdict_and_a_promise_are_told_and_reported(purify_arguments, tmp_path):
     report = tmp_path / "report.json"
     asked = ("--promise", 0.05, "--confidence", 0.9, "--held-back", 0.25)

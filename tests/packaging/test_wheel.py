@@ -37,9 +37,12 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     roots = {name.partition("/")[0] for name in names if ".dist-info" not in name}
     backends = {"flain_keras", "flain_numpy", "flain_onnx", "flain_sklearn", "flain_torch"}
-    adapters = {"flain_cli", "flain_flower", "flain_nvflare", "flain_ray"}
+    adapters = {"flain_cli", "flain_flower", "flain_nvflare", "flain_ray", "flain_report"}
     assert roots == {"flain", "flain_core"} | adapters | backends
     assert {"flain_cli/data/final.npz", "flain_cli/data/final.onnx"} <= set(names)
+    assert {f"flain_report/templates/report.{kind}" for kind in ("html.j2", "css", "js")} <= set(
+        names
+    )
 
     venv.create(tmp_path / "clean", with_pip=True)
     python = tmp_path / "clean" / "bin" / "python"

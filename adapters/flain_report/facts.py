@@ -1,0 +1,134 @@
+"""Facts that follow from an outcome, for the plots, tables and sentences of a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flain_core.errors import LayerError, nearest
+from flain_core.network import Array
+from flain_core.outcome import ClassOutcome, LayerOutcome, Purification, Step
+
+__all__ = [
+    "Baseline",
+    "allowed_loss",
+    "baseline",
+    "chosen_step",
+    "classes_shown",
+    "layer_of",
+    "lost_at",
+    "mosaic_columns",
+    "share_of_each",
+    "what_steps_are",
+]
+
+_MOST_CLASSES = 40
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the model scored before the search of a layer.
+
+    Attributes:
+        clean: The clean score.
+        probes: The score on each probe.
+        lost: What had been lost since the trained model.
+    """
+
+    clean: float
+    probes: dict[str, float] = field(default_factory=dict)
+    lost: float = 0.0
+
+
+def layer_of(result: Purification, name: str | None) -> LayerOutcome:
+    """Return the outcome of a layer that was searched; of the first one for None.
+
+    Raises:
+        LayerError: No layer of that name was searched.
+    """
+    searched = {each.name: each for each in result.layers if each.steps}
+    if name is None and searched:
+        return next(iter(searched.values()))
+    if name in searched:
+        return searched[name]
+    known = ", ".join(map(repr, searched)) or "none"
+    raise LayerError(
+        f"expected a layer that was searched ({known}); got {name!r}."
+        f"{nearest(name or '', searched)}"
+    )
+
+
+def what_steps_are(outcome: LayerOutcome) -> str:
+    """Return what a search goes through: ``"strength"`` in directions, else ``"threshold"``."""
+    return "strength" if outcome.flip == "directions" else "threshold"
+
+
+def chosen_step(outcome: LayerOutcome) -> int | None:
+    """Return the index of the chosen step; None if none was chosen."""
+    if outcome.threshold is None:
+        return None
+    return next(
+        (i for i, step in enumerate(outcome.steps) if step.threshold == outcome.threshold), None
+    )
+
+
+def baseline(result: Purification, outcome: LayerOutcome) -> Baseline:
+    """Return what the model scored before a layer was searched."""
+    before = Baseline(result.before.clean, dict(result.before.probes))
+    for each in result.layers:
+        if each.name == outcome.name:
+            return before
+        chosen = chosen_step(each)
+        if chosen is not None:
+            step = each.steps[chosen]
+            before = Baseline(step.clean, dict(step.probes), lost_at(result, step))
+    return before
+
+
+def lost_at(result: Purification, step: Step) -> float:
+    """Return what a step had lost of the probability of the true class, or of the score."""
+    return result.before.clean - step.clean if step.loss is None else step.loss
+
+
+def allowed_loss(result: Purification) -> float | None:
+    """Return how much of what is measured may be lost; None where that is not known."""
+    settings, probability = result.settings, result.before.probability
+    if settings.measure == "score":
+        return settings.allowed(None)
+    if settings.tolerance is None and probability is None:
+        return None
+    return settings.allowed(None if probability is None else 1 - probability)
+
+
+def classes_shown(result: Purification) -> list[ClassOutcome]:
+    """Return the classes that a plot has room for: all of them, or those that lost most."""
+    classes = result.by_class
+    lost = [(each.right_before - each.right_after) / each.samples for each in classes]
+    most = sorted(range(len(lost)), key=lambda place: -lost[place])[:_MOST_CLASSES]
+    return [classes[place] for place in sorted(most)]
+
+
+def share_of_each(result: Purification, outcome: LayerOutcome) -> Array | None:
+    """Return ``(in,)`` how much of each input's update was flipped, from 0 to 1, if it is known."""
+    if outcome.norms is None:
+        return None
+    whole = factor_of(result, outcome) * outcome.norms.update
+    shares = np.divide(outcome.norms.change, whole, out=np.zeros_like(whole), where=whole > 0)
+    clipped: Array = np.clip(shares, 0, 1)
+    return clipped
+
+
+def factor_of(result: Purification, outcome: LayerOutcome) -> float:
+    """Return by what a flipped update of a layer was multiplied before it was taken away."""
+    return result.settings.factor_of("neurons" if outcome.flip == "none" else outcome.flip)
+
+
+def mosaic_columns(outcome: LayerOutcome) -> int:
+    """Return how many tiles lie side by side in a picture of a layer's inputs."""
+    grid = outcome.grid
+    if grid is None:
+        return 1
+    square = (1.4 * grid.channels * (grid.rows + 1) / (grid.columns + 1)) ** 0.5
+    # With a power of two the numbers of channels are easy to read.
+    return min(grid.channels, 1 << max(round(float(np.log2(square))), 0))
