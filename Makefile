@@ -13,7 +13,7 @@ IN_PARALLEL := -n 2 --dist loadfile
 # Pyright's complaints that each folder may have, and the core none: lower a number, never raise it.
 PYRIGHT_AT_MOST := backends=34 adapters=9
 
-.PHONY: demo test test-fast test-floors test-floors-torch check pyright bench parity reference example clean
+.PHONY: demo test test-fast test-floors test-floors-torch check pyright bench parity reference site figures example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
@@ -59,6 +59,13 @@ parity: $(VENV)/dev  ## the same networks in every framework; writes docs/parity
 
 reference: $(VENV)/dev  ## the command's reference, from the command; writes docs/command-line.md
 	$(VENV)/bin/python -m flain_cli.reference docs/command-line.md
+
+site: $(VENV)/dev  ## the documentation as a site, in site/
+	$(VENV)/bin/python -m mkdocs build --strict
+
+figures: $(VENV)/dev  ## the drawings and the README's table; the table is of docs/how-well.md
+	$(VENV)/bin/python benchmarks/draw_directions.py
+	$(VENV)/bin/python benchmarks/readme_figures.py
 
 example: $(VENV)/dev  ## train the embedded example anew and export it; needs FLAIN_DATA
 	$(VENV)/bin/python benchmarks/train_example.py --out adapters/flain_cli/data
