@@ -79,8 +79,8 @@ def purify_arrays(
         >>> data = np.tile(x, (25, 1)), np.tile([0, 1, 0, 1], 25)
         >>> purified = purify_arrays(initial, final, network, data=data).arrays
         >>> purified["scores.weight"].round(1)
-        array([[ 0.9,  0. ,  9. ],
-               [ 0. ,  0.9, -9. ]])
+        array([[  0.9,   0. ,  18. ],
+               [  0. ,   0.9, -18. ]])
     """
     from .files import hashes  # late, so that `import flain_core` stays light
 

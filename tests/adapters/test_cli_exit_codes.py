@@ -206,6 +206,8 @@ def test_acc_is_the_score_of_a_probe_of_that_name_if_there_is_one(files):
 
 
 def test_a_report_for_people_is_drawn_by_the_result(files, flain, monkeypatch):
+    pytest.importorskip("jinja2", reason="the extra report is not installed")
+    pytest.importorskip("matplotlib")
     drawn = []
 
     def report(self, path, *, overwrite=False):

@@ -295,7 +295,7 @@ def test_a_subclass_stays_one():
 
 def test_files_are_the_users_affair(tmp_path):
     initial, model = classifier()
-    settings = flain.Settings(tolerance=0.5)
+    settings = flain.Settings(flip="neurons", tolerance=0.5)
     result = flain.purify(model, initial=initial, data=(X, labels(3)), settings=settings)
     for name in ("model.pkl", "model.joblib", "model"):
         with pytest.raises(OutputError, match=r"flain_sklearn writes no files.*result.model"):
