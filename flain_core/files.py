@@ -8,9 +8,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import OutputError, WeightsError
+from .scratch import scratch_folder
 
-# So that the name of a scratch file is no longer than one that a file system takes.
-_STEM = 32
+# Bytes of a file that are hashed at once.
+_PART = 2**20
 
 
 def readable(path: str | os.PathLike[str]) -> Path:
@@ -93,32 +94,27 @@ def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> boo
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def written_whole(
+    path: str | os.PathLike[str], *, overwrite: bool = False, like: Path | None = None
+) -> Iterator[Path]:
     """Yield a scratch file to write; move it to ``path`` if the block ends well, else remove it.
 
-    The scratch file lies in the same folder and has the same suffix, so that writers which look at
-    the suffix work and the move is one atomic step.
+    The scratch file has the same name in a folder beside ``path``, so that writers which look at
+    the suffix work and the move is one atomic step. It is on the disk before it is moved. A file
+    that is replaced passes on its mode, and its owner where that is allowed; so does the file
+    ``like``, if it is there, to one that belongs to it.
     """
-    from tempfile import mkstemp
-
     target = check_writable(path, overwrite=overwrite)
     try:
-        handle, name = mkstemp(
-            dir=target.parent, prefix=f".{target.stem[:_STEM]}-", suffix=target.suffix
-        )
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-    scratch = Path(name)
-    try:
-        yield scratch
-        _move(scratch, target, overwrite=overwrite)
+        with scratch_folder(target.parent) as folder:
+            scratch = folder / target.name
+            yield scratch
+            _take_over(scratch, like or target)
+            _move(scratch, target, overwrite=overwrite)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def hashes(sources: Iterable[object]) -> dict[str, str]:
@@ -134,16 +130,18 @@ def hashes(sources: Iterable[object]) -> dict[str, str]:
 def _hash(path: Path) -> str:
     from hashlib import sha256
 
+    digest = sha256()
     try:
-        return sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            while part := file.read(_PART):
+                digest.update(part)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    return digest.hexdigest()
 
 
 def _move(scratch: Path, target: Path, *, overwrite: bool) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    scratch.chmod(0o666 & ~umask)
+    _sync(scratch)
     if overwrite:
         scratch.replace(target)
     else:
@@ -154,3 +152,29 @@ def _move(scratch: Path, target: Path, *, overwrite: bool) -> None:
             raise OutputError(f"cannot write {target}: it appeared while we worked") from None
         except OSError:
             scratch.replace(target)
+    # Some systems cannot sync a folder; the file itself is safe there, too.
+    with suppress(OSError):
+        _sync(target.parent)
+
+
+def _take_over(scratch: Path, former: Path) -> None:
+    """Give a new file the owner and the mode of another, or usual ones if that is not there."""
+    umask = os.umask(0)
+    os.umask(umask)
+    mode = 0o666 & ~umask
+    with suppress(FileNotFoundError):
+        old = former.stat()
+        mode = old.st_mode & 0o777
+        # Only root may give files away, and everybody to groups of their own.
+        with suppress(OSError, AttributeError):
+            os.chown(scratch, -1, old.st_gid)
+            os.chown(scratch, old.st_uid, -1)
+    scratch.chmod(mode)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -188,19 +188,17 @@ def _check_same_architecture(ours: Mapping[str, Layer], theirs: Mapping[str, Lay
 
 def _equal(final: Network, initial: Network, names: list[str]) -> str:
     theirs = initial.layers()
-    if all(
-        np.array_equal(mine.weight, theirs[name].weight) for name, mine in final.layers().items()
-    ):
-        return (
-            "initial and final model have equal weights: nothing was trained, or the same model "
-            "was given twice; initial= has to be the model before training. A PyTorch state_dict() "
-            "shares memory with its model: keep copy.deepcopy(model.state_dict())"
-        )
     trained = [
         name
         for name, mine in final.layers().items()
         if not np.array_equal(mine.weight, theirs[name].weight)
     ]
+    if not trained:
+        return (
+            "initial and final model have equal weights: nothing was trained, or the same model "
+            "was given twice; initial= has to be the model before training. A PyTorch state_dict() "
+            "shares memory with its model: keep copy.deepcopy(model.state_dict())"
+        )
     return (
         f"training did not change {', '.join(map(repr, names))}, so there is no weight update to "
         f"flip; it did change {listed([repr(name) for name in trained])}: choose among those with "

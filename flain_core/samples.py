@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError
+from .errors import DataError, listed
 from .network import Array, Batch
 
 _BATCH_BYTES = 8 * 2**20
@@ -141,17 +141,24 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
 def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
     from zipfile import is_zipfile
 
+    from .npz import opened
+
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A pipe would block for ever, and cannot be read from both ends as an archive has to be.
+        raise DataError(f"{name}: expected {path} to be a regular file; save the samples in one")
     if os.path.isfile(path) and not is_zipfile(path):
         raise DataError(
             f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
             "writes it; it is something else, or cut short"
         )
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with opened(path, error=DataError) as file:
             arrays = {key: file[key] for key in ("x", "y") if key in file}
             keys = list(file)
     except FileNotFoundError as error:
         raise DataError(f"{name}: there is no file {path}") from error
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
     except Exception as error:
         # A damaged file makes zipfile, zlib and NumPy raise nearly anything.
         raise DataError(
@@ -159,7 +166,7 @@ def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
             f"writes it; it cannot be read ({error})"
         ) from error
     if len(arrays) < 2:
-        raise DataError(f"{name}: expected arrays x and y in {path}; it holds {', '.join(keys)}")
+        raise DataError(f"{name}: expected arrays x and y in {path}; it holds {listed(keys)}")
     return arrays["x"], arrays["y"]
 
 

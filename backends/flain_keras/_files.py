@@ -13,16 +13,32 @@ import keras
 import numpy as np
 
 from flain_core.backend_kit import shortened
-from flain_core.errors import ModelError, OutputError, WeightsError
+from flain_core.errors import FlainError, ModelError, OutputError, WeightsError
 from flain_core.files import readable, written_whole
 from flain_core.provenance.mark import KEY, MOST_BYTES
 from flain_core.provenance.purified_before import carry
 from flain_core.provenance.zip_member import add_member, read_member
 
+from ._declared import check_declared
+
 _ARCHIVE = ".keras"
 _SUFFIXES = (_ARCHIVE, ".h5")
 _OLD = re.compile(r"[Ee]rror when deserializing class '(\w+)'")
 _UNKNOWN = re.compile(r"(?:could not locate|unknown) (\w+):? '([\w>]+)'", re.IGNORECASE)
+
+
+class _Depthwise:
+    """Reads a DepthwiseConv2D of Keras 2, which saved the ``groups`` that every convolution has."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        if config.get("groups") == 1:
+            config = {name: value for name, value in config.items() if name != "groups"}
+        return keras.layers.DepthwiseConv2D.from_config(config)
+
+
+def _of_keras_2(source: Path) -> dict[str, Any]:
+    return {"DepthwiseConv2D": _Depthwise} if source.suffix == ".h5" else {}
 
 
 def load(
@@ -52,13 +68,16 @@ def load(
         raise ModelError(f"cannot open {source}: expected the suffix {' or '.join(_SUFFIXES)}")
     readable(source)
     try:
+        check_declared(source)
         model = keras.saving.load_model(
             source,
-            custom_objects=dict(custom_objects or {}),
+            custom_objects={**_of_keras_2(source), **(custom_objects or {})},
             # Losses, metrics and optimizers of one's own need not be known to purify.
             compile=False,
             safe_mode=safe_mode,
         )
+    except FlainError:
+        raise
     # Keras reports damaged files and unknown classes with whatever its parts raise.
     except Exception as error:
         raise _explained(source, error) from error

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from flain_core.errors import ModelError, WeightsError
+from flain_core.errors import ModelError, WeightsError, listed
 from flain_core.files import readable, written_whole
 from flain_core.network import Array
+from flain_core.npz import opened
 from flain_core.provenance.mark import KEY, MOST_BYTES
 from flain_core.provenance.purified_before import carry
 from flain_core.provenance.zip_member import add_member, read_member
@@ -97,10 +98,8 @@ def load(path: str | os.PathLike[str]) -> Network:
     """
     source = readable(path)
     try:
-        with source.open("rb") as file, np.load(file, allow_pickle=False) as entries:
-            # NumPy hands out members that are no arrays as bytes.
-            names = [name for name in entries.files if name != KEY]
-            network = _network({name: np.asarray(entries[name]) for name in names})
+        with opened(source, error=WeightsError) as entries:
+            network = _network(entries)
         carry(network, read_member(source, KEY, MOST_BYTES))
     # On damaged bytes the parsers raise anything, from BadZipFile to TokenError and SystemError.
     except Exception as error:
@@ -132,7 +131,7 @@ def _described(operation: Any, position: int, entries: dict[str, Array]) -> dict
 
 def _network(entries: Mapping[str, Array]) -> Network:
     if _DESCRIPTION not in entries:
-        raise ValueError(f"no entry {_DESCRIPTION!r} among {sorted(entries)}")
+        raise ValueError(f"no entry {_DESCRIPTION!r} among {listed(sorted(entries))}")
 
     def restored(found: dict[str, Any]) -> Any:
         if found.keys() == {"array"}:

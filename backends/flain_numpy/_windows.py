@@ -35,6 +35,9 @@ def pair(value: Any, name: str, *, least: int = 1) -> tuple[int, int]:
             )
 
 
+_PADDING_PER_PIXEL, _PADDING_BESIDES = 4, 64
+
+
 @dataclass(frozen=True)
 class Window:
     """A window of ``size`` pixels that are ``dilation`` apart, moved by ``stride``.
@@ -83,6 +86,12 @@ class Window:
             before, after = missing // 2, missing - missing // 2
         else:
             before = after = self.padding[axis]
+            if before > _PADDING_PER_PIXEL * extent + _PADDING_BESIDES:
+                # Nobody trains that, and a few bytes in a file would ask for gigabytes.
+                raise ValueError(
+                    f"padding: expected at most {_PADDING_PER_PIXEL} times the {extent} pixels of "
+                    f"axis {axis + 2}, and {_PADDING_BESIDES} more; got {before}"
+                )
         padded = before + extent + after
         if padded < reach:
             raise ValueError(

@@ -12,6 +12,9 @@ from onnx import ValueInfoProto, helper
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch
 
+_LARGEST_FIXED = 4096
+"""The most samples to which a batch is filled up for a model of a fixed batch size."""
+
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
@@ -50,8 +53,8 @@ def chunks_of(x: Batch, inputs: Mapping[str, ValueInfoProto]) -> Chunks:
     feeds = {name: _cast(name, given[name], value) for name, value in inputs.items()}
     counts = {len(array) for array in feeds.values()}
     shapes = (value.type.tensor_type.shape.dim for value in inputs.values())
-    # Old exporters write -1 for an axis of any size.
-    fixed = {int(shape[0].dim_value) for shape in shapes if shape and shape[0].dim_value > 0}
+    # Some exporters write a free axis as -1.
+    fixed = {size for shape in shapes if shape and (size := int(shape[0].dim_value)) > 0}
     if len(counts) != 1 or 0 in counts or len(fixed) > 1:
         given = {name: array.shape for name, array in feeds.items()}
         raise ModelError(
@@ -59,7 +62,13 @@ def chunks_of(x: Batch, inputs: Mapping[str, ValueInfoProto]) -> Chunks:
             f"about it; got {given}, and the model fixes {sorted(fixed) or 'none'}"
         )
     (samples,) = counts
-    return Chunks(feeds, samples, *(fixed or counts))
+    (size,) = fixed or counts
+    if size > max(samples, _LARGEST_FIXED):
+        raise ModelError(
+            f"the model takes {size:,} samples at once, no more and no less; expected at most "
+            f"{_LARGEST_FIXED:,}, or as many as there are; export it with a free batch axis"
+        )
+    return Chunks(feeds, samples, size)
 
 
 def _by_name(x: Batch, names: list[str]) -> Mapping[str, Any]:

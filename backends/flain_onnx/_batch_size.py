@@ -14,8 +14,9 @@ from flain_core.errors import ModelError
 from flain_core.network import Array, Batch
 
 from ._batch import Chunks, chunks_of
+from ._external import is_external
 from ._graph import Graph
-from ._model import OnnxModel, is_external
+from ._model import OnnxModel
 from ._stored import attribute
 from ._subgraphs import Subgraphs
 

@@ -70,8 +70,7 @@ def _only_reader(graph: Graph, value: str) -> NodeProto | None:
     """Return the one node of ONNX's own that reads the numbers of a value; None if others do."""
     if graph.uses[value] != 1:
         return None
-    node: NodeProto
-    for node, reads in zip(graph.nodes, graph.reads, strict=True):
-        if value in reads and node.op_type in ("Add", "Cast") and node.domain in ("", "ai.onnx"):
+    for node in (graph.nodes[index] for index in graph.readers[value]):
+        if node.op_type in ("Add", "Cast") and node.domain in ("", "ai.onnx"):
             return node
     return None

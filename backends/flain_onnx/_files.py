@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from filecmp import cmp
 from pathlib import Path
-from shutil import copyfile
 
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto, StringStringEntryProto
 
-from flain_core.errors import OutputError, WeightsError
-from flain_core.files import readable, written_whole
+from flain_core.errors import ModelError, OutputError, WeightsError
+from flain_core.files import check_writable, readable, written_whole
 from flain_core.provenance.mark import KEY
 
-from ._model import OnnxModel, Provider, check_folder, external_files
+from ._external import check_folder, external_files, gathered, moved
+from ._guard import one_error
+from ._model import OnnxModel, Provider
+
+_DATA, _DIGITS = ".data", 16
+"""What ends the name of a file of external tensors, and how much of its hash is in it."""
 
 
 def load(
@@ -55,9 +60,10 @@ def load(
         )
     model = OnnxModel(proto, source.resolve().parent, scores, providers)
     try:
-        check_folder(model)
-    except WeightsError as error:
-        raise WeightsError(f"cannot use {source}: {error}") from error
+        with one_error():
+            check_folder(model)
+    except (ModelError, WeightsError) as error:
+        raise type(error)(f"cannot use {source}: {error}") from error
     return model
 
 
@@ -74,7 +80,10 @@ def save(
     overwrite: bool = False,
     mark: str | None = None,
 ) -> None:
-    """Write a model, and copy the external files of its tensors beside it.
+    """Write a model; what its tensors hold in external files goes into one file beside it.
+
+    That file is called after the model and after its content, whatever the model calls its own, and
+    appears before the model does: at any moment the model that is there has all it needs.
 
     Args:
         model: The model.
@@ -92,26 +101,55 @@ def save(
         raise OutputError(
             f"cannot write {target}: expected the suffix .onnx; got {target.suffix or 'none'}"
         )
+    target = check_writable(target, overwrite=overwrite)
+    with one_error():
+        sources = external_files(source)
+    if target in sources:
+        raise OutputError(
+            f"cannot write {target}: an external file of the model is called that; choose another "
+            "name"
+        )
     try:
-        content = _serialized(source.proto, mark)
+        with written_whole(target, overwrite=overwrite) as scratch:
+            proto = _with_data(source, scratch, target) if sources else source.proto
+            scratch.write_bytes(_checked(proto, mark, target))
+    finally:
+        _remove_unused_data(target, kept=sources)
+
+
+def _with_data(source: OnnxModel, scratch: Path, target: Path) -> ModelProto:
+    """Write what lies in external files into one beside the target, and return the model for it."""
+    gathering = scratch.with_name("data")
+    with one_error():
+        name = f"{target.name}.{gathered(source, gathering)[:_DIGITS]}{_DATA}"
+    data = target.with_name(name)
+    # The same name is the same content, unless somebody else wrote it.
+    if not (data.is_file() and cmp(data, gathering, shallow=False)):
+        with written_whole(data, like=target) as file:
+            gathering.replace(file)
+    return moved(source, name)
+
+
+def _remove_unused_data(target: Path, kept: set[Path]) -> None:
+    """Remove data of ours that no model needs: of one that was replaced, and of a killed run."""
+    pattern = rf"{re.escape(target.name)}\.[0-9a-f]{{{_DIGITS}}}{re.escape(_DATA)}"
+    found = [path for path in target.parent.iterdir() if re.fullmatch(pattern, path.name)]
+    # Where the model cannot be read, nobody knows what it needs.
+    with suppress(ModelError, WeightsError):
+        used = external_files(load(target)) if found and target.exists() else set[Path]()
+        for path in found:
+            if not {path, path.resolve()} & (kept | used):
+                path.unlink(missing_ok=True)
+
+
+def _checked(proto: ModelProto, mark: str | None, target: Path) -> bytes:
+    try:
+        return _serialized(proto, mark)
     except (EncodeError, ValueError) as error:
         raise OutputError(
             f"cannot write {target}: an ONNX file holds at most 2 GiB besides external files "
             f"({error})"
         ) from error
-    external = {target.parent / location: file for location, file in external_files(source).items()}
-    if target in external:
-        raise OutputError(
-            f"cannot write {target}: that is what the model calls an external file of its own; "
-            "choose another name"
-        )
-    copies = {place: file for place, file in external.items() if not _already_there(place, file)}
-    with ExitStack() as stack:
-        # Left in reverse: the model itself appears last, when its files are there.
-        stack.enter_context(written_whole(target, overwrite=overwrite)).write_bytes(content)
-        for place, file in copies.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            copyfile(file, stack.enter_context(written_whole(place, overwrite=overwrite)))
 
 
 def _serialized(proto: ModelProto, mark: str | None) -> bytes:
@@ -126,7 +164,3 @@ def _serialized(proto: ModelProto, mark: str | None) -> bytes:
     marked = ModelProto(metadata_props=[StringStringEntryProto(key=KEY, value=mark)])
     # Serialized messages that follow each other are one, so the model need not be copied.
     return bytes(proto.SerializeToString()) + bytes(marked.SerializeToString())
-
-
-def _already_there(place: Path, file: Path) -> bool:
-    return place.is_file() and (place.samefile(file) or cmp(place, file, shallow=False))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
-from onnx.inliner import inline_local_functions
+from onnx import ModelProto, NodeProto, TensorProto
+
+from ._functions import inlined
+from ._order import sorted_nodes
+from ._walk import bodies
 
 _READ_NO_NUMBERS = ("Shape", "Size")
 
@@ -15,16 +18,19 @@ class Graph:
     """The top level of a model's graph, with its local functions inlined.
 
     Names are unique and nodes sorted, as ONNX demands. The ``producer`` of a value is the position
-    of the node that makes it; ``uses`` counts how often its numbers are read, as an output too.
-    The ``writable`` tensors are those stored outside functions.
+    of the node that makes it, ``readers`` are those that read it; ``uses`` counts how often its
+    numbers are read, as an output too. The ``writable`` tensors are those stored outside functions.
+
+    Raises:
+        ModelError: Nodes read each other in a circle, in a body too, or functions call themselves.
     """
 
     def __init__(self, model: ModelProto) -> None:
-        self.model = inline_local_functions(model) if model.functions else model
+        self.model = inlined(model)
         self.writable = {each.name for each in model.graph.initializer}
         self.writable.update(constants(model.graph.node))
         graph = self.model.graph
-        self.nodes = list(graph.node)
+        self.nodes, self.reads = _sorted(list(graph.node))
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
         # Initializers may be listed as inputs, but need not be fed.
         sparse = {tensor.values.name for tensor in graph.sparse_initializer}
@@ -34,10 +40,13 @@ class Graph:
             if each.name not in self.initializers and each.name not in sparse
         }
         self.tensors = {**self.initializers, **constants(self.nodes)}
-        self.reads = [tuple(_values_read(node)) for node in self.nodes]
         self.producer = {
             name: index for index, node in enumerate(self.nodes) for name in node.output if name
         }
+        self.readers: dict[str, list[int]] = defaultdict(list)
+        for index, reads in enumerate(self.reads):
+            for name in dict.fromkeys(reads):
+                self.readers[name].append(index)
         self.uses = Counter(
             name
             for node, reads in zip(self.nodes, self.reads, strict=True)
@@ -66,6 +75,11 @@ class Graph:
                 open_values += [name for name in self.reads[index] if name not in given]
         return sorted(found)
 
+    def leading_to(self, value: str) -> set[str]:
+        """Return the value itself and all that it is computed from."""
+        needed = self.needed([value], ())
+        return {value}.union(*(self.reads[index] for index in needed))
+
     def branch_by_branch(self) -> list[NodeProto]:
         """Return the nodes in the order of a walk from the outputs back along the inputs.
 
@@ -74,21 +88,35 @@ class Graph:
         """
         ordered: dict[int, None] = {}
         entered: set[int] = set()
-        outputs = [output.name for output in self.model.graph.output]
-        walk = [*self._producers(outputs)][::-1]
-        while walk:
-            entered.add(walk[-1])
-            ahead = self._producers(self.reads[walk[-1]])
-            before = next((index for index in ahead if index not in entered), None)
-            if before is None:
-                ordered.setdefault(walk.pop())
-            else:
-                walk.append(before)
+        for output in self.model.graph.output:
+            walk = [(index, self._ahead(index)) for index in self._producers([output.name])]
+            while walk:
+                index, ahead = walk[-1]
+                entered.add(index)
+                before = next((each for each in ahead if each not in entered), None)
+                if before is not None:
+                    walk.append((before, self._ahead(before)))
+                else:
+                    ordered.setdefault(index)
+                    walk.pop()
         rest = (index for index in range(len(self.nodes)) if index not in ordered)
         return [self.nodes[index] for index in (*ordered, *rest)]
 
+    def _ahead(self, index: int) -> Iterator[int]:
+        return self._producers(self.reads[index])
+
     def _producers(self, values: Iterable[str]) -> Iterator[int]:
         return (self.producer[name] for name in values if name in self.producer)
+
+
+def _sorted(nodes: list[NodeProto]) -> tuple[list[NodeProto], list[tuple[str, ...]]]:
+    """Sort the nodes of a graph, and return what each reads; the bodies can be sorted, too."""
+    for node in nodes:
+        for body in bodies(node):
+            _sorted(list(body.node))
+    reads = [tuple(_values_read(node)) for node in nodes]
+    order = sorted_nodes(nodes, reads)
+    return [nodes[index] for index in order], [reads[index] for index in order]
 
 
 def _values_read(node: NodeProto) -> Iterator[str]:
@@ -101,22 +129,6 @@ def _values_read(node: NodeProto) -> Iterator[str]:
         for inner in body.node:
             yield from (name for name in _values_read(inner) if name not in own)
         yield from (output.name for output in body.output if output.name not in own)
-
-
-def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """Yield every node, those in bodies too."""
-    for node in graph.node:
-        yield node
-        for body in bodies(node):
-            yield from all_nodes(body)
-
-
-def bodies(node: NodeProto) -> Iterator[GraphProto]:
-    """Yield the graphs in a node's attributes, which it runs any number of times."""
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def constants(nodes: Iterable[NodeProto]) -> dict[str, TensorProto]:

@@ -6,21 +6,16 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
-
-from flain_core.errors import ModelError
+from onnx import GraphProto, NodeProto, TensorProto
 
 from ._biases import Bias, bias_of
 from ._forms import DenseForm, Form, form_of
-from ._graph import Graph, all_nodes, bodies, constants
+from ._graph import Graph, constants
 from ._model import FLOATS
 from ._names import layer_names
 from ._stored import FOLLOWED, Stored, stored_behind
+from ._walk import bodies
 
-_QUANTIZED = re.compile(
-    r"^(QuantizeLinear|DequantizeLinear|DynamicQuantize.*|QLinear.*|QGemm|QAttention"
-    r"|MatMulInteger.*|ConvInteger|MatMulNBits|MatMulBnb4|QMoE)$"
-)
 _OF_ONNXRUNTIME = "com.microsoft"
 _FOLDED_BY_RULE = "pkg.onnxscript.rewriter.rule_name"
 _FOLDED_BY_TRACING = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
@@ -68,13 +63,16 @@ def catalogue(graph: Graph, scores: str) -> dict[str, Entry]:
         if len(stored.shape) > 1 and 0 not in stored.shape
     ]
     names = layer_names((node, stored.name) for node, _, stored in found)
+    used = graph.leading_to(scores)
     return {
-        name: _entry(graph, scores, node, form, stored)
+        name: _entry(graph, node, form, stored, unused=node.output[0] not in used, scores=scores)
         for name, (node, form, stored) in zip(names, found, strict=True)
     }
 
 
-def _entry(graph: Graph, scores: str, node: NodeProto, form: Form, stored: Stored) -> Entry:
+def _entry(
+    graph: Graph, node: NodeProto, form: Form, stored: Stored, *, unused: bool, scores: str
+) -> Entry:
     shape, reason = stored.shape, _refusal(node, stored)
     if isinstance(form, DenseForm) and len(shape) > 2:
         reason = f"its weight is a stack of matrices {shape}; a layer has one"
@@ -83,7 +81,7 @@ def _entry(graph: Graph, scores: str, node: NodeProto, form: Form, stored: Store
     elif form.transposed:
         ins, outs, *kernel = shape
         shape = (outs * form.groups, ins // form.groups, *kernel)
-    if reason is None and scores not in graph.depending_on([node.output[0]]):
+    if reason is None and unused:
         reason = f"the scores {scores!r} do not depend on it"
     return Entry(
         node, form, stored, shape, reason, bias_of(graph, node, form, shape, stored.element)
@@ -149,20 +147,14 @@ def _inside(
 def _stored_name(
     name: str, tensors: Mapping[str, TensorProto], made: Mapping[str, NodeProto]
 ) -> str:
-    while name not in tensors and name in made and made[name].op_type in FOLLOWED:
+    seen = set[str]()
+    # A body may call a value as the graph around it does, and so lead back to where we were.
+    while name not in tensors and name not in seen and name in made:
+        if made[name].op_type not in FOLLOWED:
+            break
+        seen.add(name)
         name = made[name].input[0]
     return name
-
-
-def check_not_quantized(model: ModelProto) -> None:
-    """Raise :class:`ModelError` if the model computes with quantized numbers."""
-    for node in all_nodes(model.graph):
-        if _QUANTIZED.match(node.op_type):
-            raise ModelError(
-                f"the model is quantized (it contains {node.op_type}); a flipped weight, twice the "
-                "initial one minus the final one, can leave the range that its scale allows; "
-                "purify the float model, then quantize the result"
-            )
 
 
 def _refusal(node: NodeProto, stored: Stored) -> str | None:
@@ -173,7 +165,8 @@ def _refusal(node: NodeProto, stored: Stored) -> str | None:
             "export the model in float32 or float16"
         )
     if stored.tensor.data_type not in FLOATS or stored.element not in FLOATS:
-        name = TensorProto.DataType.Name(stored.tensor.data_type)
+        kept, computed = stored.tensor.data_type, stored.element
+        name = _element_name(kept if kept not in FLOATS else computed)
         return f"its weight is stored as {name}; export the model in float32 or float16"
     if stored.shared:
         return (
@@ -187,6 +180,11 @@ def _refusal(node: NodeProto, stored: Stored) -> str | None:
             "with dynamo=False: training=TrainingMode.PRESERVE, do_constant_folding=False"
         )
     return None
+
+
+def _element_name(element: int) -> str:
+    known = TensorProto.DataType.items()
+    return next((name for name, number in known if number == element), f"type {element}")
 
 
 def _folded(node: NodeProto, stored: Stored) -> bool:

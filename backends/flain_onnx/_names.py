@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _REMEDY = "export both with the same exporter, of the same version and with the same options"
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_LONGEST_NOTE = 10_000
 _MADE_UP = re.compile(
     r"^$|^onnx::|^val_\d+$|^\d+$|^_?const|^node_|^(MatMul|Gemm|Conv|ConvTranspose)(_\d+)?$"
 )
@@ -41,13 +42,17 @@ def layer_names(layers: Iterable[tuple[NodeProto, str]], taken: Collection[str] 
     operator and how many of its kind came before.
     """
     seen: Counter[str] = Counter()
+    used, again = set(taken), Counter[str]()
     names: list[str] = []
     for node, weight in layers:
         base = _from_framework(node, weight) or f"{node.op_type}_{seen[node.op_type]}"
         seen[node.op_type] += 1
-        name, again = base, 2
-        while name in taken or name in names:
-            name, again = f"{base}_{again}", again + 1
+        name = base
+        while name in used:
+            # From where the last one of that name stopped, so that many of them take no longer.
+            again[base] += 1
+            name = f"{base}_{again[base] + 1}"
+        used.add(name)
         names.append(name)
     return names
 
@@ -82,8 +87,8 @@ def _from_framework(node: NodeProto, weight: str) -> str:
 def _module(node: NodeProto) -> str:
     noted = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
     try:
-        scopes = literal_eval(noted)
-    except (ValueError, SyntaxError):
+        scopes = literal_eval(noted) if len(noted) < _LONGEST_NOTE else None
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return ""
     # The last one is the operator itself.
     return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""

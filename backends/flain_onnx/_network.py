@@ -24,15 +24,19 @@ from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Layer
 
 from ._batch_size import Batching
+from ._checks import check_fields, check_not_quantized
 from ._cut import OnnxCut
+from ._external import check_folder
 from ._files import load
 from ._graph import Graph
-from ._layers import Entry, catalogue, check_not_quantized, refused_fused, refused_in_bodies
-from ._model import OnnxModel, check_folder, scores_output
+from ._guard import one_error
+from ._layers import Entry, catalogue, refused_fused, refused_in_bodies
+from ._model import OnnxModel, scores_output
 from ._names import renamed
 from ._stored import Stored, read, with_tensors
 
 
+@one_error()
 def open_network(model: ModelProto | OnnxModel, *, like: Any = None) -> OnnxNetwork:
     """Open a model for purification. The model itself is never touched.
 
@@ -51,6 +55,7 @@ def open_network(model: ModelProto | OnnxModel, *, like: Any = None) -> OnnxNetw
         raise ModelError(
             f"expected an onnx.ModelProto or a flain_onnx.OnnxModel; got {type(model).__name__}"
         )
+    check_fields(source.proto)
     check_folder(source)
     graph = Graph(source.proto)
     check_not_quantized(graph.model)
@@ -73,6 +78,7 @@ def _opened(like: Any) -> OnnxNetwork | None:
     return None
 
 
+@one_error()
 def _arrived(
     given: ModelProto | OnnxModel,
     names: Mapping[str, str],
@@ -129,10 +135,12 @@ class OnnxNetwork:
     def refused_layers(self) -> dict[str, str]:
         return refusals(self._choices)
 
+    @one_error()
     def predict(self, x: Batch) -> Array:
         subgraphs, chunks = self._batching.of(x)
         return subgraphs.run(chunks, self._weights)
 
+    @one_error()
     def cut(self, layer: str, x: Batch) -> OnnxCut:
         entry = find_layer(self._choices, layer)
         subgraphs, chunks = self._batching.of(x)
@@ -154,6 +162,7 @@ class OnnxNetwork:
         return OnnxNetwork(self._given, self.entries, self._batching, changed)
 
     @cached_property
+    @one_error()
     def _choices(self) -> dict[str, Entry | str]:
         """Each layer, or why it is refused."""
         found = {name: entry.refusal or entry for name, entry in self.entries.items()}
@@ -161,6 +170,7 @@ class OnnxNetwork:
         return found | refused_fused(self._batching.graph, taken=found)
 
     @cached_property
+    @one_error()
     def _layers(self) -> Mapping[str, Layer]:
         return {name: self._layer(name, entry) for name, entry in usable(self._choices).items()}
 

@@ -10,7 +10,9 @@ from onnx import ModelProto, TensorProto
 from flain_core.errors import ModelError
 from flain_core.network import Array
 
+from ._guard import first_line
 from ._model import OnnxModel, Provider
+from ._patience import patience
 
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _SPINNING = "session.intra_op.allow_spinning"
@@ -44,7 +46,7 @@ class Session:
             )
         # onnxruntime raises subclasses of Exception that it does not document.
         except Exception as error:
-            raise ModelError(f"onnxruntime cannot open the model: {_first_line(error)}") from error
+            raise ModelError(f"onnxruntime cannot open the model: {first_line(error)}") from error
         self._inputs = [each.name for each in self._runtime.get_inputs()]
         self.outputs = {each.name: _ELEMENTS.get(each.type) for each in self._runtime.get_outputs()}
 
@@ -52,11 +54,14 @@ class Session:
         """Return all outputs, given at least the inputs it reads."""
         read = {name: feeds[name] for name in self._inputs}
         try:
-            results: list[Array] = self._runtime.run(None, read)
+            with patience() as options:
+                results: list[Array] = self._runtime.run(None, read, options)
+        except ModelError:
+            raise
         except Exception as error:
             shapes = {name: array.shape for name, array in read.items()}
             raise ModelError(
-                f"onnxruntime failed on inputs of shapes {shapes}: {_first_line(error)}"
+                f"onnxruntime failed on inputs of shapes {shapes}: {first_line(error)}"
             ) from error
         return results
 
@@ -70,7 +75,3 @@ def check_providers(providers: Sequence[Provider]) -> None:
             f"expected execution providers of the installed onnxruntime, {available}; got {names}; "
             "install the onnxruntime package that has them"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]

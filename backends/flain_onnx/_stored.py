@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from flain_core.errors import WeightsError
+from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array
 
+from ._external import is_external, located
 from ._graph import Graph, constants
-from ._model import OnnxModel, is_external, located
+from ._model import OnnxModel
 
 FOLLOWED = ("Identity", "Transpose", "Cast")
 """Operators that may stand between a stored weight and the node that reads it."""
@@ -67,6 +68,11 @@ def stored_behind(graph: Graph, value: str) -> Stored | None:
     tensor = graph.tensors[value]
     axes = tuple(range(len(tensor.dims)))
     for order in reversed(orders):
+        if order is not None and sorted(order) != [*range(len(axes))]:
+            raise ModelError(
+                f"the weight {value!r} has {len(axes)} axes, and a Transpose that follows orders "
+                f"{list(order)}; export the model again"
+            )
         axes = tuple(axes[axis] for axis in order) if order is not None else axes[::-1]
     return Stored(
         name=value,

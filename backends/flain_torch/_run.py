@@ -45,6 +45,10 @@ class TorchBatch:
         )
 
 
+# Bytes of the widest number that torch knows.
+_WIDEST = 8
+
+
 def as_batch(x: Batch, module: nn.Module) -> TorchBatch:
     """Move a batch to the module's device and its floating-point numbers to the module's type.
 
@@ -76,7 +80,11 @@ def _argument(value: object, like: Tensor) -> Tensor:
                 f"{array.dtype}"
             )
         # A copy in a type and byte order that torch knows; it rejects read-only memory too.
-        known = np.int64 if array.dtype.kind in "iu" else array.dtype.newbyteorder("=")
+        known = array.dtype.newbyteorder("=")
+        if known.kind in "iu":
+            known = np.dtype(np.int64)
+        elif known.itemsize > _WIDEST:
+            known = np.dtype(np.float64)
         value = torch.from_numpy(array.astype(known))
     tensor = value.detach()
     if tensor.is_floating_point():

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flain_core.archives import check_unpacked
 from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.files import readable, written_whole
 from flain_core.network import Array
@@ -181,6 +182,7 @@ def _read(source: Path) -> Mapping[str, Any]:
     if source.suffix not in (_SAFETENSORS, *_TORCH):
         raise WeightsError(f"cannot read {source}: {_SUFFIX}")
     readable(source)
+    check_unpacked(source, error=WeightsError)
     parse = partial(torch.load, map_location="cpu", weights_only=True)
     if source.suffix == _SAFETENSORS:
         parse = _safetensors().load_file
@@ -214,9 +216,11 @@ def _mark_in(source: Path) -> str | bytes | None:
 def _built(architecture: Callable[[], nn.Module]) -> nn.Module:
     try:
         module = architecture()
-    except Exception as error:
+    # It runs whatever its author wrote there.
+    except (Exception, SystemExit) as error:
         raise ModelError(
-            f"the architecture could not be built without arguments: {error}"
+            f"the architecture could not be built without arguments: "
+            f"{type(error).__name__}: {error}"
         ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(

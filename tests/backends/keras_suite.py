@@ -338,7 +338,7 @@ def test_images_in_the_other_layout_are_told_how_to_turn() -> None:
 
 
 def test_a_file_of_an_older_keras_is_told_how_to_load_it(tmp_path: Path) -> None:
-    """Keras 2 wrote ``groups`` into the configuration of DepthwiseConv2D; Keras 3 knows none."""
+    """Keras 3 knows no ``groups`` of a DepthwiseConv2D; the 1 that Keras 2 wrote is left out."""
     h5py = pytest.importorskip("h5py")
     path = tmp_path / "old.h5"
     layers = [keras.Input((4, 4, 2)), L.DepthwiseConv2D(3), L.Flatten(), L.Dense(3)]
@@ -347,7 +347,7 @@ def test_a_file_of_an_older_keras_is_told_how_to_load_it(tmp_path: Path) -> None
         keras.Sequential(layers).save(path)
     with h5py.File(path, "a") as file:
         config = file.attrs["model_config"]
-        changed = config.replace('"depth_multiplier"', '"groups": 1, "depth_multiplier"')
+        changed = config.replace('"depth_multiplier"', '"groups": 2, "depth_multiplier"')
         assert changed != config
         file.attrs["model_config"] = changed
     with pytest.raises(flain.ModelError, match=r"custom_objects=.'DepthwiseConv2D'") as told:

@@ -708,7 +708,7 @@ class Uncopyable(nn.Module):
     ("build", "message"),
     [
         (lambda: torch.jit.trace(models.mlp(), torch.ones(2, 6)), "TorchScript"),
-        (lambda: torch.export.export(models.mlp(), (torch.ones(2, 6),)), "unflatten"),
+        (lambda: torch.export.export(models.mlp(), (torch.ones(2, 6),)), "was exported"),
         (lambda: nn.LazyLinear(3), "run the model on one batch first"),
         (lambda: nn.Linear(3, 2, device="meta"), "meta device"),
         (quantized, "quantize it"),

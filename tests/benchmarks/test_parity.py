@@ -117,7 +117,7 @@ def test_the_page_shows_the_figures() -> None:
     assert markdown(rows) in (ROOT / "docs/parity.md").read_text()
 
 
-@pytest.mark.filterwarnings("ignore:a tolerance of", "ignore:60 clean samples")
+@pytest.mark.filterwarnings("ignore::flain_core.errors.FlainWarning")
 def test_padding_in_a_layer_of_its_own_lowers_the_threshold_and_flips_the_same() -> None:
     """As the page says, and as in many a Keras model."""
     x = np.random.default_rng(0).random((60, 3, 6, 5), dtype=np.float32)

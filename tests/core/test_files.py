@@ -1,6 +1,9 @@
 """Files are written whole or not at all."""
 
+import hashlib
 import os
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 import flain_core as flain
 from flain_core.files import check_writable, hashes, written_whole
 from flain_core.samples import Samples
+from flain_core.scratch import remove_abandoned, scratch_folder
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -66,7 +70,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch):
     def full(**_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tempfile, "mkstemp", full)
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
     with (
         pytest.raises(flain.OutputError, match="No space left"),
         written_whole(tmp_path / "a.json"),
@@ -137,3 +141,91 @@ def test_the_longest_name_can_be_written(tmp_path):
 def test_a_file_that_cannot_be_read_is_one_clear_error():
     with pytest.raises(flain.WeightsError, match="cannot read /proc/self/mem"):
         hashes(["/proc/self/mem"])
+
+
+def test_the_mode_and_the_owner_of_a_file_are_kept(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((user, group)))
+    target = tmp_path / "a.npz"
+    target.write_text("old")
+    target.chmod(0o640)
+    with written_whole(target, overwrite=True) as scratch:
+        scratch.write_text("new")
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert given == [(-1, target.stat().st_gid), (target.stat().st_uid, -1)]
+
+
+def test_a_file_of_somebody_else_can_be_replaced_all_the_same(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    (tmp_path / "a.npz").write_text("old")
+    with written_whole(tmp_path / "a.npz", overwrite=True) as scratch:
+        scratch.write_text("new")
+    assert (tmp_path / "a.npz").read_text() == "new"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_after(tmp_path, monkeypatch):
+    target = tmp_path / "a.npz"
+    synced = []
+
+    def sync(handle):
+        synced.append((os.path.basename(os.readlink(f"/proc/self/fd/{handle}")), target.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with written_whole(target) as scratch:
+        scratch.write_text("whole")
+    assert synced == [("a.npz", False), (tmp_path.name, True)]
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
+    killed = "import os, sys; from flain_core.files import written_whole\n"
+    killed += "with written_whole(sys.argv[1]) as scratch:\n"
+    killed += "    scratch.write_text('half')\n    os.kill(os.getpid(), 9)"
+    code = subprocess.run([sys.executable, "-c", killed, tmp_path / "a.npz"], check=False)
+    assert code.returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert (left / "a.npz").read_text() == "half"
+    with written_whole(tmp_path / "b.npz") as scratch:
+        scratch.write_text("whole")
+        # What this run itself is writing is not taken for abandoned.
+        remove_abandoned(tmp_path)
+        assert scratch.exists()
+        assert not left.exists()
+    assert os.listdir(tmp_path) == ["b.npz"]
+
+
+def test_nothing_but_abandoned_folders_is_removed(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_text("kept")
+    (tmp_path / ".flain-link").symlink_to(elsewhere)
+    (tmp_path / ".flain-file").write_text("kept")
+    remove_abandoned(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".flain-file", ".flain-link", "elsewhere"]
+    assert (elsewhere / "kept").exists()
+
+
+def test_a_folder_that_another_run_takes_for_abandoned_is_made_again(tmp_path, monkeypatch):
+    makes = tempfile.mkdtemp
+    made = []
+
+    def taken(**options):
+        folder = makes(**options)
+        made.append(folder)
+        if len(made) == 1:
+            os.rmdir(folder)
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", taken)
+    with scratch_folder(tmp_path) as folder:
+        assert str(folder) == made[1]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_large_file_is_not_hashed_in_one_piece(tmp_path):
+    content = os.urandom(3 * 2**20 + 1)
+    (tmp_path / "large").write_bytes(content)
+    path = tmp_path / "large"
+    assert hashes([path]) == {str(path): hashlib.sha256(content).hexdigest()}

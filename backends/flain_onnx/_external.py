@@ -1,0 +1,163 @@
+"""Tensors in files beside a model: where they lie, and how they come into a file of ours.
+
+What a model calls its files is looked up when it is read, and never obeyed when it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from math import prod
+from pathlib import Path
+
+from onnx import ModelProto, TensorProto, helper
+
+from flain_core.errors import ModelError, WeightsError
+
+from ._model import OnnxModel
+from ._walk import all_tensors
+
+_ALIGNED = 64
+_PART = 2**20
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor's place: ``length`` bytes of a file, from byte ``offset`` on."""
+
+    path: Path
+    offset: int
+    length: int
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield its bytes in pieces."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            for start in range(0, self.length, _PART):
+                yield file.read(min(_PART, self.length - start))
+
+
+def is_external(tensor: TensorProto) -> bool:
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+def check_folder(model: OnnxModel) -> None:
+    """Make sure that every external tensor is where the model says."""
+    for tensor in _external(model.proto):
+        located(tensor, model.folder)
+
+
+def external_files(model: OnnxModel) -> set[Path]:
+    """Return the files that hold the model's tensors."""
+    return {located(tensor, model.folder).path for tensor in _external(model.proto)}
+
+
+def located(tensor: TensorProto, folder: Path | None) -> Place:
+    """Return the place of an external tensor, after making sure that it is there."""
+    if folder is None:
+        raise ModelError(
+            f"the tensor {tensor.name!r} lies in an external file, and a ModelProto alone does not "
+            "know its folder; open the file with flain_onnx.load(path), or give its path"
+        )
+    path = _path(tensor, folder)
+    if not path.is_file():
+        raise WeightsError(
+            f"the tensor {tensor.name!r} lies in {path}, which does not exist; keep the model "
+            "together with the files that were exported with it"
+        )
+    try:
+        offset = int(_entry(tensor, "offset") or 0)
+        size = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * prod(tensor.dims)
+        length = int(_entry(tensor, "length") or size)
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"the tensor {tensor.name!r} says something unreadable about its place ({error}); "
+            "export the model again"
+        ) from error
+    if offset < 0 or length < 0 or offset + length > path.stat().st_size:
+        raise WeightsError(
+            f"the tensor {tensor.name!r} should be bytes {offset} to {offset + length} of {path}, "
+            f"which has {path.stat().st_size}; the file is damaged or belongs to another model"
+        )
+    return Place(path, offset, length)
+
+
+def gathered(model: OnnxModel, file: Path) -> str:
+    """Write what the model's external tensors hold, each place once, into a file of ours.
+
+    Returns:
+        A hash of what was written, in hexadecimal.
+    """
+    digest, starts = sha256(), dict[Place, int]()
+    with file.open("wb") as stream:
+        for place in _places(model):
+            if place not in starts:
+                padding = bytes(-stream.tell() % _ALIGNED)
+                starts[place] = stream.tell() + len(padding)
+                for part in (padding, *place.parts()):
+                    stream.write(part)
+                    digest.update(part)
+    return digest.hexdigest()
+
+
+def moved(model: OnnxModel, name: str) -> ModelProto:
+    """Return a copy of the model whose external tensors lie where :func:`gathered` put them.
+
+    ``name`` is what that file is called, beside the model.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model.proto)
+    starts, end = dict[Place, int](), 0
+    for tensor, place in zip(_external(copy), _places(model), strict=True):
+        if place not in starts:
+            starts[place] = end + -end % _ALIGNED
+            end = starts[place] + place.length
+        entries = {"location": name, "offset": starts[place], "length": place.length}
+        del tensor.external_data[:]
+        for key, value in entries.items():
+            tensor.external_data.add(key=key, value=str(value))
+    return copy
+
+
+def _places(model: OnnxModel) -> list[Place]:
+    places = [located(tensor, model.folder) for tensor in _external(model.proto)]
+    different = set(places)
+    held = sum(path.stat().st_size for path in {place.path for place in different})
+    if sum(place.length for place in different) > held:
+        raise WeightsError(
+            "external tensors of the model overlap, so that they hold more than their files; "
+            "export the model again"
+        )
+    return places
+
+
+def _external(proto: ModelProto) -> Iterator[TensorProto]:
+    return filter(is_external, all_tensors(proto))
+
+
+def _path(tensor: TensorProto, folder: Path) -> Path:
+    location = _entry(tensor, "location")
+    try:
+        path = (folder / location).resolve()
+        # By another way round it would lead elsewhere from the folder of a copy.
+        straight = not Path(location).is_absolute() and ".." not in Path(location).parts
+        inside = path.is_relative_to(folder.resolve())
+        # Raises for names that no file can have.
+        path.is_file()
+    # A loop of links is a RuntimeError to Python 3.12 and before.
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise WeightsError(
+            f"the tensor {tensor.name!r} points to {str(location)[:80]!r}, which no file can be "
+            f"called ({type(error).__name__}); export the model again"
+        ) from error
+    if not location or not straight or not inside:
+        raise WeightsError(
+            f"the tensor {tensor.name!r} points to {location!r}, outside the model's folder "
+            f"{folder}; nothing outside is ever read; export the model again"
+        )
+    return path
+
+
+def _entry(tensor: TensorProto, key: str) -> str:
+    return next((entry.value for entry in tensor.external_data if entry.key == key), "")

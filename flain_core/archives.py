@@ -1,0 +1,27 @@
+"""Looks at what a ZIP archive declares before anything in it is unpacked."""
+
+from __future__ import annotations
+
+import os
+
+from .errors import FlainError
+from .limits import check_memory
+
+
+def check_unpacked(path: str | os.PathLike[str], *, error: type[FlainError]) -> None:
+    """Raise ``error`` if a file is an archive whose members would take too much memory together.
+
+    >>> from flain_core import WeightsError
+    >>> check_unpacked(__file__, error=WeightsError)
+    """
+    from zipfile import BadZipFile, ZipFile, is_zipfile
+
+    if not is_zipfile(path):
+        return
+    try:
+        with ZipFile(path) as archive:
+            declared = sum(member.file_size for member in archive.infolist())
+    except (BadZipFile, OSError, ValueError, NotImplementedError) as broken:
+        raise error(f"cannot read {os.fspath(path)}: it is damaged ({broken})") from broken
+    what = os.fspath(path)
+    check_memory(declared, size=os.path.getsize(path), what=what, error=error)

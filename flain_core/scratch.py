@@ -1,0 +1,88 @@
+"""Folders for files that are being written, and for nothing else.
+
+Each is locked as long as its run lives. What a killed run left is therefore known by its name and
+its free lock, and the next run that writes beside it removes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import rmtree
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover
+    # Windows has other locks; there, what a killed run left stays.
+    fcntl = None  # type: ignore[assignment]
+
+_PREFIX = ".flain-"
+
+
+@contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """Yield a new folder inside the folder ``beside``, which nobody else may enter.
+
+    It is removed in the end; those of killed runs are removed first.
+    """
+    remove_abandoned(beside)
+    folder, lock = _new_folder(beside)
+    try:
+        yield folder
+    finally:
+        rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_abandoned(beside: Path) -> None:
+    """Remove the scratch folders that killed runs left in a folder."""
+    if fcntl is None:  # pragma: no cover
+        return
+    with suppress(OSError), os.scandir(beside) as entries:
+        left = [
+            Path(entry.path)
+            for entry in entries
+            if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False)
+        ]
+        for folder in left:
+            with suppress(OSError):
+                lock = os.open(folder, os.O_RDONLY)
+                try:
+                    _lock(lock)
+                    rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(lock)
+
+
+def _new_folder(beside: Path) -> tuple[Path, int | None]:
+    from tempfile import mkdtemp
+
+    while True:
+        folder = Path(mkdtemp(prefix=_PREFIX, dir=beside))
+        if fcntl is None:  # pragma: no cover
+            return folder, None
+        # Between the two lines another run may have taken it for an abandoned one.
+        with suppress(FileNotFoundError):
+            lock = os.open(folder, os.O_RDONLY)
+            if _locked(lock, folder):
+                return folder, lock
+            os.close(lock)
+
+
+def _locked(lock: int, folder: Path) -> bool:
+    try:
+        _lock(lock)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # Some network file systems know no locks; nobody can remove the folder there either.
+        return True
+    return folder.exists()
+
+
+def _lock(handle: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
