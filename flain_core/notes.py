@@ -87,16 +87,29 @@ def _on_samples(
             + ": the model may lose more than is seen here; take a few hundred"
         )
         return
-    if facts.classes is None or facts.classes == 1:
-        return
-    chance = 1 / facts.classes
-    if before.total <= before.count * chance + (before.count * chance * (1 - chance)) ** 0.5:
+    if _no_better_than_chance(facts, before):
         yield FlainWarning(
             f"the model classifies {before.total} of the {before.count} clean samples right, no "
             "better than chance; the labels probably do not match the model's classes (they are "
             "places in its scores, from 0), or the inputs are scaled or laid out otherwise than in "
             "training"
         )
+
+
+def bears_out_a_promise(facts: SampleFacts, before: Tally) -> bool:
+    """Return whether samples can say anything of new ones.
+
+    What was never right cannot become newly wrong, and samples of one class say nothing of others.
+    """
+    return facts.classes != 1 and not _no_better_than_chance(facts, before)
+
+
+def _no_better_than_chance(facts: SampleFacts, before: Tally) -> bool:
+    if facts.classes is None or facts.classes == 1:
+        return False
+    chance = 1 / facts.classes
+    by_luck: float = before.count * chance + (before.count * chance * (1 - chance)) ** 0.5
+    return bool(before.total <= by_luck)
 
 
 def _on_classes(facts: SampleFacts, samples: int, classes: int) -> Iterator[Note]:
@@ -220,6 +233,11 @@ def _on_promise(
         yield f"promise: {promise}"
     elif settings.measure == "probability" and not facts.local:
         yield "nothing is promised of new samples: all of those that lie elsewhere steer the search"
+    elif settings.measure == "probability" and context.scorer.held_back:
+        yield (
+            "nothing is promised of new samples: those of one class, or no better than chance, say "
+            "nothing of others"
+        )
     elif settings.measure == "probability":
         yield "nothing is promised of new samples: too few were given to hold some back"
 

@@ -68,7 +68,7 @@ class Measurement:
         )
 
     def __repr__(self) -> str:
-        probes = "".join(f", {name}={value:.4f}" for name, value in self.probes.items())
+        probes = "".join(f", {_shown(name)}={value:.4f}" for name, value in self.probes.items())
         return f"Measurement(clean={self.clean:.4f}{probes})"
 
 
@@ -87,6 +87,7 @@ class Step:
         rounding: A full run would have given a clean score within ``clean ± rounding``.
         loss: Mean probability of its true class that a clean sample lost; None where the score is
             what was measured.
+        loss_error: Standard error of that mean; the search allows as much as both together.
     """
 
     threshold: float
@@ -96,6 +97,7 @@ class Step:
     recomputed: bool = False
     rounding: float = 0.0
     loss: float | None = None
+    loss_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,11 @@ class LayerOutcome:
             "norms": self.norms.to_dict() if self.norms else None,
             "grid": asdict(self.grid) if self.grid else None,
         }
+
+
+def _shown(name: str) -> str:
+    """A probe's name, without characters that a terminal would obey."""
+    return name if name.isprintable() else ascii(name)
 
 
 _PLAIN = (

@@ -104,7 +104,7 @@ def purify(
     from .files import hashes
     from .layer_choice import initial_weights, left_out, passed_by
     from .local_samples import source_of
-    from .notes import notes_on
+    from .notes import bears_out_a_promise, notes_on
     from .per_layer import SearchContext, purify_layers
     from .provenance.fingerprint import of_model
     from .provenance.purified_before import check_not_purified, remember
@@ -138,7 +138,8 @@ def purify(
             with_details(purified.outcomes, network, weights, purified.network, scorer)
         )
         held_back = scorer.held_back
-        promise = held_back.promise(purified.network) if held_back else None
+        promises = held_back and bears_out_a_promise(source.facts, purified.before.clean)
+        promise = held_back.promise(purified.network) if held_back and promises else None
     check_not_swapped(scorer, source.facts, start, purified.before.clean)
     notes = tuple(notes_on(purified, source.facts, context, skipped, auto, promise))
     notes = (known_before, *notes) if known_before else notes

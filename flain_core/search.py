@@ -109,6 +109,7 @@ def _step(
         neurons_flipped=schedule.neurons(number),
         clean=scored.clean.mean,
         loss=scored.loss.mean if scored.loss else None,
+        loss_error=scored.loss.standard_error if scored.loss else None,
         probes=scored.probe_means(),
         recomputed=recomputed,
         rounding=scored.clean.uncertain / scored.clean.count,

@@ -87,8 +87,14 @@ def baseline(result: Purification, outcome: LayerOutcome) -> Baseline:
 
 
 def lost_at(result: Purification, step: Step) -> float:
-    """Return what a step had lost of the probability of the true class, or of the score."""
-    return result.before.clean - step.clean if step.loss is None else step.loss
+    """Return what the search compared with the tolerance.
+
+    What a step had lost of the probability of the true class and one standard error, or of the
+    score.
+    """
+    if step.loss is None:
+        return result.before.clean - step.clean
+    return step.loss + (step.loss_error or 0.0)
 
 
 def allowed_loss(result: Purification) -> float | None:

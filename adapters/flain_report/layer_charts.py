@@ -20,6 +20,7 @@ from .facts import (
     allowed_loss,
     baseline,
     chosen_step,
+    lost_at,
     mosaic_columns,
     share_of_each,
     what_steps_are,
@@ -60,12 +61,12 @@ def steps_table(result: Purification, outcome: LayerOutcome) -> Table:
         step = outcome.steps[index]
         mark = " (chosen)" if index == chosen else ""
         scores = [score(result, value) for value in (step.clean, *step.probes.values())]
-        loss = percent(step.loss, 2)
+        loss = percent(None if step.loss is None else lost_at(result, step), 2)
         rows.append([f"{number(step.threshold)}{mark}", f"{step.neurons_flipped:,}", loss, *scores])
     probes = outcome.steps[0].probes
     return Table(
         "Steps of the search" if len(rows) == len(outcome.steps) else "Some steps of the search",
-        (what.capitalize(), "Neurons flipped", "Lost probability", "Clean", *probes),
+        (what.capitalize(), "Neurons flipped", "Lost probability and its error", "Clean", *probes),
         rows,
     )
 
@@ -107,7 +108,7 @@ def _step_words(result: Purification, outcome: LayerOutcome, index: int) -> str:
         *_scores(result, step.clean, step.probes),
     ]
     if step.loss is not None:
-        words.append(f"lost probability {percent(step.loss, 2)}")
+        words.append(f"lost probability, its error included, {percent(lost_at(result, step), 2)}")
     return ", ".join(words) + (". This one was chosen." if index == chosen_step(outcome) else "")
 
 

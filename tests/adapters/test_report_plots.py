@@ -82,7 +82,9 @@ def test_losses_have_their_limit(usual):
     missing = 1 - usual.before.probability
     assert drawn["allowed"].get_ydata()[0] == usual.settings.allowed(missing)
     steps = usual.layers[0].steps
-    np.testing.assert_allclose(drawn["lost"].get_ydata(), [0, *(step.loss for step in steps)])
+    np.testing.assert_allclose(
+        drawn["lost"].get_ydata(), [0, *(step.loss + step.loss_error for step in steps)]
+    )
 
 
 def test_losses_of_a_score_are_counted_from_before():
@@ -100,7 +102,9 @@ def test_a_later_layer_starts_where_the_one_before_ended():
     (chosen,) = (step for step in first.steps if step.threshold == first.threshold)
     drawn = lines(result.plot.curves("fc2"))
     assert drawn["clean"].get_ydata()[0] == chosen.clean
-    assert lines(result.plot.losses("fc2"))["lost"].get_ydata()[0] == chosen.loss
+    assert (
+        lines(result.plot.losses("fc2"))["lost"].get_ydata()[0] == chosen.loss + chosen.loss_error
+    )
 
 
 def test_a_histogram_counts_every_neuron(usual):

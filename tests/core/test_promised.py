@@ -173,3 +173,17 @@ def test_what_needs_a_classifier_is_refused_with_a_score_of_the_callers(options)
             score=lambda scores, y: scores[:, 0],
             settings=Settings(**options),
         )
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.errors.FlainWarning")
+def test_samples_that_bear_out_nothing_promise_nothing():
+    """What was never right cannot become newly wrong, and one class says nothing of others."""
+    x, y = backdoored.samples(400, seed=7)
+    shifted, alone = (x, (y + 1) % 3), (x[y == 1], y[y == 1])
+    for data, warned in ((shifted, "no better than chance"), (alone, "of one class")):
+        with pytest.warns(FlainWarning, match=warned):
+            result = flain.purify(
+                FINAL, initial=INITIAL, data=data, settings=Settings(held_back=0.3)
+            )
+        assert result.promise is None
+        assert any("say nothing of others" in note for note in result.notes)

@@ -33,6 +33,9 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     for page in pages:
         loaded = re.findall(pattern, page.read_text())
         assert [each for each in loaded if "canonical" not in each] == []
+    for script in ("pytorch", "keras", "onnx", "scikit-learn", "arrays"):
+        assert "purify" in (shown := (tmp_path / "frameworks" / script / "index.html").read_text())
+        assert "example.files" in re.sub("<[^>]+>", "", shown), script
     reference = (tmp_path / "api" / "index.html").read_text()
     for name in set(flain.__all__) - {"__version__"}:
         assert f'id="flain_core.{name}"' in reference, name
