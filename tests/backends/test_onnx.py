@@ -884,7 +884,7 @@ def test_external_files_are_read_on_demand_and_copied(external: Path, tmp_path: 
     # Nothing but the tensors that still lie outside, each where the format likes it.
     held = onnx.load(target / "purified.onnx", load_external_data=False).graph.initializer
     outside = [each for each in held if each.data_location == TensorProto.EXTERNAL]
-    lengths = [len(numpy_helper.to_array(each).tobytes()) for each in loaded(outside, target)]
+    lengths = [len(numpy_helper.to_array(each, str(target)).tobytes()) for each in outside]
     assert data.stat().st_size == sum(64 * -(-each // 64) for each in lengths[:-1]) + lengths[-1]
     truth = inside.replace({"fc1": -layer.weight}).predict(x)
     close(open_anything(target / "purified.onnx").predict(x), truth)

@@ -111,6 +111,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[str
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::flain_core.errors.FlainWarning")
 def test_exports_are_purified_as_in_numpy(exported: tuple[str, Path]) -> None:
     exporter, folder = exported
     for name in EXPORTS[exporter]:
