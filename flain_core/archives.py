@@ -8,15 +8,26 @@ from .errors import FlainError
 from .limits import check_memory
 
 
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file ends as an archive does, the damaged ones included."""
+    from zipfile import BadZipFile, is_zipfile
+
+    try:
+        return is_zipfile(path)
+    # Of an archive that says it lies on several disks.
+    except BadZipFile:
+        return True
+
+
 def check_unpacked(path: str | os.PathLike[str], *, error: type[FlainError]) -> None:
     """Raise ``error`` if a file is an archive whose members would take too much memory together.
 
     >>> from flain_core import WeightsError
     >>> check_unpacked(__file__, error=WeightsError)
     """
-    from zipfile import BadZipFile, ZipFile, is_zipfile
+    from zipfile import BadZipFile, ZipFile
 
-    if not is_zipfile(path):
+    if not is_archive(path):
         return
     try:
         with ZipFile(path) as archive:

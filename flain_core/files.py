@@ -24,7 +24,10 @@ def readable(path: str | os.PathLike[str]) -> Path:
     """
     source = Path(path)
     if not os.path.isfile(source):
-        raise WeightsError(f"cannot read {source}: there is no such file")
+        # A pipe would block for ever.
+        other = os.path.exists(source) and not os.path.isdir(source)
+        told = "expected a regular file" if other else "there is no such file"
+        raise WeightsError(f"cannot read {source}: {told}")
     return source
 
 

@@ -139,14 +139,13 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
 
 
 def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
-    from zipfile import is_zipfile
-
+    from .archives import is_archive
     from .npz import opened
 
     if os.path.exists(path) and not os.path.isfile(path):
         # A pipe would block for ever, and cannot be read from both ends as an archive has to be.
         raise DataError(f"{name}: expected {path} to be a regular file; save the samples in one")
-    if os.path.isfile(path) and not is_zipfile(path):
+    if os.path.isfile(path) and not is_archive(path):
         raise DataError(
             f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
             "writes it; it is something else, or cut short"

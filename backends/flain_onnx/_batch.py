@@ -12,6 +12,8 @@ from onnx import ValueInfoProto, helper
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch
 
+from ._axes import FIRST, axis_of, has_free_batch, placed
+
 _LARGEST_FIXED = 4096
 """The most samples to which a batch is filled up for a model of a fixed batch size."""
 
@@ -24,12 +26,14 @@ class Chunks:
     """``(n, ...)`` for each input of the graph."""
     samples: int
     size: int
+    axes: Mapping[str, int | None]
+    """Along which axis the model takes the samples of each input; None if all share one."""
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         """Yield feeds of ``size`` samples each; the last ones repeat the last sample."""
         for start in range(0, self.samples, self.size):
             yield {
-                name: _filled(array[start : start + self.size], self.size)
+                name: placed(_filled(array[start : start + self.size], self.size), self.axes[name])
                 for name, array in self.feeds.items()
             }
 
@@ -52,7 +56,9 @@ def chunks_of(x: Batch, inputs: Mapping[str, ValueInfoProto]) -> Chunks:
     given = _by_name(x, list(inputs))
     feeds = {name: _cast(name, given[name], value) for name, value in inputs.items()}
     counts = {len(array) for array in feeds.values()}
-    shapes = (value.type.tensor_type.shape.dim for value in inputs.values())
+    free = has_free_batch(inputs)
+    axes = {name: axis_of(name, value, feeds[name], free) for name, value in inputs.items()}
+    shapes = (inputs[name].type.tensor_type.shape.dim for name in inputs if axes[name] == FIRST)
     # Some exporters write a free axis as -1.
     fixed = {size for shape in shapes if shape and (size := int(shape[0].dim_value)) > 0}
     if len(counts) != 1 or 0 in counts or len(fixed) > 1:
@@ -68,7 +74,7 @@ def chunks_of(x: Batch, inputs: Mapping[str, ValueInfoProto]) -> Chunks:
             f"the model takes {size:,} samples at once, no more and no less; expected at most "
             f"{_LARGEST_FIXED:,}, or as many as there are; export it with a free batch axis"
         )
-    return Chunks(feeds, samples, size)
+    return Chunks(feeds, samples, size, axes)
 
 
 def _by_name(x: Batch, names: list[str]) -> Mapping[str, Any]:

@@ -7,12 +7,15 @@ run together, which is tried, and believed only if it gives the same scores.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch
 
+from ._axes import FIRST
 from ._batch import Chunks, chunks_of
 from ._external import is_external
 from ._graph import Graph
@@ -41,30 +44,31 @@ class Batching:
             self._tried = True
         if self._free is None:
             return self._fixed, chunks
-        return self._free, Chunks(chunks.feeds, chunks.samples, chunks.samples)
+        return self._free, replace(chunks, size=chunks.samples)
 
     def _freed(self, chunks: Chunks) -> Subgraphs | None:
         few = min(chunks.samples, chunks.size + _SAMPLES_TO_COMPARE)
         feeds = {name: array[:few] for name, array in chunks.feeds.items()}
         try:
-            graph = Graph(_without_batch_size(self.graph, chunks.size))
+            graph = Graph(_without_batch_size(self.graph, chunks))
             free = Subgraphs(graph, self.model, self.scores)
-            scores = free.run(Chunks(feeds, few, few), {})
+            scores = free.run(replace(chunks, feeds=feeds, samples=few, size=few), {})
         except ModelError:
             return None
-        truth = self._fixed.run(Chunks(feeds, few, chunks.size), {})
+        truth = self._fixed.run(replace(chunks, feeds=feeds, samples=few), {})
         return free if _same(scores, truth) else None
 
 
-def _without_batch_size(graph: Graph, fixed: int) -> ModelProto:
+def _without_batch_size(graph: Graph, chunks: Chunks) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(graph.model)
     for value in copy.graph.input:
-        if value.name in graph.inputs and value.type.tensor_type.shape.dim:
+        batched = value.name in graph.inputs and chunks.axes[value.name] == FIRST
+        if batched and value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = "samples"
     for node in copy.graph.node:
         shape = _written_shape(node, graph) if node.op_type == "Reshape" else None
-        if shape is not None and shape.size and shape[0] == fixed:
+        if shape is not None and shape.size and shape[0] == chunks.size:
             # Zero stands for the size that the axis has already.
             free = np.concatenate([[0], shape[1:]]).astype(np.int64)
             name = f"{node.output[0]}/shape of any batch"

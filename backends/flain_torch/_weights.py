@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from flain_core.archives import check_unpacked
+from flain_core.backend_kit import shortened
 from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.files import readable, written_whole
 from flain_core.network import Array
@@ -173,7 +174,13 @@ def save(
     elif target.suffix not in _TORCH:
         raise OutputError(f"cannot write {target}: {_SUFFIX}")
     with written_whole(target, overwrite=overwrite) as scratch:
-        write(state, scratch)
+        try:
+            write(state, scratch)
+        except OSError:
+            raise
+        # On a full disk torch and safetensors raise errors of their own.
+        except Exception as error:
+            raise OutputError(f"cannot write {target}: {shortened(str(error))}") from error
         if mark is not None:
             add_member(scratch, KEY, mark)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from zipfile import BadZipFile, ZipFile, ZipInfo, is_zipfile
+from zipfile import BadZipFile, ZipFile, ZipInfo
+
+from flain_core.archives import is_archive
 
 __all__ = ["add_member", "read_member"]
 
@@ -19,7 +21,7 @@ def read_member(path: str | os.PathLike[str], name: str, most: int) -> bytes | N
 
     None where there is none; nothing, ``b""``, of one that cannot be read.
     """
-    if not is_zipfile(path):
+    if not is_archive(path):
         return None
     try:
         with ZipFile(path) as archive, archive.open(_beside_the_first(archive, name)) as member:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import time
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
+from killed import killed_at
 
 import flain_core as flain
 import flain_keras
@@ -158,3 +160,42 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.keras")
     with pytest.raises(flain.WeightsError, match="cannot read"):
         flain_keras.load(tmp_path / "model.keras")
+
+
+def test_a_kill_at_any_moment_leaves_old_or_new(path: Path, tmp_path: Path) -> None:
+    old, new = keras.models.load_model(path), keras.models.load_model(path)
+    new.set_weights([1 + each for each in old.get_weights()])
+    truths = [model.get_weights()[0] for model in (old, new)]
+    out = tmp_path / "out"
+    out.mkdir()
+    target = out / path.name
+    for event in range(200):
+        flain_keras.save(old, target, overwrite=True)
+        killed = killed_at(event, out, lambda: flain_keras.save(new, target, overwrite=True))
+        found = flain_keras.load(target).get_weights()[0]
+        assert any(np.array_equal(found, truth) for truth in truths)
+        flain_keras.save(new, target, overwrite=True)
+        assert os.listdir(out) == [path.name]
+        if not killed:
+            break
+    assert not killed
+    assert event > 5
+    np.testing.assert_array_equal(found, truths[1])
+
+
+def test_a_disk_that_is_full(path: Path, tmp_path: Path) -> None:
+    saved = keras.models.load_model(path)
+    before = path.read_bytes()
+    child = os.fork()
+    if not child:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+        code = 1
+        try:
+            flain_keras.save(saved, path, overwrite=True)
+        except flain.OutputError:
+            code = 7
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert os.listdir(tmp_path) == [path.name]
+    assert path.read_bytes() == before

@@ -79,3 +79,14 @@ def test_samples_wider_than_torch_knows_are_rounded() -> None:
     network = flain_torch.open_network(linear())
     x = np.random.default_rng(0).standard_normal((4, 6))
     np.testing.assert_array_equal(network.predict(x.astype(np.longdouble)), network.predict(x))
+
+
+def test_an_archive_on_several_disks_is_one_clear_error(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "a.pt", 0)
+    content = bytearray(path.read_bytes())
+    # Its last record says that there are two disks, and so does the one before it.
+    end = content.rindex(b"PK\x05\x06")
+    locator = b"PK\x06\x07" + bytes(4) + bytes(8) + b"\x02\x00\x00\x00"
+    path.write_bytes(bytes(content[:end]) + locator + bytes(content[end:]))
+    with pytest.raises(WeightsError, match=r"cannot read .*a\.pt"):
+        flain_torch.load(path, linear)

@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 import flain_core as flain
-from flain_core.files import check_writable, hashes, written_whole
+from flain_core.files import check_writable, hashes, readable, written_whole
 from flain_core.samples import Samples
 from flain_core.scratch import remove_abandoned, scratch_folder
 
@@ -229,3 +229,9 @@ def test_a_large_file_is_not_hashed_in_one_piece(tmp_path):
     (tmp_path / "large").write_bytes(content)
     path = tmp_path / "large"
     assert hashes([path]) == {str(path): hashlib.sha256(content).hexdigest()}
+
+
+def test_a_pipe_is_no_file_to_read(tmp_path):
+    os.mkfifo(tmp_path / "a.onnx")
+    with pytest.raises(flain.WeightsError, match="expected a regular file"):
+        readable(tmp_path / "a.onnx")
