@@ -63,11 +63,33 @@ def arrays_of(module: nn.Module, *, buffers: bool = True) -> dict[str, Array]:
     return {name: array_of(tensor) for name, tensor in state.items()}
 
 
+def _tied(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Give all names of a tied parameter what was given for one of them.
+
+    A flat vector holds it once, so its other names come with what the module holds as it stands.
+    """
+    named: dict[int, list[str]] = {}
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    for name, parameter in parameters.items():
+        named.setdefault(id(parameter), []).append(name)
+    given = dict(state)
+    for names in (each for each in named.values() if len(each) > 1):
+        present = [name for name in names if name in given]
+        new = [name for name in present if not _holds(parameters[name], given[name])]
+        given |= dict.fromkeys(present, given[new[0]]) if new else {}
+    return given
+
+
+def _holds(parameter: Tensor, value: Tensor) -> bool:
+    now = parameter.detach().cpu()
+    return now.shape == value.shape and torch.equal(now, value.detach().cpu().to(now.dtype))
+
+
 def load_state(module: nn.Module, weights: Mapping[str, Any]) -> None:
     """Load ``weights``, tensors or NumPy arrays by name, all of them and nothing else."""
     state = {name: _entry(name, value) for name, value in weights.items()}
     try:
-        module.load_state_dict(_without_wrappers(state, module))
+        module.load_state_dict(_tied(_without_wrappers(state, module), module))
     except Exception as error:
         raise WeightsError(
             f"the weights do not fit the {type(module).__name__}; "
