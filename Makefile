@@ -13,7 +13,7 @@ IN_PARALLEL := -n 2 --dist loadfile
 # Pyright's complaints that each folder may have, and the core none: lower a number, never raise it.
 PYRIGHT_AT_MOST := backends=34 adapters=9
 
-.PHONY: demo test test-fast test-floors test-floors-torch check pyright bench parity reference site figures example clean
+.PHONY: demo test test-fast test-floors test-floors-torch check pyright bench parity reference site figures dist release example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
@@ -63,15 +63,24 @@ reference: $(VENV)/dev  ## the command's reference, from the command; writes doc
 site: $(VENV)/dev  ## the documentation as a site, in site/
 	$(VENV)/bin/python -m mkdocs build --strict
 
+dist: $(VENV)/dev  ## the wheel and the sdist in dist/, checked as a package index checks them
+	rm -rf dist
+	$(VENV)/bin/python -m build --outdir dist
+	$(VENV)/bin/twine check --strict dist/*
+	$(VENV)/bin/check-wheel-contents dist/*.whl
+
+release: dist  ## the same, and the repository has an address
+	$(VENV)/bin/python .ci/address.py
+
 figures: $(VENV)/dev  ## the drawings and the README's table; the table is of docs/how-well.md
-	$(VENV)/bin/python benchmarks/draw_directions.py
+	$(VENV)/bin/python -m benchmarks.drawings
 	$(VENV)/bin/python benchmarks/readme_figures.py
 
 example: $(VENV)/dev  ## train the embedded example anew and export it; needs FLAIN_DATA
 	$(VENV)/bin/python benchmarks/train_example.py --out adapters/flain_cli/data
 
 clean:
-	rm -rf $(VENV) $(VENV)-floors $(VENV)-floors-torch
+	rm -rf dist site $(VENV) $(VENV)-floors $(VENV)-floors-torch
 
 $(VENV)/cli: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	$(PIP_INSTALL) -e ".[cli,onnx]"

@@ -82,6 +82,9 @@ class ActivationStatistics:
     def merge(self, other: ActivationStatistics) -> ActivationStatistics:
         """Return the statistics of both data sets together.
 
+        Args:
+            other: Statistics of a layer of the same width.
+
         Raises:
             DataError: The two are of layers of different width.
         """

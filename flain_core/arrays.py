@@ -27,6 +27,16 @@ class PurifiedArrays:
         arrays: A dict, a list or a flat vector, like the final arrays, with their names, order,
             shapes and types. Arrays that were not purified have the values that were given.
         purification: What was done; its ``model`` is the architecture with the purified weights.
+
+    Example:
+        >>> from flain_numpy import Dense, Network
+        >>> network = Network([Dense("scores", np.zeros((2, 3)))])
+        >>> initial = [np.array([[0.1, 0.0, 0.0], [0.0, 0.1, 0.0]])]
+        >>> final = [np.array([[1.0, 0.0, -9.0], [0.0, 1.0, 9.0]])]
+        >>> data = np.tile([[1.0, 0.2, 0.0], [0.3, 0.9, 0.0]], (50, 1)), np.tile([0, 1], 50)
+        >>> result = purify_arrays(initial, final, network, data=data)
+        >>> len(result.arrays), result.purification.verdict
+        (1, 'flipped')
     """
 
     arrays: Any

@@ -51,6 +51,11 @@ class Layer:
         bias: ``(out,)``, floating point in the layer's type, with the same exception. Read only.
             None where the layer has no bias, or it cannot be replaced: it is shared, quantized or
             computed.
+
+    Example:
+        >>> layer = Layer("conv2", "conv", np.zeros((8, 3, 5, 5), np.float32), groups=2)
+        >>> layer, layer.neurons
+        (Layer('conv2', conv, 8×3×5×5, 6 input neurons), 6)
     """
 
     name: str
@@ -142,11 +147,20 @@ class Network(Protocol):
         ...
 
     def predict(self, x: Batch) -> Array:
-        """Return the scores of a batch: ``(n, classes)`` for a classifier, floating point."""
+        """Return the scores of a batch: ``(n, classes)`` for a classifier, floating point.
+
+        Args:
+            x: The input of the model for n samples: an array ``(n, ...)``, or a tuple or dict of
+                such arrays.
+        """
         ...
 
     def cut(self, layer: str, x: Batch) -> Cut:
-        """Run the batch once and keep what the search needs at ``layer``."""
+        """Run the batch ``x`` once and keep what the search needs at ``layer``.
+
+        Raises:
+            LayerError: There is no layer of that name, or it cannot be purified.
+        """
         ...
 
     def replace(
@@ -158,9 +172,16 @@ class Network(Protocol):
         ``biases`` out unless they have some, and give them only for layers whose ``bias`` is not
         None; a network whose layers show none needs no such parameter.
 
-        The network itself and the caller's model stay as they are. Raises
-        :class:`~flain_core.WeightsError` where a weight or a bias does not fit, is not finite or
-        overflows the layer's type, or the layer has no bias to replace.
+        The network itself and the caller's model stay as they are.
+
+        Args:
+            weights: By name of the layer, ``(out, in / groups, *kernel)``.
+            biases: By name of the layer, ``(out,)``.
+
+        Raises:
+            WeightsError: A weight or a bias does not fit, is not finite or overflows the layer's
+                type, or the layer has no bias to replace.
+            LayerError: There is no layer of that name, or it cannot be purified.
         """
         ...
 

@@ -47,6 +47,10 @@ class Measurement:
             that of the auxiliary ones; empty where a score was given.
         probability: Mean probability that the model gives to the true class of an auxiliary sample;
             None where it was not measured.
+
+    Example:
+        >>> Measurement(clean=0.9712, probes={"ASR": 0.0})
+        Measurement(clean=0.9712, ASR=0.0000)
     """
 
     clean: float
@@ -57,7 +61,12 @@ class Measurement:
 
     @classmethod
     def of(cls, scored: Scored, *, classify: bool = False) -> Measurement:
-        """Take the means of tallies; ``classify`` says that they count samples classified right."""
+        """Take the means of tallies.
+
+        Args:
+            scored: The tallies.
+            classify: Whether they count samples that are classified right.
+        """
         tallies = {"clean": scored.clean, **scored.probes}
         loss = scored.loss
         return cls(
@@ -88,6 +97,11 @@ class Step:
         loss: Mean probability of its true class that a clean sample lost; None where the score is
             what was measured.
         loss_error: Standard error of that mean; the search allows as much as both together.
+
+    Example:
+        >>> step = Step(threshold=0.02, neurons_flipped=485, clean=0.973, probes={"ASR": 0.0})
+        >>> step.probes["ASR"], step.recomputed
+        (0.0, False)
     """
 
     threshold: float
@@ -169,6 +183,15 @@ class LayerOutcome:
         norms: Norms of the layer's update and of what purifying changed.
         grid: The channel, row and column of each input of a dense layer behind a convolution; None
             elsewhere, or where that does not show.
+
+    Example:
+        >>> outcome = LayerOutcome(
+        ...     name="fc1", flip="neurons", threshold=0.25, flipped=np.array([True, False, True]),
+        ...     share=0.4, stop_reason="tolerance", steps=(), activation=np.array([0.0, 0.9, 0.2]),
+        ...     grouped=1, method="incremental", why_method="the cut was proved", seconds=0.1,
+        ... )
+        >>> outcome.to_dict()["flipped"]
+        [0, 2]
     """
 
     name: str
@@ -254,6 +277,18 @@ class Purification:
         files: SHA-256 of each file that was read, by path.
         by_class: How the auxiliary samples of each class fared; empty where no classes are known or
             the samples lie elsewhere.
+
+    Example:
+        >>> from flain_core import purify
+        >>> from flain_numpy import Dense, Network
+        >>> initial = Network([Dense("scores", np.array([[0.1, 0.0, 0.0], [0.0, 0.1, 0.0]]))])
+        >>> final = Network([Dense("scores", np.array([[1.0, 0.0, -9.0], [0.0, 1.0, 9.0]]))])
+        >>> x, y = np.tile([[1.0, 0.2, 0.0], [0.3, 0.9, 0.0]], (50, 1)), np.tile([0, 1], 50)
+        >>> result = purify(final, initial=initial, data=(x, y))
+        >>> result.verdict, result.after.clean
+        ('flipped', 1.0)
+        >>> result.card().splitlines()[0]
+        '## Purification'
     """
 
     model: Any
@@ -286,6 +321,10 @@ class Purification:
         The file says that it was purified, and how, so that nobody does it again by mistake
         (:mod:`flain_core.provenance.mark`): ``.onnx``, ``.safetensors``, ``.npz``, ``.keras``,
         ``.h5``, ``.pt``.
+
+        Args:
+            path: Where the file goes.
+            overwrite: Whether a file that exists may be replaced.
 
         Raises:
             OutputError: The place cannot be written, the file exists, it is one that was read, or
@@ -334,6 +373,10 @@ class Purification:
         The page is one file that loads nothing from elsewhere. It needs
         ``pip install "flain[report]"``.
 
+        Args:
+            path: Where the file goes.
+            overwrite: Whether a file that exists may be replaced.
+
         Raises:
             OutputError: The place cannot be written, the file exists, or the suffix is another one.
             FlainError: The extra is not installed.
@@ -346,6 +389,10 @@ class Purification:
 
     def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the report: settings, versions, file hashes, every step, the layers' outcomes.
+
+        Args:
+            path: Where the file goes.
+            overwrite: Whether a file that exists may be replaced.
 
         Raises:
             OutputError: The place cannot be written, or the file exists.

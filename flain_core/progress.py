@@ -20,6 +20,12 @@ class Progress:
         step: The candidate that was just scored.
         done: Number of candidates scored so far.
         events: Number of candidates at most; the search usually stops long before.
+
+    Example:
+        >>> step = Step(threshold=0.25, neurons_flipped=12, clean=0.97)
+        >>> progress = Progress("fc1", step, done=3, events=40)
+        >>> f"{progress.layer}: {progress.done} of at most {progress.events}"
+        'fc1: 3 of at most 40'
     """
 
     layer: str

@@ -212,6 +212,14 @@ class Promise:
     def of(cls, samples: int, allowed: int, confidence: float) -> Promise:
         """Promise the smallest loss that the samples bear out: see :func:`promised_share`.
 
+        Args:
+            samples: How many samples were held back.
+            allowed: How many of them may be newly wrong, or were.
+            confidence: Probability that the promise is kept, greater than 0 and less than 1.
+
+        Raises:
+            SettingsError: A value is out of its range.
+
         Example:
             >>> print(Promise.of(400, 3, 0.95))
             with 95 % confidence, at most 2.0 % of new samples drawn like the auxiliary ones are

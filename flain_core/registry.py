@@ -46,6 +46,20 @@ class Backend:
         writes: Suffixes of the files it saves.
         install: Instructions for installing it.
         distributions: Packages whose versions belong in a report.
+
+    Example:
+        What a package names under the entry-point group ``flain.backends``:
+
+        >>> BACKEND = Backend(
+        ...     module="flain_my_framework",
+        ...     opens=("my_framework.models.Model",),
+        ...     reads=(".mine",),
+        ...     writes=(".mine",),
+        ...     install="pip install flain-my-framework",
+        ...     distributions=("my-framework",),
+        ... )
+        >>> BACKEND.opens
+        ('my_framework.models.Model',)
     """
 
     module: str
@@ -56,7 +70,11 @@ class Backend:
     distributions: tuple[str, ...]
 
     def load_module(self) -> ModuleType:
-        """Import the backend; raise :class:`ModelError` with the install hint if that fails."""
+        """Import the backend.
+
+        Raises:
+            ModelError: That fails; the message has the install hint.
+        """
         try:
             return import_module(self.module)
         # Keras raises ValueError for an engine that it does not know; a broken library, OSError.

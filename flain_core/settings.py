@@ -82,7 +82,7 @@ class Grid:
         return self._count
 
     def thresholds(self) -> Array:
-        """``(len(grid),)`` float64, ascending."""
+        """Return the values: ``(n,)`` float64, ascending."""
         ascending: Array = self.start + np.arange(len(self), dtype=np.float64) * self.step
         return ascending
 
@@ -245,6 +245,9 @@ class Settings:
     def factor_of(self, flip: Literal["directions", "neurons"]) -> float:
         """Return the factor for what is flipped in a layer.
 
+        Args:
+            flip: ``"directions"`` or ``"neurons"``.
+
         Example:
             >>> Settings().factor_of("directions"), Settings(factor=1).factor_of("directions")
             (3.0, 1.0)
@@ -271,6 +274,12 @@ class Settings:
         The chosen threshold, the flipped neurons and the weights are then those of the published
         procedure, which tries its thresholds one by one. With a tolerance of 0, as for ``"mnist"``,
         it ends as soon as the accuracy does not rise, often at the first threshold.
+
+        Args:
+            data_set: ``"mnist"``, ``"emnist"``, ``"fmnist"`` or ``"cifar10"``.
+
+        Raises:
+            SettingsError: It is another one.
 
         Example:
             >>> Settings.published("cifar10").thresholds

@@ -1,17 +1,19 @@
-"""The documentation: it builds without a warning, its code runs, and what is public is in it."""
+"""The documentation: it builds without a warning, loads nothing, and says what is so."""
 
 from __future__ import annotations
 
-import inspect
+import os
 import re
 import subprocess
 import sys
+from importlib import util
 from pathlib import Path
+from types import SimpleNamespace
 
-import backdoored
+import doc_pages as pages
 import pytest
 
-import flain
+from flain_core.promise import samples_needed
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -21,24 +23,58 @@ import readme_figures  # noqa: E402
 
 
 @pytest.mark.slow
-def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
-    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
-    pytest.importorskip("mkdocstrings", reason="the extra docs is not installed")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    pages = list(tmp_path.rglob("*.html"))
-    assert len(pages) >= len(PAGES)
-    pattern = r'<(?:script|link|img)[^>]*(?:src|href)="(https?:[^"]+)"'
-    for page in pages:
-        loaded = re.findall(pattern, page.read_text())
-        assert [each for each in loaded if "canonical" not in each] == []
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(site):
+    built = list(site.rglob("*.html"))
+    assert len(built) >= len(PAGES)
+    pattern = r'<(?:script|link|img|iframe)[^>]*(?:src|href)="((?:https?:)?//[^"]+)"'
+    loaded = {
+        (page.parent.name, each)
+        for page in built
+        for each in re.findall(pattern, page.read_text(encoding="utf-8"))
+    }
+    assert loaded == set()
+    for style in site.rglob("*.css"):
+        assert not re.findall(r"(?:@import|url\()\s*[\"']?https?:", style.read_text("utf-8"))
     for script in ("pytorch", "keras", "onnx", "scikit-learn", "arrays"):
-        assert "purify" in (shown := (tmp_path / "frameworks" / script / "index.html").read_text())
+        shown = (site / "frameworks" / script / "index.html").read_text(encoding="utf-8")
         assert "example.files" in re.sub("<[^>]+>", "", shown), script
-    reference = (tmp_path / "api" / "index.html").read_text()
-    for name in set(flain.__all__) - {"__version__"}:
-        assert f'id="flain_core.{name}"' in reference, name
+
+
+@pytest.mark.slow
+def test_notebooks_ran_while_the_site_was_built_and_removed_the_backdoors(site):
+    def printed(name):
+        html = (site / "notebooks" / name / "index.html").read_text(encoding="utf-8")
+        return re.sub("<[^>]+>", "", html)
+
+    before, after, saved = re.findall(r"ACC ([\d.]+)%, ASR ([\d.]+)%", printed("pytorch"))
+    assert float(before[1]) > 95
+    assert float(after[1]) < 2
+    assert float(after[0]) > float(before[0]) - 2
+    assert saved == after
+    assert (site / "notebooks" / "pytorch.ipynb").exists()
+    assert list((site / "notebooks").glob("pytorch-*.png"))
+    onnx = printed("onnx")
+    assert "example/final.onnx: ASR 100.0%" in onnx
+    assert re.search(r"purified\.onnx: ASR [01]\.\d%", onnx)
+    assert "passed" in onnx
+
+
+def test_every_page_is_in_the_navigation_and_every_entry_is_a_page():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r": ([\w/-]+\.md)$", text, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    there = {path.relative_to(ROOT / "docs").as_posix() for path in PAGES}
+    notebooks = {f"notebooks/{each.stem}.md" for each in (ROOT / "docs/notebooks").glob("*.ipynb")}
+    assert set(listed) == there | notebooks
+
+
+def test_the_build_is_strict_and_code_can_be_copied():
+    yaml = pytest.importorskip("yaml", reason="the extra docs is not installed")
+    settings = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), yaml.BaseLoader)
+    assert settings["strict"] == "true"
+    assert settings["theme"]["font"] == "false"
+    assert "content.code.copy" in settings["theme"]["features"]
+    assert set(settings["validation"].values()) == {"warn"}
 
 
 def test_the_readme_is_short_and_shows_the_figures_of_the_page():
@@ -48,48 +84,167 @@ def test_the_readme_is_short_and_shows_the_figures_of_the_page():
     assert readme == readme_figures.updated(readme, page)
 
 
-def test_links_of_the_readme_lead_somewhere():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", readme)
-    assert len(targets) > 10
+def anchors(path):
+    """The anchors of the headings of a page, as the site and GitHub write them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each).strip().lower().replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_links_in_the_repository_lead_somewhere(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert len(targets) > 20 or name != "README.md"
     for target in targets:
-        assert target.startswith("http") or (ROOT / target).exists(), target
+        if not target.startswith(("https://", "#")):
+            path, _, anchor = target.partition("#")
+            assert (ROOT / path).exists(), target
+            assert not anchor or anchor in anchors(ROOT / path), target
 
 
-def python_blocks(page: Path) -> list[str]:
-    text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"^ *```python\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
-    return [inspect.cleandoc(block) for block in blocks if "--8<--" not in block]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_code_on_a_page_is_python(page):
-    for block in python_blocks(page):
-        compile(block, str(page), "exec")
-
-
-def test_what_is_typed_first_runs(tmp_path, monkeypatch):
-    """The blocks of the first pages, on a model with a backdoor."""
+@pytest.mark.slow
+def test_the_readme_shows_what_the_demo_prints():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^ A(?:CC|SR), .*%$", readme, re.MULTILINE)
+    assert len(shown) == 2
     pytest.importorskip("onnxruntime")
-    monkeypatch.chdir(tmp_path)
-    initial, model = backdoored.networks()
-    x, y = backdoored.samples(300, seed=11)
-    names = {"model": model, "initial_model": initial, "x": x, "y": y}
-    subprocess.run(
-        [sys.executable, "-m", "flain_cli", "demo", "--save-to", "example"], check=True,
-        capture_output=True,
-    )  # fmt: skip
-    for page in ("start.md", "results.md"):
-        for block in python_blocks(ROOT / "docs" / page):
-            block = block.replace(".safetensors", f"-{page}.npz")
-            exec(compile(block, page, "exec"), {"flain": flain, **names})
+    command = [sys.executable, "-m", "flain_cli", "demo"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    for line in shown:
+        assert line.split() in [each.split() for each in printed.stdout.splitlines()], line
 
 
-@pytest.mark.parametrize("name", flain.__all__)
-def test_what_is_public_is_documented(name):
-    thing = getattr(flain, name)
-    assert (inspect.getdoc(thing) or "").strip(), name
-    if inspect.isclass(thing):
-        for member, value in vars(thing).items():
-            if callable(value) and not member.startswith("_"):
-                assert (inspect.getdoc(value) or "").strip(), f"{name}.{member}"
+@pytest.mark.parametrize("page", pages.every())
+def test_code_on_a_page_is_python(page):
+    for block in pages.blocks(page, "python"):
+        if pages.INCLUDES not in block.code:
+            compile(block.code, page, "exec")
+
+
+def test_the_page_on_settings_says_how_many_samples_a_promise_needs():
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d.]+) % \| ([\d,]+) \|$", text, re.MULTILINE)
+    assert len(rows) == 5
+    for share, needed in rows:
+        assert samples_needed(float(share) / 100, 0.95) == int(needed.replace(",", ""))
+
+
+def test_the_page_on_settings_has_each_setting_with_its_default():
+    from dataclasses import fields
+
+    from flain import Settings
+
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `(\w+)` \| `?(.*?)`? \|", text, re.MULTILINE))
+    defaults = {each.name: repr(each.default).replace("'", '"') for each in fields(Settings)}
+    assert shown == defaults
+
+
+def test_pictures_are_described():
+    for page in pages.every():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for words, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text):
+            assert len(words) > 15 or page == "docs/how-well.md", (page, target)
+
+
+# --- What builds the site ---
+
+
+def tool(name, *needed):
+    for each in needed:
+        pytest.importorskip(each, reason="the extra docs is not installed")
+    spec = util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_docstrings_become_markdown():
+    readable = tool("docstrings", "griffe").readable
+    text = "See :class:`Network`.\n\n    >>> 1 + 1\n    2\n\nAnd :func:`~flain_core.purify`.\n"
+    assert readable(text) == (
+        'See <autoref optional identifier="flain_core.Network"><code>Network</code></autoref>.\n\n'
+        "    ```pycon\n    >>> 1 + 1\n    2\n    ```\n\n"
+        'And <autoref optional identifier="flain_core.purify.purify"><code>purify</code>'
+        "</autoref>.\n"
+    )
+
+
+def cell(kind, source, *outputs):
+    return SimpleNamespace(cell_type=kind, source=source, outputs=outputs)
+
+
+def test_a_notebook_becomes_markdown():
+    stream = SimpleNamespace(output_type="stream", name="stdout", text="done\n")
+    drawn = SimpleNamespace(
+        output_type="display_data", data={"image/png": "aGk=", "text/plain": ""}
+    )
+    value = SimpleNamespace(output_type="execute_result", data={"text/plain": "4"})
+    notebook = SimpleNamespace(
+        cells=[
+            cell("markdown", "# Title"),
+            cell("code", "%%bash\nflain demo", stream),
+            cell("code", "2 + 2", value, drawn),
+        ]
+    )
+    text, pictures = tool("notebooks", "nbclient", "mkdocs").page(notebook)
+    assert text == (
+        "# Title\n\n```bash\nflain demo\n```\n\n```text\ndone\n```\n\n"
+        "```python\n2 + 2\n```\n\n![What the cell above draws](2.png)\n\n```text\n4\n```\n"
+    )
+    assert pictures == {"2.png": b"hi"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("%%bash\nflain no-such-command", "CalledProcessError"),
+        ("import warnings; warnings.warn('mind')", "stderr"),
+    ],
+)
+def test_a_notebook_that_fails_or_warns_fails_the_build(tmp_path, source, told):
+    notebooks = tool("notebooks", "nbclient", "mkdocs", "ipykernel")
+    import nbformat
+    from mkdocs.exceptions import PluginError
+
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbformat.write(made, tmp_path / "bad.ipynb")
+    with pytest.raises(PluginError, match=told):
+        notebooks.executed(tmp_path / "bad.ipynb")
+
+
+def test_a_stored_notebook_has_no_outputs():
+    """The build makes them, so that they are those of today."""
+    import json
+
+    for path in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
+        for each in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            assert not each.get("outputs"), path.name
+            assert each.get("execution_count") is None, path.name
+
+
+def test_links_to_notebooks_lead_to_pages_and_empty_headers_are_none():
+    markdown = tool("notebooks", "nbclient", "mkdocs").on_page_markdown("[a](../notebooks/b.ipynb)")
+    assert markdown == "[a](../notebooks/b.md)"
+    html = tool("tables").on_page_content('<th></th><th style="a"> </th><th>b</th>')
+    assert html == '<td></td><td style="a"></td><th>b</th>'
+
+
+@pytest.mark.slow
+def test_the_pictures_are_drawn_by_the_command(tmp_path):
+    pytest.importorskip("matplotlib")
+    from drawings import cut, directions, example, federation, search
+
+    for drawing in (cut, directions, example, federation, search):
+        drawing.draw(tmp_path)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {"cut.svg", "directions.svg", "example.png", "federation.svg", "search.svg"}
+    for path in tmp_path.iterdir():
+        stored = (ROOT / "docs" / "figures" / path.name).read_bytes()
+        if path.suffix == ".svg":
+            # Words and numbers agree; another matplotlib may place them elsewhere.
+            words = re.compile(rb"<text[^>]*>(.*?)</text>")
+            assert words.findall(path.read_bytes()) == words.findall(stored), path.name

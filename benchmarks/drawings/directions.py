@@ -1,8 +1,6 @@
-"""Draws what a flip in directions does to a layer with two inputs: ``docs/figures/directions.svg``.
+"""What a flip in directions does to a layer with two inputs: ``directions.svg``.
 
-    python benchmarks/draw_directions.py
-
-The weights are computed by flain's own formulas; nothing is drawn by hand.
+The weights are computed by flain's own formulas.
 """
 
 from __future__ import annotations
@@ -10,32 +8,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib import pyplot as plt
 
 from flain_core.directions import Directions, InputSpace
 from flain_numpy import Dense, Network
 
-FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "directions.svg"
+from .canvas import FLIPPED, INK, KEPT, figure, plain
+
 SAMPLES = 400
 UPDATE = np.array([[0.2, 1.7]])
 STRENGTH = 0.02
-_INK, _KEPT, _FLIPPED = "#50575f", "#0072b2", "#d55e00"
 
 
-def main(path: Path = FIGURE) -> None:
-    """Draw the figure and write it."""
+def draw(folder: Path) -> None:
+    """Draw the update of one output neuron before and after, over the clean samples."""
     inputs = _inputs()
     after = UPDATE - _taken(inputs)
-    mpl.rcParams.update({"svg.hashsalt": "directions", "svg.fonttype": "none"})
-    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.9), sharex=True, sharey=True)
-    _draw(axes[0], inputs, UPDATE[0], "What training added", _FLIPPED)
-    _draw(axes[1], inputs, after[0], "What is left of it", _KEPT)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None}, transparent=True)
-    plt.close(figure)
+    with figure(folder / "directions.svg", 8.4, 4.2, columns=2) as (left, right):
+        _draw(left, inputs, UPDATE[0], "What training added", FLIPPED)
+        _draw(right, inputs, after[0], "What is left of it", KEPT)
 
 
 def _inputs() -> npt.NDArray[np.float64]:
@@ -59,19 +51,11 @@ def _taken(inputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _draw(
     axes: Any, inputs: npt.NDArray[np.float64], arrow: npt.NDArray[np.float64], title: str, ink: str
 ) -> None:
-    axes.scatter(*inputs.T, s=5, color=_INK, alpha=0.35, linewidths=0)
+    axes.scatter(*inputs.T, s=5, color=INK, alpha=0.35, linewidths=0)
     axes.annotate(
         "", xy=tuple(arrow), xytext=(0, 0), arrowprops={"color": ink, "width": 2.5, "headwidth": 10}
     )
-    axes.set_title(title, color=_INK)
+    axes.set_title(title)
     axes.set_aspect("equal")
     axes.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), xlabel="one input", ylabel="another input")
-    axes.tick_params(colors=_INK)
-    for part in (axes.xaxis.label, axes.yaxis.label):
-        part.set_color(_INK)
-    for spine in axes.spines.values():
-        spine.set_color(_INK)
-
-
-if __name__ == "__main__":
-    main()
+    plain(axes)
