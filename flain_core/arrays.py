@@ -92,7 +92,7 @@ def purify_arrays(
         array([[  0.9,   0. ,  18. ],
                [  0. ,   0.9, -18. ]])
     """
-    from .files import hashes  # late, so that `import flain_core` stays light
+    from .storage.files import hashes  # late, so that `import flain_core` stays light
 
     check_names(options, "purify_arrays")
     forms = form_of("initial", initial), form_of("final", final)

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from . import registry
-from .input_grid import InputGrid
 from .network import Array
-from .presenting import Plots, html_or_none, write_report
 from .promise import Promise
+from .reporting.input_grid import InputGrid
+from .reporting.presenting import Plots, html_or_none, write_report
 from .score import Scored
 from .settings import Settings
 
@@ -330,8 +330,8 @@ class Purification:
             OutputError: The place cannot be written, the file exists, it is one that was read, or
                 the model's backend does not write that format.
         """
-        from .files import check_no_input
         from .provenance.mark import mark_of
+        from .storage.files import check_no_input
 
         check_no_input(path, self.files)
         registry.save(self.model, path, overwrite=overwrite, mark=mark_of(self))
@@ -363,7 +363,8 @@ class Purification:
     def plot(self) -> Plots:
         """Plots for papers: ``result.plot()`` draws them all, its methods one by one.
 
-        They need ``pip install "flain[report]"``; see :class:`~flain_core.presenting.Plots`.
+        They need ``pip install "flain[report]"``; see
+        :class:`~flain_core.reporting.presenting.Plots`.
         """
         return Plots(self)
 
@@ -399,7 +400,7 @@ class Purification:
         """
         import json
 
-        from .files import check_no_input, written_whole
+        from .storage.files import check_no_input, written_whole
 
         check_no_input(path, self.files)
         with written_whole(path, overwrite=overwrite) as scratch:

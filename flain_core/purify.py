@@ -100,14 +100,14 @@ def purify(
         array([0])
     """
     # Late, so that `import flain_core` stays light.
-    from .details import by_class, with_details
-    from .files import hashes
     from .layer_choice import initial_weights, left_out, passed_by
     from .local_samples import source_of
     from .notes import bears_out_a_promise, notes_on
     from .per_layer import SearchContext, purify_layers
     from .provenance.fingerprint import of_model
     from .provenance.purified_before import check_not_purified, remember
+    from .reporting.details import by_class, with_details
+    from .storage.files import hashes
     from .swapped import check_not_swapped
 
     started = time.perf_counter()

@@ -139,8 +139,8 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
 
 
 def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
-    from .archives import is_archive
-    from .npz import opened
+    from .storage.archives import is_archive
+    from .storage.npz import opened
 
     if os.path.exists(path) and not os.path.isfile(path):
         # A pipe would block for ever, and cannot be read from both ends as an archive has to be.

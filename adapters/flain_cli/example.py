@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import flain_core as flain
-from flain_core.files import check_writable, written_whole
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 from flain_core.progress import OnProgress
 from flain_core.registry import open_network
 from flain_core.samples import Samples
+from flain_core.storage.files import check_writable, written_whole
 
 Measured: TypeAlias = Mapping[str, tuple[float, float]]
 """Shares from 0 to 1, before and after, by name."""

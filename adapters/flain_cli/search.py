@@ -12,10 +12,10 @@ from typing import Any
 import typer
 
 import flain_core as flain
-from flain_core.files import check_no_input, check_writable, hashes, same_file
 from flain_core.layer_choice import chosen_layers
-from flain_core.presenting import FORMATS, check_report
 from flain_core.registry import check_format, open_network
+from flain_core.reporting.presenting import FORMATS, check_report
+from flain_core.storage.files import check_no_input, check_writable, hashes, same_file
 
 from .display import only_what_was_asked_for
 from .exit_codes import ExitCode

@@ -17,9 +17,9 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.workflows.model_controller import ModelController
 
 from flain_core import FlainError, Progress, PurifiedArrays, Settings, SettingsError, WeightsError
-from flain_core.files import check_writable
 from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.settings import one_of
+from flain_core.storage.files import check_writable
 
 from .arguments import (
     architecture,

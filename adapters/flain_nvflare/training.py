@@ -18,7 +18,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 from flain_core import WeightsError
-from flain_core.files import written_whole
+from flain_core.storage.files import written_whole
 
 from .arguments import run_folder
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from flain_core.input_grid import InputGrid
 from flain_core.network import Array
 from flain_core.outcome import LayerOutcome, Purification, UpdateNorms
+from flain_core.reporting.input_grid import InputGrid
 
 from . import layer_plots
 from .axes import Scale

@@ -1,7 +1,7 @@
 """Plots of a purification by matplotlib, for papers: axes in, axes out.
 
 Reached as ``result.plot()``, ``result.plot.curves(ax=ax)`` and so on; see
-:class:`flain_core.presenting.Plots`.
+:class:`flain_core.reporting.presenting.Plots`.
 """
 
 from __future__ import annotations

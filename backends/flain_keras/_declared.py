@@ -13,9 +13,9 @@ from zipfile import ZipFile
 
 import h5py
 
-from flain_core.archives import check_unpacked
 from flain_core.errors import WeightsError
-from flain_core.limits import check_memory
+from flain_core.storage.archives import check_unpacked
+from flain_core.storage.limits import check_memory
 
 _HDF5 = ".h5"
 

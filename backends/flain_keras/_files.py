@@ -14,10 +14,10 @@ import numpy as np
 
 from flain_core.backend_kit import shortened
 from flain_core.errors import FlainError, ModelError, OutputError, WeightsError
-from flain_core.files import readable, written_whole
 from flain_core.provenance.mark import KEY, MOST_BYTES
 from flain_core.provenance.purified_before import carry
 from flain_core.provenance.zip_member import add_member, read_member
+from flain_core.storage.files import readable, written_whole
 
 from ._declared import check_declared
 

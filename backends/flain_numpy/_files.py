@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from flain_core.errors import ModelError, WeightsError, listed
-from flain_core.files import readable, written_whole
 from flain_core.network import Array
-from flain_core.npz import opened
 from flain_core.provenance.mark import KEY, MOST_BYTES
 from flain_core.provenance.purified_before import carry
 from flain_core.provenance.zip_member import add_member, read_member
+from flain_core.storage.files import readable, written_whole
+from flain_core.storage.npz import opened
 
 from . import _operations as ops
 from ._layers import Conv2d, Dense

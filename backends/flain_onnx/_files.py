@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto, StringStringEntryProto
 
 from flain_core.errors import ModelError, OutputError, WeightsError
-from flain_core.files import check_writable, readable, written_whole
 from flain_core.provenance.mark import KEY
+from flain_core.storage.files import check_writable, readable, written_whole
 
 from ._external import check_folder, external_files, gathered, moved
 from ._guard import one_error

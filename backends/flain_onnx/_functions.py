@@ -8,7 +8,7 @@ from onnx import ModelProto, NodeProto
 from onnx.inliner import inline_local_functions
 
 from flain_core.errors import ModelError
-from flain_core.limits import check_memory
+from flain_core.storage.limits import check_memory
 
 from ._walk import all_nodes
 

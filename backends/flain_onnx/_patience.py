@@ -11,7 +11,7 @@ from itertools import count
 import onnxruntime
 
 from flain_core.errors import ModelError
-from flain_core.limits import TIME, time_limit
+from flain_core.storage.limits import TIME, time_limit
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flain_core.archives import check_unpacked
 from flain_core.backend_kit import shortened
 from flain_core.errors import ModelError, OutputError, WeightsError
-from flain_core.files import readable, written_whole
 from flain_core.network import Array
 from flain_core.provenance.mark import KEY, MOST_BYTES
 from flain_core.provenance.purified_before import carry
 from flain_core.provenance.zip_member import add_member, read_member
+from flain_core.storage.archives import check_unpacked
+from flain_core.storage.files import readable, written_whole
 
 from ._copy import private_copy, unwrapped
 from ._layers import array_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from flain_core.archives import is_archive
+from flain_core.storage.archives import is_archive
 
 __all__ = ["add_member", "read_member"]
 

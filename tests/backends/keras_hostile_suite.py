@@ -18,7 +18,7 @@ from killed import killed_at
 
 import flain_core as flain
 import flain_keras
-from flain_core.limits import MEMORY
+from flain_core.storage.limits import MEMORY
 
 # Keras converts tensors of torch in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

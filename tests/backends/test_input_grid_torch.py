@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from flain_core.input_grid import InputGrid, find_grid
 from flain_core.registry import open_network
+from flain_core.reporting.input_grid import InputGrid, find_grid
 
 
 class Skips(nn.Module):

@@ -11,7 +11,7 @@ import pytest
 
 import flain_core as flain
 import flain_numpy as fn
-from flain_core.limits import MEMORY
+from flain_core.storage.limits import MEMORY
 
 
 @pytest.fixture

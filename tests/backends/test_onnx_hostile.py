@@ -16,7 +16,7 @@ from onnx_models import node, numbers, value
 
 import flain_core as flain
 from flain_core.errors import ModelError, WeightsError
-from flain_core.limits import MEMORY, TIME
+from flain_core.storage.limits import MEMORY, TIME
 from flain_onnx import load, open_network
 from flain_onnx._graph import Graph
 from flain_onnx._names import layer_names

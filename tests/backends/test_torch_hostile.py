@@ -16,7 +16,7 @@ from torch import nn
 
 import flain_torch
 from flain_core.errors import ModelError, WeightsError
-from flain_core.limits import MEMORY
+from flain_core.storage.limits import MEMORY
 
 
 def linear() -> nn.Module:

@@ -9,8 +9,8 @@ from in_process import InProcess, split
 
 import flain_core as flain
 from flain_core import Layer, Settings
-from flain_core.details import norms
 from flain_core.federated.coordinator import CoordinatedSamples
+from flain_core.reporting.details import norms
 
 CLEAN = backdoored.samples(300, seed=11)
 INITIAL, FINAL = backdoored.networks()

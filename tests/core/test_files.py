@@ -9,9 +9,9 @@ import tempfile
 import pytest
 
 import flain_core as flain
-from flain_core.files import check_writable, hashes, readable, written_whole
 from flain_core.samples import Samples
-from flain_core.scratch import remove_abandoned, scratch_folder
+from flain_core.storage.files import check_writable, hashes, readable, written_whole
+from flain_core.storage.scratch import remove_abandoned, scratch_folder
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -180,7 +180,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_after(tmp_pat
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
-    killed = "import os, sys; from flain_core.files import written_whole\n"
+    killed = "import os, sys; from flain_core.storage.files import written_whole\n"
     killed += "with written_whole(sys.argv[1]) as scratch:\n"
     killed += "    scratch.write_text('half')\n    os.kill(os.getpid(), 9)"
     code = subprocess.run([sys.executable, "-c", killed, tmp_path / "a.npz"], check=False)

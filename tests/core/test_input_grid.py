@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import flain_numpy as fn
-from flain_core.input_grid import InputGrid, find_grid
+from flain_core.reporting.input_grid import InputGrid, find_grid
 
 RNG = np.random.default_rng(0)
 

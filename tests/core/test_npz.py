@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import flain_core as flain
-from flain_core.limits import MEMORY, memory_limit
-from flain_core.npz import opened
 from flain_core.samples import Samples
+from flain_core.storage.limits import MEMORY, memory_limit
+from flain_core.storage.npz import opened
 
 X, Y = np.arange(12.0).reshape(4, 3), np.arange(4)
 

@@ -8,7 +8,7 @@ import pytest
 
 import flain_core as flain
 from flain_core import FlainError, OutputError
-from flain_core.presenting import check_report
+from flain_core.reporting.presenting import check_report
 
 INITIAL, FINAL = backdoored.networks()
 

@@ -13,9 +13,10 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from .errors import FlainError
+from flain_core.errors import FlainError
+from flain_core.network import Array
+
 from .limits import check_memory
-from .network import Array
 
 if TYPE_CHECKING:
     from zipfile import ZipFile

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .network import Array, Batch, Layer, Network
+from flain_core.network import Array, Batch, Layer, Network
 
 __all__ = ["InputGrid", "find_grid"]
 

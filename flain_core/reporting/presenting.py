@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import FlainError, OutputError
-from .files import check_writable, written_whole
+from flain_core.errors import FlainError, OutputError
+from flain_core.storage.files import check_writable, written_whole
 
 if TYPE_CHECKING:
-    from .outcome import Purification
+    from flain_core.outcome import Purification
 
 __all__ = ["FORMATS", "Plots", "check_report", "html_or_none", "write_report"]
 

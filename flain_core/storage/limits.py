@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from .errors import FlainError, SettingsError
+from flain_core.errors import FlainError, SettingsError
 
 MEMORY = "FLAIN_MEMORY_LIMIT"
 """Names the variable: GiB that a file may ask for beyond its own size; 2 by default."""

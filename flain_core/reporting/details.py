@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from .in_memory.scorer import LocalScorer
+from flain_core.in_memory.scorer import LocalScorer
+from flain_core.network import Array, Layer, Network
+from flain_core.outcome import ClassOutcome, LayerOutcome, UpdateNorms
+from flain_core.sample_source import Scorer
+
 from .input_grid import find_grid
-from .network import Array, Layer, Network
-from .outcome import ClassOutcome, LayerOutcome, UpdateNorms
-from .sample_source import Scorer
 
 __all__ = ["by_class", "with_details"]
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import OutputError, WeightsError
+from flain_core.errors import OutputError, WeightsError
+
 from .scratch import scratch_folder
 
 # Bytes of a file that are hashed at once.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from .errors import FlainError
+from flain_core.errors import FlainError
+
 from .limits import check_memory
 
 

@@ -1,0 +1,1 @@
+"""What a report shows besides the outcome, and the way to the package that draws it."""
