@@ -82,7 +82,8 @@ def _on_samples(
         )
     if before.count < _TOO_FEW_SAMPLES:
         yield FlainWarning(
-            f"{before.count} clean samples are too few to steer the search"
+            f"{before.count} clean {'sample is' if before.count == 1 else 'samples are'} too few "
+            "to steer the search"
             + (f", as {held_back} more are held back" if held_back else "")
             + ": the model may lose more than is seen here; take a few hundred"
         )

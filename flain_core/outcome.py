@@ -210,13 +210,20 @@ class LayerOutcome:
     grid: InputGrid | None = None
 
     def __repr__(self) -> str:
-        threshold = "" if self.threshold is None else f" at threshold {self.threshold:.6g}"
         tried = len(self.steps)
         return (
-            f"LayerOutcome({self.name!r}, flipped {int(self.flipped.sum())} of {self.flipped.size} "
-            f"input neurons{threshold}, stopped by {self.stop_reason!r} after {tried} "
-            f"candidate{'' if tried == 1 else 's'}, {self.method})"
+            f"LayerOutcome({self.name!r}, {self._flipped()}, stopped by {self.stop_reason!r} after "
+            f"{tried} candidate{'' if tried == 1 else 's'}, {self.method})"
         )
+
+    def _flipped(self) -> str:
+        if self.threshold is None:
+            return "nothing flipped"
+        share = f"{self.share:.1%} of the update flipped"
+        if self.flip == "directions":
+            return f"{share} in directions, at strength {self.threshold:.6g}"
+        neurons = f"{int(self.flipped.sum())} of {self.flipped.size} input neurons"
+        return f"{share}, that of {neurons}, at threshold {self.threshold:.6g}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome in types that JSON knows; the mask as indices of flipped neurons."""

@@ -125,10 +125,14 @@ def as_json(told: Mapping[str, Any]) -> None:
 
 @contextmanager
 def only_what_was_asked_for(*, json: bool, quiet: bool = False) -> Iterator[None]:
-    """Keep other code from writing to stdout if that is for one object, and from warning."""
+    """Keep other code from writing to stdout if that is for one object, and from warning.
+
+    flain's own warnings are shown always: each says that the result may not be what it seems.
+    """
     with warnings.catch_warnings(), redirect_stdout(sys.stderr) if json else nullcontext():
         if quiet:
             warnings.simplefilter("ignore")
+            warnings.simplefilter("always", flain.FlainWarning)
         yield
 
 

@@ -22,7 +22,8 @@ class ExitCode(IntEnum):
 MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.DONE: "Done. For `purify`: purified, within its promise, and every gate is met.",
     ExitCode.ERROR: "A file, a model or samples cannot be used, or a file cannot be written.",
-    ExitCode.USAGE: "An option is missing, unknown, or has a value that it cannot have.",
+    ExitCode.USAGE: "An option is missing, unknown, or has a value that it cannot have, "
+    "whatever the files hold.",
     ExitCode.NOT_FLIPPED: "Nothing could be flipped, or hardly anything: a backdoor is probably "
     "still there, if there was one. The verdict says which of the two. Where nothing was flipped, "
     "no model is written.",

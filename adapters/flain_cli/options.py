@@ -220,7 +220,7 @@ class TalkOptions:
     ] = False
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", "-q", rich_help_panel=_TALK, help="Show errors only."),
+        typer.Option("--quiet", "-q", rich_help_panel=_TALK, help="Show errors and warnings only."),
     ] = False
     verbose: Annotated[
         bool,
@@ -262,4 +262,10 @@ def _named_file(argument: str, option: str) -> tuple[str, Path]:
     name, equals, path = argument.partition("=")
     if not (name and equals and path):
         raise typer.BadParameter(f"expected NAME=FILE.npz; got {argument!r}", param_hint=option)
+    if name != name.strip() or set(name) & set("<>"):
+        raise typer.BadParameter(
+            f"expected a name without <, > and outer spaces, so that --require can name it; got "
+            f"{name!r}",
+            param_hint=option,
+        )
     return name, Path(path)

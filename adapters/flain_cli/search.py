@@ -175,7 +175,8 @@ class Plan:
         report = self.asked.files.report
         if report is not None and report.suffix.lower() not in FORMATS:
             raise typer.BadParameter(
-                f"expected a name that ends in .html or .json; got {report}", param_hint="--report"
+                f"expected a name that ends in .html or .json; got {str(report)!r}",
+                param_hint="--report",
             )
 
 

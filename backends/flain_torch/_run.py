@@ -38,7 +38,7 @@ class TorchBatch:
     @property
     def advice(self) -> str:
         if all(t.dtype != torch.int64 for t in (*self.args, *self.kwargs.values())):
-            return ""
+            return "; give samples of the shape and layout that the model was trained on"
         return (
             "; integers are passed on as int64: if they are pixels, scale them as in training and "
             "convert them to floating point first"

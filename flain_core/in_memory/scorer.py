@@ -11,6 +11,7 @@ import numpy as np
 
 from flain_core.activation import ActivationStatistics
 from flain_core.directions import Directions
+from flain_core.errors import ModelError
 from flain_core.flipping import Flipping, FlippingOrder
 from flain_core.network import Array, Batch, Network
 from flain_core.outputs import Reading
@@ -83,7 +84,8 @@ class LocalScorer:
                 if probe is not None and not (once and left > 0):
                     batches.append(CutBatch(probe, batch, None))
                     continue
-                cut = network.cut(layer, batch.x)
+                with _naming(probe):
+                    cut = network.cut(layer, batch.x)
                 once = once and cut.calls == 1
                 flat = cut.inputs.ndim == 2
                 if once:
@@ -110,7 +112,9 @@ class LocalScorer:
         measured = self.samples.probes.items() if probes else ()
         for probe, samples in ((None, self.samples.clean), *measured):
             for batch in samples.batches(self.samples.batch_size):
-                yield probe, batch.y, network.predict(batch.x)
+                with _naming(probe):
+                    scores = network.predict(batch.x)
+                yield probe, batch.y, scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,3 +201,14 @@ class LocalCandidates:
     def confirm(self, network: Network, n_flipped: int) -> Scored:  # noqa: ARG002
         """Score the candidate as it was written into ``network``."""
         return self.scorer.score_of(network)
+
+
+@contextmanager
+def _naming(probe: str | None) -> Iterator[None]:
+    """Say which probe a model could not be run on; the clean samples are run first of all."""
+    try:
+        yield
+    except ModelError as error:
+        if probe is None:
+            raise
+        raise ModelError(f"probe {probe!r}: {error}") from error

@@ -72,7 +72,10 @@ def find_grid(network: Network, layer: Layer, x: Batch) -> InputGrid | None:
         return None
     try:
         before = network.cut(layer.name, x).inputs
-        shape = _positions(np.shape(network.cut(conv.name, x).output), len(conv.weight))
+        output = np.shape(network.cut(conv.name, x).output)
+        # A backend may keep further axes before that of the samples.
+        output = output[output.index(len(before)) :]
+        shape = _positions(output, len(conv.weight))
         if before.ndim != 2 or shape is None:
             return None
         channels = len(conv.weight)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flain_core.errors import FlainError, OutputError
-from flain_core.storage.files import check_writable, written_whole
+from flain_core.storage.files import check_writable, target_of, written_whole
 
 if TYPE_CHECKING:
     from flain_core.outcome import Purification
@@ -103,7 +102,7 @@ def html_or_none(result: Purification) -> str | None:
 
 
 def _is_page(path: str | os.PathLike[str]) -> bool:
-    suffix = Path(path).suffix.lower()
+    suffix = target_of(path).suffix.lower()
     if suffix in _PAGES:
         return True
     if suffix == ".json":
@@ -120,6 +119,13 @@ def _plots() -> Any:
 def _report_package(name: str) -> Any:
     try:
         return import_module(name)
+    except ValueError as error:
+        if "MPLBACKEND" not in os.environ:
+            raise
+        raise FlainError(
+            f"matplotlib cannot be imported: {error}. The environment variable MPLBACKEND names "
+            f"{os.environ['MPLBACKEND']!r}, which may not be installed here; unset it"
+        ) from error
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in (*_NEEDED, "flain_report"):
             raise

@@ -32,6 +32,19 @@ def readable(path: str | os.PathLike[str]) -> Path:
     return source
 
 
+def target_of(path: object) -> Path:
+    """Return where a file is to go; raise :class:`OutputError` for what names no file.
+
+    >>> target_of(3)
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.OutputError: expected the path of a file to write, a string or a Path; got 3
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise OutputError(f"expected the path of a file to write, a string or a Path; got {path!r}")
+    return Path(path)
+
+
 def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Return ``path`` if a file can be written there; raise :class:`OutputError` before any work.
 
@@ -42,7 +55,7 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     """
     try:
         # The file itself: writing to a link means writing to what it leads to.
-        target = Path(os.path.realpath(path))
+        target = Path(os.path.realpath(target_of(path)))
         with suppress(FileNotFoundError):
             os.lstat(target)
     except FileNotFoundError as error:
@@ -76,6 +89,7 @@ def check_no_input(path: str | os.PathLike[str], inputs: Iterable[object]) -> No
         path: Where a file is to be written.
         inputs: What was read; whatever is no path of a file does not count.
     """
+    path = target_of(path)
     for each in inputs:
         if isinstance(each, (str, os.PathLike)) and same_file(path, each):
             raise OutputError(

@@ -99,13 +99,21 @@ def test_json_says_nothing_where_no_search_was_done(files, flain):
     assert ran.out == ""
 
 
-def test_quiet_shows_errors_only(files, flain):
+def test_quiet_shows_errors_and_warnings_only(files, flain):
     ran = flain("purify", *files.searching, "-o", "out.npz", "--quiet")
     assert ran == (0, "", "")
     assert (files.folder / "out.npz").exists()
     ran = flain("purify", *files.searching, "-o", "out.npz", "-q")
     assert ran.code == 1
     assert "exists already" in ran.err
+
+
+def test_quiet_keeps_no_warning_of_its_own_back(files, flain):
+    with np.load(files.auxiliary) as data:
+        np.savez(files.folder / "others.npz", x=data["x"], y=(data["y"] + 1) % 3)
+    ran = flain("audit", files.final, "--initial", files.initial, "--data", "others.npz", "-q")
+    assert ran.out == ""
+    assert "no better than chance" in ran.err
 
 
 def test_verbose_shows_every_step_versions_and_hashes(files, flain):

@@ -83,6 +83,13 @@ def test_2_a_name_that_is_given_twice(files, flain):
     assert "got 'A' twice" in ran.err
 
 
+@pytest.mark.parametrize("name", ["A<", "A>B", " A", "A "])
+def test_2_a_name_that_no_gate_could_say(files, flain, name):
+    ran = flain("audit", *files.searching, "--trigger", f"{name}={files.triggered}")
+    assert ran.code == 2
+    assert "so that --require can name it" in ran.err
+
+
 def test_3_nothing_flipped_and_no_model_written(files, flain):
     options = ("--promise", "0.001", "--report", "r.json")
     ran = flain("purify", *files.searching, *options, "-o", "out.npz")
@@ -91,7 +98,8 @@ def test_3_nothing_flipped_and_no_model_written(files, flain):
     assert "out.npz was not written: nothing was flipped" in ran.out
     assert json.loads((files.folder / "r.json").read_text())["verdict"] == "not flipped"
     quiet = flain("audit", *files.searching, "--promise", "0.001", "--quiet")
-    assert quiet == (3, "", "verdict: not flipped\n")
+    assert (quiet.code, quiet.out) == (3, "")
+    assert quiet.err.endswith("verdict: not flipped\n")
 
 
 def test_3_hardly_anything_flipped_but_the_model_is_written(files, flain, monkeypatch):

@@ -22,6 +22,7 @@ import flain_numpy
 from flain_core.errors import LayerError, ModelError, OutputError, WeightsError
 from flain_core.network import Cut, Network
 from flain_core.registry import open_network as open_anything
+from flain_core.reporting.input_grid import InputGrid, find_grid
 from flain_onnx import OnnxModel, load, open_network, save
 
 N = 7
@@ -1063,3 +1064,13 @@ def renamed_mlp() -> ModelProto:
             each.input[:] = [f"other_{tensor.name}" if i == tensor.name else i for i in each.input]
         tensor.name = f"other_{tensor.name}"
     return model
+
+
+def test_the_places_of_inputs_show_as_in_numpy() -> None:
+    with np.load(EXAMPLE / "auxiliary.npz") as data:
+        x = data["x"][:16]
+    grids = []
+    for suffix in (".npz", ".onnx"):
+        network = open_anything(EXAMPLE / f"final{suffix}")
+        grids.append(find_grid(network, network.layers()["fc1"], x))
+    assert grids == [InputGrid(channels=32, rows=7, columns=7)] * 2

@@ -118,7 +118,7 @@ def test_a_layer_that_was_hardly_flipped_is_not_said_to_be_as_it_was():
     assert not outcome.flipped.any()
     assert not np.array_equal(result.model.layers()["fc1"].weight, FINAL.layers()["fc1"].weight)
     assert not any("as it was" in note for note in result.notes)
-    assert f"at threshold {outcome.threshold:.6g}" in repr(outcome)
+    assert f"in directions, at strength {outcome.threshold:.6g}" in repr(outcome)
 
 
 def test_a_layer_that_stays_is_said_to_be_as_it_was():

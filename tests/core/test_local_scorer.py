@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from recut import OtherCut
 
+from flain_core.errors import ModelError
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 
@@ -67,3 +68,19 @@ def test_probes_count_as_well():
     needed = 4 * BYTES + 1
     assert study(needed, probes={"ASR": TRIGGERED})[0].inputs is None
     assert study(2**20, probes={"ASR": TRIGGERED})[0].inputs is not None
+
+
+def test_the_probe_that_the_model_cannot_be_run_on_is_named():
+    x, y = TRIGGERED
+
+    def fails(x):
+        raise ModelError(f"no samples of shape {x.shape[1:]}")
+
+    network = Watched(FINAL)
+    network.predict = lambda x: FINAL.predict(x) if x.shape[1] == 12 else fails(x)
+    samples = LocalSamples.of(CLEAN, probes={"ASR": (x[:, :5], y)})
+    with pytest.raises(ModelError, match=r"^probe 'ASR': no samples of shape \(5,\)$"):
+        LocalScorer(samples).score_of(network)
+    samples = LocalSamples.of((CLEAN[0][:, :5], CLEAN[1]))
+    with pytest.raises(ModelError, match=r"^no samples of shape \(5,\)$"):
+        LocalScorer(samples).score_of(network)

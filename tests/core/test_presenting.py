@@ -84,3 +84,23 @@ def test_a_report_overwrites_only_when_told_to(result, tmp_path, suffix):
     result.report(path, overwrite=True)
     assert path.read_text() != "mine"
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("path", [3, None, b"report.html"])
+def test_what_names_no_file_is_refused_in_our_words(result, path):
+    for write in (result.report, result.to_json, result.save):
+        with pytest.raises(OutputError, match="expected the path of a file to write"):
+            write(path)
+
+
+def test_a_backend_of_matplotlib_that_is_not_there_is_named(result, monkeypatch, tmp_path):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("flain_report", "matplotlib"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setenv("MPLBACKEND", "nowhere")
+    for attempt in (lambda: check_report(tmp_path / "report.html"), result.plot):
+        with pytest.raises(FlainError, match="MPLBACKEND names 'nowhere'"):
+            attempt()
+    assert list(tmp_path.iterdir()) == []
