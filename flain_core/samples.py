@@ -18,6 +18,7 @@ from .network import Array, Batch
 _BATCH_BYTES = 8 * 2**20
 _LARGEST_BATCH = 256
 _LARGEST_LABEL = 2**31
+_LABEL_COLUMNS = ("label", "labels", "y", "target")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,10 @@ class Samples:
             data: ``(x, y)`` arrays or CPU/GPU tensors; the path of an ``.npz`` file with ``x`` and
                 ``y``; an iterable of ``(x, y)`` batches, such as a PyTorch ``DataLoader``, a
                 ``tf.data.Dataset`` or a Keras ``PyDataset``; or a sequence of ``(x, y)`` samples,
-                such as a PyTorch ``Dataset``.
+                such as a PyTorch ``Dataset``. Instead of ``(x, y)``, batches and samples may be
+                dicts of columns, as Hugging Face's ``datasets`` gives them: ``label``, ``labels``,
+                ``y`` or ``target`` is y, the other columns are x, a single one as an array.
+                Iterables are read once, and kept.
             name: What error messages call the data.
             classify: Labels must be classes: integers ``(n,)``, or one-hot ``(n, classes)``.
 
@@ -116,12 +120,10 @@ def _read(data: Any, name: str) -> tuple[Batch, Array]:
         # Items of Keras's PyDataset are batches, and iterating over it does not end by itself.
         data = [data[index] for index in range(count)]
     if isinstance(data, Mapping):
-        raise DataError(
-            f"{name}: expected a tuple (x, y); got a dict with {', '.join(map(str, data))}"
-        )
+        return _pair(data, name)
     if isinstance(data, list) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
         raise DataError(f"{name}: expected a tuple (x, y); got a list. Write data=(x, y)")
-    if hasattr(data, "shape"):
+    if hasattr(data, "shape") and hasattr(data, "dtype"):
         raise DataError(
             f"{name}: expected a tuple (x, y); got one array, so the labels are missing"
         )
@@ -172,16 +174,33 @@ def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
 def _pairs(items: Iterable[Any], name: str) -> list[tuple[Batch, Array]]:
     pairs = []
     for item in items:
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
+        if not isinstance(item, Mapping) and not (
+            isinstance(item, (tuple, list)) and len(item) == 2
+        ):
             raise DataError(
-                f"{name}: expected the loader or dataset to give (x, y) pairs; it gives "
-                f"{type(item).__name__}"
+                f"{name}: expected the loader or dataset to give (x, y) pairs, or dicts with a "
+                f"column of labels; it gives {type(item).__name__}"
                 + (f" of length {len(item)}" if isinstance(item, Sized) else "")
             )
-        pairs.append((_each(item[0], _array), _array(item[1])))
+        pairs.append(_pair(item, name))
     if not pairs:
         raise DataError(f"{name}: expected at least one sample; the loader or dataset is empty")
     return pairs
+
+
+def _pair(item: Any, name: str) -> tuple[Batch, Array]:
+    if not isinstance(item, Mapping):
+        return _each(item[0], _array), _array(item[1])
+    labels = [column for column in item if column in _LABEL_COLUMNS]
+    inputs = {column: _each(item[column], _array) for column in item if column not in labels}
+    if len(labels) != 1 or not inputs:
+        raise DataError(
+            f"{name}: expected a tuple (x, y), or columns of which one is called "
+            f"{', '.join(_LABEL_COLUMNS[:-1])} or {_LABEL_COLUMNS[-1]}; got "
+            f"{listed(list(map(str, item)))}"
+        )
+    (first, *others) = inputs.values()
+    return inputs if others else first, _array(item[labels[0]])
 
 
 def _joined(

@@ -466,7 +466,7 @@ def narrower():
         ({"initial": {"fc1": np.zeros((2, 2))}}, flain.FlainError, "fc1"),
         ({"data": list(CLEAN)}, flain.DataError, "Write data=(x, y)"),
         ({"data": CLEAN[0]}, flain.DataError, "labels are missing"),
-        ({"data": {"x": CLEAN[0], "y": CLEAN[1]}}, flain.DataError, "got a dict"),
+        ({"data": {"x": CLEAN[0], "z": CLEAN[1]}}, flain.DataError, "expected a tuple (x, y)"),
         ({"layers": "conv"}, flain.LayerError, "no conv layer"),
         ({"layers": []}, flain.LayerError, "one or more layers"),
         ({"layers": ["fc1", "fc1"]}, flain.LayerError, "once"),
@@ -537,7 +537,7 @@ def test_a_model_that_was_left_as_it_is_is_pointed_out(pair):
     with pytest.warns(FlainWarning, match="^not flipped: the model is as it was"):
         result = purify(pair, settings=settings)
     assert not result.layers[0].flipped.any()
-    shown = "input neurons, stopped by 'nothing within tolerance' after 1 candidate, incremental"
+    shown = "nothing flipped, stopped by 'nothing within tolerance' after 1 candidate, incremental"
     assert shown in repr(result)
     np.testing.assert_array_equal(result.model.predict(CLEAN[0]), pair[1].predict(CLEAN[0]))
 

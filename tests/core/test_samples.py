@@ -78,6 +78,9 @@ def npz(tmp_path):
         Loader(),
         PyDataset(),
         TensorLoader(),
+        {"x": X, "y": Y},
+        [{"image": x, "label": y} for x, y in zip(X, Y, strict=True)],
+        [{"labels": Y[:4], "pixels": X[:4]}, {"labels": Y[4:], "pixels": X[4:]}],
     ],
 )
 def test_every_form_gives_the_same_samples(data):
@@ -122,6 +125,25 @@ def test_loaders_may_give_several_inputs():
         np.testing.assert_array_equal(samples.y, Y)
 
 
+def test_columns_that_are_no_labels_are_inputs_by_name():
+    samples = Samples.of(
+        [{"ids": x, "mask": x > 0, "target": y} for x, y in zip(X, Y, strict=True)]
+    )
+    assert list(samples.x) == ["ids", "mask"]
+    np.testing.assert_array_equal(samples.x["mask"], X > 0)
+    np.testing.assert_array_equal(samples.y, Y)
+
+
+def test_a_dataset_of_hugging_face_is_read():
+    datasets = pytest.importorskip("datasets")
+    table = datasets.table.InMemoryTable.from_pydict({"pixels": X.tolist(), "label": Y.tolist()})
+    given = datasets.Dataset(table, fingerprint="given")
+    for form in (given, given.with_format("numpy"), given.with_format("torch"), given[:]):
+        samples = Samples.of(form)
+        np.testing.assert_array_equal(samples.x, X)
+        np.testing.assert_array_equal(samples.y, Y)
+
+
 def test_samples_may_be_read_twice():
     samples = Samples.of((X, Y))
     np.testing.assert_array_equal(Samples.of(samples).x, X)
@@ -157,6 +179,11 @@ def test_batches_are_larger_the_smaller_a_sample_is():
         (X, "labels are missing"),
         ([X, Y], "tuple (x, y)"),
         (42, "expected (x, y)"),
+        ({"x": X, "z": Y}, "one is called label, labels, y or target; got x, z"),
+        ({"x": X, "y": Y, "label": Y}, "got x, y, label"),
+        ({"y": Y}, "got y"),
+        ([{"x": X[0]}], "one is called label"),
+        (["ab", "cd"], "or dicts with a column of labels; it gives str of length 2"),
         ([(X[0], 0), (X[0, :1], 1)], "different shapes"),
         ((5, 3), "at least one sample"),
         (((X, X[:3]), Y), "at least one sample"),
