@@ -13,12 +13,12 @@ from .errors import (
     WeightsError,
 )
 from .flipping import flip, low_activation, match_norm
+from .known_backends import Backend
 from .network import Cut, Layer, Network
 from .outcome import LayerOutcome, Measurement, Purification, Step
 from .progress import Progress
 from .promise import Promise
 from .purify import purify
-from .registry import Backend
 from .score import accuracy
 from .settings import Grid, Settings
 

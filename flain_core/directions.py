@@ -20,14 +20,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
 from .errors import LayerError
-from .flipping import check_range
+from .flipping import FlippingOrder, check_range
 from .network import Array, Layer, Network
 
-__all__ = ["Directions", "Fit", "InputSpace"]
+__all__ = ["Directions", "Flipping", "InputSpace"]
 
 # So weak, as a single input or sample in other units can raise the variance of all.
 _WEAKEST, _STRONGEST, _RATIO = 4e-4 * 1.5**-40, 8.0, 1.5
@@ -112,22 +113,42 @@ class Directions:
         layer = self.layer
         if not number:
             return self.network.replace({layer.name: layer.weight})
-        change = self.fit(number).change()
+        change = self.change(number)
         weight = _fitted(layer.weight.astype(np.float64) - change, layer.weight)
         if layer.bias is None:
             return self.network.replace({layer.name: weight})
         bias = _fitted(layer.bias.astype(np.float64) + change @ self.space.mean, layer.bias)
         return self.network.replace({layer.name: weight}, {layer.name: bias})
 
-    def fit(self, number: int) -> Fit:
-        """Return the candidate of a number greater than 0."""
-        if number not in self._fits:
-            self._fits[number] = Fit(self, float(self.space.strengths[number - 1]))
-        return self._fits[number]
+    def taken(self, number: int, *, unseen: bool = False) -> Array:
+        """``(n, out)``: what a candidate, not 0, takes from the pre-activations of the samples.
 
-    @cached_property
-    def _fits(self) -> dict[int, Fit]:
-        return {}
+        Args:
+            number: The candidate.
+            unseen: Judge each sample as if it had had no part in the fit. Leaving a sample out of a
+                ridge regression divides its residual by one less its leverage (Allen's PRESS,
+                1974); the mean counts as one more regressor.
+        """
+        _, kept, solved = self._solved(number)
+        taken: Array = solved * (self.factor * self._strength(number) / self._scale)
+        if unseen:
+            share_of_mean = 1 / len(kept) if self.layer.bias is not None else 0.0
+            taken /= np.maximum(kept - share_of_mean, _LEAST_KEPT)[:, np.newaxis]
+        return taken
+
+    def change(self, number: int) -> Array:
+        """``(out, in)``: what a candidate, not 0, takes from the weight.
+
+        Inputs that never vary are flipped wholly.
+        """
+        active = self.space.active
+        weight, _, solved = self._solved(number)
+        kept = solved.T @ self.space.centred
+        kept *= self._scale
+        change = self.factor * self.update
+        change[:, active] -= self.factor * kept
+        change[:, active] *= self._strength(number) * weight
+        return change
 
     @cached_property
     def update(self) -> Array:
@@ -135,67 +156,45 @@ class Directions:
         final = self.layer.weight.astype(np.float64)
         return final - np.asarray(self.initial, dtype=np.float64)
 
+    def _strength(self, number: int) -> float:
+        return float(self.space.strengths[number - 1])
 
-class Fit:
-    """One strength. Woodbury's identity lets a matrix over the samples be inverted, or over inputs.
+    @property
+    def _scale(self) -> float:
+        scale: float = ((1 - self.space.shrinkage) / len(self.space.centred)) ** 0.5
+        return scale
 
-    The smaller of the two is, so that the cost grows with the larger number only linearly.
+    @cached_property
+    def _fits(self) -> dict[int, tuple[Array, Array, Array]]:
+        return {}
 
-    Args:
-        directions: The layer and its inputs.
-        strength: In units of the inputs' variance.
-    """
+    def _solved(self, number: int) -> tuple[Array, Array, Array]:
+        """Return a candidate's weight of each input, one less each sample's leverage, and solution.
 
-    def __init__(self, directions: Directions, strength: float) -> None:
-        space = directions.space
-        self._directions = directions
-        self._strength = strength
-        self._count = len(space.centred)
-        self._scale = ((1 - space.shrinkage) / self._count) ** 0.5
-        self._weight = 1 / (space.shrinkage * space.variance[space.active] + strength)
-        rows = space.centred * (self._scale * np.sqrt(self._weight))
-        wide = rows.shape[0] <= rows.shape[1]
-        inner = rows @ rows.T if wide else rows.T @ rows
-        np.fill_diagonal(inner, inner.diagonal() + 1)
-        root = inverse_of_lower(np.linalg.cholesky(inner))
-        target = (rows * np.sqrt(self._weight)) @ directions.update[:, space.active].T
-        if wide:
-            self._kept = np.square(root).sum(axis=0)
-            self._solved = root.T @ (root @ target)
-        else:
-            used = rows @ root.T
-            self._kept = 1 - np.square(used).sum(axis=1)
-            self._solved = target - used @ (used.T @ target)
-
-    def taken(self) -> Array:
-        """``(n, out)``: what the candidate takes from the pre-activations of the samples."""
-        amount = self._directions.factor * self._strength / self._scale
-        taken: Array = self._solved * amount
-        return taken
-
-    def taken_unseen(self) -> Array:
-        """``(n, out)``: the same, where each sample had no part in the fit.
-
-        Leaving a sample out of a ridge regression divides its residual by one less its leverage
-        (Allen's PRESS, 1974); the mean counts as one more regressor.
+        Woodbury's identity lets a matrix over the samples be inverted, or over inputs. The smaller
+        of the two is, so that the cost grows with the larger number only linearly.
         """
-        share_of_mean = 1 / self._count if self._directions.layer.bias is not None else 0.0
-        kept = np.maximum(self._kept - share_of_mean, _LEAST_KEPT)
-        unseen: Array = self.taken() / kept[:, np.newaxis]
-        return unseen
+        if number not in self._fits:
+            space = self.space
+            variance = space.shrinkage * space.variance[space.active]
+            weight = 1 / (variance + self._strength(number))
+            rows = space.centred * (self._scale * np.sqrt(weight))
+            wide = rows.shape[0] <= rows.shape[1]
+            inner = rows @ rows.T if wide else rows.T @ rows
+            np.fill_diagonal(inner, inner.diagonal() + 1)
+            root = inverse_of_lower(np.linalg.cholesky(inner))
+            target = (rows * np.sqrt(weight)) @ self.update[:, space.active].T
+            if wide:
+                kept, solved = np.square(root).sum(axis=0), root.T @ (root @ target)
+            else:
+                used = rows @ root.T
+                kept, solved = 1 - np.square(used).sum(axis=1), target - used @ (used.T @ target)
+            self._fits[number] = weight, kept, solved
+        return self._fits[number]
 
-    def change(self) -> Array:
-        """``(out, in)``: what the candidate takes from the weight.
 
-        Inputs that never vary are flipped wholly.
-        """
-        directions, active = self._directions, self._directions.space.active
-        kept = self._solved.T @ directions.space.centred
-        kept *= self._scale
-        change = directions.factor * directions.update
-        change[:, active] -= directions.factor * kept
-        change[:, active] *= self._strength * self._weight
-        return change
+Flipping: TypeAlias = FlippingOrder | Directions
+"""One layer of a network whose update is to be flipped, candidate by candidate."""
 
 
 def inverse_of_lower(lower: Array) -> Array:

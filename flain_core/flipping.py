@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
@@ -185,34 +184,6 @@ def only(weight: Array, neurons: Array, groups: int = 1) -> Array:
                [0., 4.]])
     """
     return np.where(columns(neurons, weight.shape, groups), weight, 0)
-
-
-class Flipping(Protocol):
-    """One layer of a network whose update is to be flipped, candidate by candidate."""
-
-    @property
-    def network(self) -> Network:
-        """The model as it stands."""
-        ...
-
-    @property
-    def layer(self) -> Layer:
-        """The layer, with its final weight."""
-        ...
-
-    @property
-    def initial(self) -> Array:
-        """The layer's initial weight, ``(out, in / groups, *kernel)``."""
-        ...
-
-    @property
-    def factor(self) -> float:
-        """2 flips an update, 1 resets it."""
-        ...
-
-    def candidate(self, number: int, /) -> Network:
-        """Return a copy of the network as a candidate has it; number 0 is the model itself."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,14 @@ from itertools import count
 
 import numpy as np
 
-from .directions import Directions, InputSpace
+from .directions import Directions, Flipping, InputSpace
 from .errors import LayerError, ModelError
-from .flipping import Flipping, FlippingOrder, match_norm
+from .flipping import FlippingOrder, match_norm
 from .network import SINGLE_PRECISION, Array, Layer, Network
 from .outcome import LayerOutcome, Step, StopReason
 from .progress import OnProgress, Progress
 from .proof import Proof
-from .sample_source import HolderLostError, LayerScorer, Scorer
+from .sample_source import HolderLostError, Scorer
 from .schedule import AllNegativeError, Schedule
 from .score import Scored
 from .search import Found, bracket, search
@@ -127,29 +127,21 @@ def _purify_layer(
     Losses are counted from ``before``; None stands for what the network scores now.
     """
     started = time.perf_counter()
-    settings = context.settings
-    layer_scorer = context.scorer.study(network, layer.name)
-    for flipping, schedule, proof in _ways(network, layer, initial, layer_scorer, context):
-        report = context.listener(layer.name, schedule.most_tried)
-        window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error) if proof.faithful else None
-        with layer_scorer.candidates(flipping, window=window) as candidates:
-            now = candidates.advance([0])[0]
-            baseline = before or now
-            walk = bracket if schedule.by_strength else search
-            found = walk(schedule, candidates, settings, baseline, report)
-            written = candidates.as_written(found.number)
+    settings, scorer = context.settings, context.scorer
+    for flipping, schedule, proof in _ways(network, layer, initial, context):
+        found, baseline, written = _searched(flipping, schedule, proof, context, before)
         purified = flipping.candidate(found.number)
-        after = candidates.confirm(purified, found.number)
+        after = scorer.score_of(purified, candidate=found.number)
         if not _confirms(found, written, settings, baseline, after):
             continue
         found = _promised(found, flipping, context)
         if found.reason == "promise":
             purified = flipping.candidate(found.number)
-            after = context.scorer.score_of(purified)
+            after = scorer.score_of(purified)
         if settings.match_norm and found.step:
             weight = match_norm(purified.layers()[layer.name].weight, layer.weight)
             purified = network.replace({layer.name: weight})
-            after = context.scorer.score_of(purified)
+            after = scorer.score_of(purified)
         outcome = LayerOutcome(
             name=layer.name,
             flip="directions" if schedule.by_strength else "neurons",
@@ -171,21 +163,46 @@ def _purify_layer(
     )
 
 
-def _ways(
-    network: Network,
-    layer: Layer,
-    initial: Array,
-    layer_scorer: LayerScorer,
+def _searched(
+    flipping: Flipping,
+    schedule: Schedule,
+    proof: Proof,
     context: SearchContext,
+    before: Scored | None,
+) -> tuple[Found, Scored, Scored | None]:
+    """Return the end of a search, what losses count from, and what the written candidate scores.
+
+    The last is None where that is what the search said.
+    """
+    settings, scorer = context.settings, context.scorer
+    report = context.listener(flipping.layer.name, schedule.most_tried)
+
+    def in_full(number: int) -> Scored:
+        return scorer.score_of(flipping.candidate(number), probes=False, candidate=number)
+
+    window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error) if proof.faithful else None
+    with scorer.candidates(flipping, window=window) as candidates:
+        (now,) = candidates.advance([0])
+        baseline = before or now
+        if schedule.by_strength:
+            found = bracket(schedule, candidates, settings, baseline, report)
+        else:
+            found = search(schedule, candidates, in_full, settings, baseline, report)
+        return found, baseline, candidates.as_written(found.number)
+
+
+def _ways(
+    network: Network, layer: Layer, initial: Array, context: SearchContext
 ) -> Iterator[tuple[Flipping, Schedule, Proof]]:
     """Yield ways to search a layer: what is flipped, in which steps, and whether at a proved cut.
 
     The fast ways come first if the cut is proved right; else, or if unconfirmed, the slow one.
     """
-    settings = context.settings
+    settings, scorer = context.settings, context.scorer
+    statistics, inputs = scorer.study(network, layer.name)
     unflipped = FlippingOrder(network, layer, initial, settings.factor_of("neurons"), np.arange(0))
-    proof = layer_scorer.prove(unflipped, seed=context.seed)
-    space = _space(layer, layer_scorer, settings) if proof.faithful else None
+    proof = scorer.prove(unflipped, seed=context.seed)
+    space = _space(layer, inputs, settings) if proof.faithful else None
     if space is not None:
         directions = Directions(network, layer, initial, settings.factor_of("directions"), space)
         yield directions, Schedule.of_strengths(space.variance, space.strengths), proof
@@ -197,7 +214,7 @@ def _ways(
             "of float32 weights that runs once for each sample, at least 10 samples in memory, and "
             'a memory_limit that holds what enters the layer. Say flip="auto" or flip="neurons"'
         )
-    activation = getattr(layer_scorer.statistics, settings.statistic)
+    activation = getattr(statistics, settings.statistic)
     schedule = Schedule.of(activation, settings.thresholds)
     flipping = replace(unflipped, order=schedule.order)
     if proof.faithful:
@@ -206,10 +223,11 @@ def _ways(
     yield flipping, schedule, proof
 
 
-def _space(layer: Layer, layer_scorer: LayerScorer, settings: Settings) -> InputSpace | None:
+def _space(layer: Layer, inputs: Array | None, settings: Settings) -> InputSpace | None:
     """Return how clean samples use the inputs of a layer, if it can be flipped in directions."""
     dense = layer.kind == "dense" and layer.epsilon <= SINGLE_PRECISION
-    inputs = layer_scorer.inputs if dense and settings.flip != "neurons" else None
+    if not dense or settings.flip == "neurons":
+        return None
     if inputs is None or len(inputs) < _LEAST_FOR_DIRECTIONS:
         return None
     try:

@@ -15,40 +15,16 @@ after looking, or for new samples that are drawn otherwise than those counted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from .binomial import binomial_tail
 from .errors import SettingsError
 from .settings import whole_number
 
 _MOST_SAMPLES = 2**53  # beyond it a float does not hold each count
-
-
-def binomial_tail(wrong: int, samples: int, share: float) -> float:
-    """Return the probability of at most ``wrong`` newly wrong samples.
-
-    P(Bin(samples, share) <= wrong), exact to about 1e-12 of its value up to ten million samples.
-    The probability of one count is computed by the saddle-point expansion of Loader (Fast and
-    Accurate Computation of Binomial Probabilities, 2000); the others follow from it by their
-    ratios.
-
-    Args:
-        wrong: Number of samples, at least 0.
-        samples: Number of samples, at least 0.
-        share: Share of all samples that is newly wrong, greater than 0 and less than 1.
-
-    Raises:
-        SettingsError: A value is out of its range.
-
-    Example:
-        >>> round(binomial_tail(1, 2, 0.5), 12)
-        0.75
-    """
-    wrong = whole_number(wrong, "the number of newly wrong samples", least=0)
-    return _tail(wrong, _samples(samples), _share(share))
 
 
 def most_newly_wrong(samples: int, share: float, confidence: float) -> int:
@@ -75,7 +51,7 @@ def most_newly_wrong(samples: int, share: float, confidence: float) -> int:
         [3, 9, 38]
     """
     samples, share, risk = _samples(samples), _share(share), _risk(confidence)
-    return _last_that_holds(-1, samples, lambda wrong: _tail(wrong, samples, share) <= risk)
+    return _last_that_holds(-1, samples, lambda wrong: binomial_tail(wrong, samples, share) <= risk)
 
 
 def promised_share(samples: int, allowed: int, confidence: float) -> float:
@@ -108,7 +84,7 @@ def promised_share(samples: int, allowed: int, confidence: float) -> float:
     refuted, promised = 0.0, 1.0
     while promised - refuted > 1e-15:
         middle = (refuted + promised) / 2
-        if _tail(allowed, samples, middle) <= risk:
+        if binomial_tail(allowed, samples, middle) <= risk:
             promised = middle
         else:
             refuted = middle
@@ -137,14 +113,16 @@ def samples_needed(share: float, confidence: float, allowed: int = 0) -> int:
     """
     share, risk, allowed = _share(share), _risk(confidence), _allowed(allowed)
     too_few, enough = allowed, allowed + 1
-    while _tail(allowed, enough, share) > risk:
+    while binomial_tail(allowed, enough, share) > risk:
         too_few, enough = enough, 2 * enough
         if enough > _MOST_SAMPLES:
             raise SettingsError(
                 "expected a share that fewer than 2**53 samples can promise; got "
                 f"{share} with {allowed} allowed. Give a greater share or allow fewer"
             )
-    return _last_that_holds(enough, too_few, lambda count: _tail(allowed, count, share) <= risk)
+    return _last_that_holds(
+        enough, too_few, lambda count: binomial_tail(allowed, count, share) <= risk
+    )
 
 
 def _last_that_holds(holds: int, fails: int, condition: Callable[[int], bool]) -> int:
@@ -196,7 +174,7 @@ class Promise:
             raise SettingsError(
                 f"expected a promised loss greater than 0 and at most 1, a fraction; got {loss}"
             )
-        if loss < 1 and not _tail(allowed, samples, loss) <= risk:
+        if loss < 1 and not binomial_tail(allowed, samples, loss) <= risk:
             least = promised_share(samples, allowed, self.confidence)
             raise SettingsError(
                 f"expected a loss that {samples} samples with {allowed} allowed can promise with "
@@ -236,74 +214,6 @@ class Promise:
             "of new samples drawn like the auxiliary ones are newly wrong "
             f"({counts}, {self.allowed:,} allowed)"
         )
-
-
-def _tail(wrong: int, samples: int, share: float) -> float:
-    """Sum from the count nearest to the mean outwards, so that the terms shrink from the first."""
-    if wrong >= samples:
-        return 1.0
-    odds = (1 - share) / share
-    if wrong <= samples * share:
-        return _probability(wrong, samples, share) * _sum_outwards(wrong, samples, odds)
-    above = wrong + 1
-    beyond = _probability(above, samples, share) * _sum_outwards(samples - above, samples, 1 / odds)
-    return max(0.0, 1 - beyond)
-
-
-def _sum_outwards(count: int, samples: int, odds: float) -> float:
-    """Sum the probabilities of ``count``, ``count - 1``, …, 0 as multiples of the first."""
-    total = term = 1.0
-    for k in range(count, 0, -1):
-        ratio = k * odds / (samples - k + 1)
-        term *= ratio
-        total += term
-        # The ratios fall, so a geometric series bounds what is left.
-        if term * ratio <= 1e-17 * (1 - ratio) * total:
-            break
-    return total
-
-
-def _probability(count: int, samples: int, share: float) -> float:
-    """Return P(Bin(samples, share) = count) by Loader's expansion."""
-    other = samples - count
-    if count == 0:
-        return math.exp(samples * math.log1p(-share))
-    if other == 0:
-        return math.exp(samples * math.log(share))
-    # In integers: in floats the difference of two large numbers would lose the digits that count.
-    numerator, denominator = share.as_integer_ratio()
-    beyond = (count * denominator - samples * numerator) / denominator
-    deviance = _deviance(count, samples * share, beyond)
-    deviance += _deviance(other, samples * (1 - share), -beyond)
-    correction = _stirling_error(samples) - _stirling_error(count) - _stirling_error(other)
-    return math.exp(correction - deviance) * math.sqrt(samples / (2 * math.pi * count * other))
-
-
-def _deviance(count: int, mean: float, beyond: float) -> float:
-    """Return ``count * log(count / mean) - beyond``, where ``beyond`` is ``count - mean``."""
-    slope = beyond / (count + mean)
-    if abs(slope) > 0.1:
-        return count * math.log(count / mean) - beyond
-    # log(count / mean) = 2 artanh(slope), whose first term cancels against `beyond`.
-    power, total, odd = 2 * count * slope, beyond * slope, 3
-    while True:
-        power *= slope * slope
-        longer = total + power / odd
-        if longer == total:
-            return total
-        total, odd = longer, odd + 2
-
-
-def _stirling_error(n: int) -> float:
-    """Return ``log(n!)`` minus Stirling's approximation of it."""
-    if n < 16:
-        return math.log(math.factorial(n)) - ((n + 0.5) * math.log(n) - n + _LOG_ROOT_TWO_PI)
-    inverse = 1 / n
-    square = inverse * inverse
-    return inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
-
-
-_LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 def _samples(samples: int) -> int:

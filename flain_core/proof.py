@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .directions import Flipping
 from .errors import ModelError, WeightsError
-from .flipping import Flipping, columns
+from .flipping import columns
 from .network import Array, Batch, Network
 from .outputs import check_finite
 

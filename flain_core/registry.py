@@ -6,140 +6,16 @@ Users may also name the function that builds a model, as ``"module:function"``.
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from inspect import signature
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from .errors import FlainWarning, ModelError, OutputError
+from .errors import ModelError, OutputError
+from .known_backends import Backend, backends, third_party
 from .network import MEMBERS, Array, Network, is_network
 from .provenance.purified_before import carried
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-
-@dataclass(frozen=True)
-class Backend:
-    """A package that opens models.
-
-    It exports ``open_network(model, *, like=None)``, which returns a
-    :class:`~flain_core.Network`; ``load(path)`` if it reads files;
-    ``save(model, path, *, overwrite=False)`` if it writes any, with a further parameter
-    ``mark=None`` if they can carry a text (:mod:`flain_core.provenance.mark`), which ``load`` then
-    hands to :func:`flain_core.provenance.purified_before.carry`, or ``mark_of(model)`` finds in the
-    model; and
-    ``arrays_of(model, *, buffers=True)``, the inverse of opening bare weights, if these may be
-    plain arrays: a dict of new arrays by name, in the framework's own order, which ``open_network``
-    takes and puts into the architecture of ``like``. Without buffers it holds what a flat vector of
-    the framework's parameters holds.
-
-    Attributes:
-        module: What to import.
-        opens: Qualified names of the classes that it opens, subclasses included.
-        reads: Suffixes of the files it loads without further help.
-        writes: Suffixes of the files it saves.
-        install: Instructions for installing it.
-        distributions: Packages whose versions belong in a report.
-
-    Example:
-        What a package names under the entry-point group ``flain.backends``:
-
-        >>> BACKEND = Backend(
-        ...     module="flain_my_framework",
-        ...     opens=("my_framework.models.Model",),
-        ...     reads=(".mine",),
-        ...     writes=(".mine",),
-        ...     install="pip install flain-my-framework",
-        ...     distributions=("my-framework",),
-        ... )
-        >>> BACKEND.opens
-        ('my_framework.models.Model',)
-    """
-
-    module: str
-    opens: tuple[str, ...]
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    install: str
-    distributions: tuple[str, ...]
-
-    def load_module(self) -> ModuleType:
-        """Import the backend.
-
-        Raises:
-            ModelError: That fails; the message has the install hint.
-        """
-        try:
-            return import_module(self.module)
-        # Keras raises ValueError for an engine that it does not know; a broken library, OSError.
-        except Exception as error:
-            raise ModelError(
-                f"this model needs the backend {self.module}, which cannot be imported ({error}); "
-                f"{self.install}"
-            ) from error
-
-
-_BUILT_IN = (
-    Backend(
-        module="flain_numpy",
-        opens=("flain_numpy.network.Network",),
-        reads=(".npz",),
-        writes=(".npz",),
-        install="it comes with flain: pip install flain",
-        distributions=("numpy",),
-    ),
-    Backend(
-        module="flain_torch",
-        # An exported program is no module, and is told what to give instead.
-        opens=("torch.nn.modules.module.Module", "torch.export.exported_program.ExportedProgram"),
-        reads=(),
-        writes=(".safetensors", ".pt", ".pth"),
-        install="pip install 'flain[torch]'",
-        distributions=("torch",),
-    ),
-    Backend(
-        module="flain_sklearn",
-        # Any estimator, so that a pipeline is told what to give instead.
-        opens=("sklearn.base.BaseEstimator",),
-        reads=(),
-        writes=(),
-        install="pip install 'flain[sklearn]'",
-        distributions=("scikit-learn",),
-    ),
-    Backend(
-        module="flain_onnx",
-        opens=("onnx.onnx_ml_pb2.ModelProto", "flain_onnx._model.OnnxModel"),
-        reads=(".onnx",),
-        writes=(".onnx",),
-        install="pip install 'flain[onnx]'",
-        distributions=("onnx", "onnxruntime"),
-    ),
-    Backend(
-        module="flain_keras",
-        # A Keras layer is no model; but on the torch engine it would pass as a torch module.
-        opens=("keras.src.layers.layer.Layer", "flain_keras._network.KerasNetwork"),
-        reads=(".keras", ".h5"),
-        writes=(".keras", ".h5"),
-        install="pip install 'flain[keras]' and an engine: tensorflow, or jax or torch with "
-        "KERAS_BACKEND set to its name",
-        distributions=("keras", "tensorflow", "tensorflow-cpu", "jax", "torch"),
-    ),
-)
-
-
-def built_in(module: str) -> ModuleType:
-    """Import one of our backends; raise :class:`ModelError` with the install hint if that fails.
-
-    >>> built_in("flain_numpy").__name__
-    'flain_numpy'
-    """
-    return next(each for each in _BUILT_IN if each.module == module).load_module()
 
 
 def open_network(model: Any, *, like: Any = None) -> Network:
@@ -160,7 +36,7 @@ def open_network(model: Any, *, like: Any = None) -> Network:
             "weights loaded"
         )
     # Before any work: a broken backend of somebody else is warned of.
-    _third_party()
+    third_party()
     if is_network(model):
         return cast("Network", model)
     if isinstance(model, (str, os.PathLike)):
@@ -180,7 +56,7 @@ def open_with_mark(model: Any) -> tuple[Network, str | bytes | None]:
     """
     if not isinstance(model, (str, os.PathLike)):
         return open_network(model), _mark_on(model, _backend_of(model))
-    _third_party()
+    third_party()
     backend, held = _loaded_file(model)
     network: Network = backend.load_module().open_network(held, like=None)
     return network, _mark_on(held, backend)
@@ -205,7 +81,7 @@ def _unknown(model: Any) -> str:
     return (
         f"expected a model that a backend opens, a path, or an object with {', '.join(MEMBERS)}, "
         f"as flain.Network describes them; got {given}. "
-        f"Backends: {', '.join(backend.module for backend in _backends())}"
+        f"Backends: {', '.join(backend.module for backend in backends())}"
     )
 
 
@@ -346,10 +222,10 @@ def _loaded_file(path: str | os.PathLike[str]) -> tuple[Backend, Any]:
             "SavedModel holds a computation without layers, so there is no weight update to flip: "
             "save the Keras model itself with model.save('model.keras')"
         )
-    for backend in _backends():
+    for backend in backends():
         if os.path.splitext(path)[1] in backend.reads:
             return backend, backend.load_module().load(path)
-    readable = [suffix for backend in _backends() for suffix in backend.reads]
+    readable = [suffix for backend in backends() for suffix in backend.reads]
     raise ModelError(
         f"cannot open {os.fspath(path)}: expected a file that holds a whole model "
         f"({', '.join(readable)}). Weights alone (.pt, .safetensors) need their architecture: "
@@ -360,40 +236,4 @@ def _loaded_file(path: str | os.PathLike[str]) -> tuple[Backend, Any]:
 
 def _backend_of(model: Any) -> Backend | None:
     names = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__)
-    return next((each for name in names for each in _backends() if name in each.opens), None)
-
-
-def _backends() -> Iterator[Backend]:
-    """Yield the built-in backends, then those that others offer."""
-    yield from _BUILT_IN
-    yield from _third_party()
-
-
-@cache
-def _third_party() -> tuple[Backend, ...]:
-    """Load what entry points under ``flain.backends`` name: objects of type :class:`Backend`."""
-    from importlib.metadata import entry_points
-
-    found = map(_loaded, entry_points(group="flain.backends"))
-    return tuple(backend for backend in found if backend is not None)
-
-
-def _loaded(entry_point: EntryPoint) -> Backend | None:
-    """Load a backend; warn of one that is broken, which shall stop nobody from using the others."""
-    try:
-        backend = entry_point.load()
-        if not isinstance(backend, Backend):
-            raise TypeError(f"it is a {type(backend).__name__}, not a flain.Backend")
-        named = (backend.opens, backend.reads, backend.writes)
-        if not all(isinstance(each, tuple) for each in named):
-            raise TypeError("expected tuples of names in opens, reads and writes")
-    # Somebody else's package may raise anything when it is imported.
-    except (Exception, SystemExit) as error:
-        warnings.warn(
-            f"the backend {entry_point.name!r} ({entry_point.value}) cannot be loaded and is left "
-            f"out: {type(error).__name__}: {error}",
-            FlainWarning,
-            stacklevel=2,
-        )
-        return None
-    return backend
+    return next((each for name in names for each in backends() if name in each.opens), None)

@@ -7,13 +7,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from .activation import ActivationStatistics
-from .flipping import Flipping
+from .directions import Flipping
 from .network import Array, Network
 from .outputs import Reading
 from .proof import Proof
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Candidates",
     "HolderLostError",
-    "LayerScorer",
     "SampleFacts",
     "SampleSource",
     "Scorer",
@@ -62,64 +62,26 @@ class SampleFacts:
 
 
 class Candidates(Protocol):
-    """Scores candidates by their numbers: ``n_flipped`` neurons of an order, or a strength's."""
+    """Scores the candidates of one search by their numbers: of a schedule, or 0 for the model.
+
+    Classes that implement it inherit from it.
+    """
 
     @property
     def lookahead(self) -> int:
         """Number of candidates that it pays to ask about at once, at least 1."""
-        ...
+        return 1
 
-    def advance(self, n_flipped: Sequence[int]) -> Sequence[Scored]:
-        """Score several candidates; ``n_flipped`` never decreases, from call to call either."""
-        ...
+    @abstractmethod
+    def advance(self, numbers: Sequence[int], /) -> Sequence[Scored]:
+        """Score several candidates.
 
-    def score_in_full(self, n_flipped: int) -> Scored:
-        """Score the whole network with really flipped weights, on the clean samples."""
-        ...
+        Where neurons are flipped, the numbers never decrease, from call to call either.
+        """
 
-    def as_written(self, n_flipped: int) -> Scored | None:
+    def as_written(self, number: int, /) -> Scored | None:  # noqa: ARG002
         """Return what the written candidate has to score, where that differs from the search."""
-        ...
-
-    def confirm(self, network: Network, n_flipped: int) -> Scored:
-        """Score the candidate as it was written into ``network``, run in full."""
-        ...
-
-
-class LayerScorer(Protocol):
-    """A network that was run on the auxiliary samples up to one layer."""
-
-    @property
-    def statistics(self) -> ActivationStatistics:
-        """Statistics of how the auxiliary samples activate the input neurons of the layer."""
-        ...
-
-    @property
-    def inputs(self) -> Array | None:
-        """``(n, in)`` what enters a dense layer for the clean samples, for flipping in directions.
-
-        None where candidates cannot be scored for any pre-activations.
-        """
-        ...
-
-    def prove(self, flipping: Flipping, *, seed: int) -> Proof:
-        """Find out whether candidates may be scored from the layer on.
-
-        Raises :class:`~flain_core.ModelError` if the network scores differently each time.
-        """
-        ...
-
-    def candidates(
-        self, flipping: Flipping, *, window: float | None
-    ) -> AbstractContextManager[Candidates]:
-        """Score candidates from the layer on, or by running the whole network for each.
-
-        Args:
-            flipping: What each candidate flips.
-            window: Relative error of a score that rounding can cause, where :meth:`prove` found
-                the cut faithful; None runs the whole network.
-        """
-        ...
+        return None
 
 
 class Scorer(Protocol):
@@ -135,12 +97,46 @@ class Scorer(Protocol):
         """How the scores of a classifier were read; None where that is not known."""
         ...
 
-    def score_of(self, network: Network, *, probes: bool = True) -> Scored:
-        """Run a network in full on the clean samples and, unless told otherwise, the probes."""
+    def score_of(
+        self, network: Network, *, probes: bool = True, candidate: int | None = None
+    ) -> Scored:
+        """Run a network in full on the clean samples and, unless told otherwise, the probes.
+
+        Args:
+            network: The trained model, or what ``replace`` makes of it.
+            probes: Whether to score the probes as well.
+            candidate: Its number, if it is a candidate of the last search, so that what was said of
+                it then can be compared.
+        """
         ...
 
-    def study(self, network: Network, layer: str) -> LayerScorer:
-        """Run the samples once up to a layer."""
+    def study(self, network: Network, layer: str) -> tuple[ActivationStatistics, Array | None]:
+        """Run the samples once up to a layer.
+
+        Returns:
+            Statistics of how they activate the layer's input neurons; and ``(n, in)`` what enters a
+            dense layer for the clean samples, for flipping in directions, or None where candidates
+            cannot be scored for any pre-activations.
+        """
+        ...
+
+    def prove(self, flipping: Flipping, *, seed: int) -> Proof:
+        """Find out whether candidates may be scored from the layer on that was studied last.
+
+        Raises :class:`~flain_core.ModelError` if the network scores differently each time.
+        """
+        ...
+
+    def candidates(
+        self, flipping: Flipping, *, window: float | None
+    ) -> AbstractContextManager[Candidates]:
+        """Score candidates from the layer on, or by running the whole network for each.
+
+        Args:
+            flipping: What each candidate flips, in the layer that was studied last.
+            window: Relative error of a score that rounding can cause, where :meth:`prove` found
+                the cut faithful; None runs the whole network.
+        """
         ...
 
 

@@ -22,7 +22,7 @@ from flain_core.settings import Settings
 from .cases import CASES, Case
 from .expect import expect, expect_error, expect_same
 from .networks import Conv, Dense, Reference
-from .never_cut import NeverCut
+from .never_cut import never_cut
 
 _CUT = ("inputs", "calls", "output", "linear", "tail")
 _FEW = 7
@@ -409,7 +409,7 @@ class Conformance:
             before, layer = initial.layers()[name].weight, final.layers()[name]
             flipped = flip(before, layer.weight, outcome.flipped, groups=layer.groups)
             _expect_weights(self.open_network(result.model), {name: flipped}, "after flipping")
-            (slow,) = self._purified(NeverCut(final), initial, name, case).layers
+            (slow,) = self._purified(never_cut(final), initial, name, case).layers
             expect(slow.method == "whole network", "a search by the whole network", slow)
             given, wanted = _decisions(outcome), _decisions(slow)
             what = f"the decisions of a search by the whole network, {wanted}"

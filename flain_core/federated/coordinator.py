@@ -16,21 +16,23 @@ from typing import Protocol
 import numpy as np
 
 from flain_core.activation import ActivationStatistics
+from flain_core.directions import Flipping
 from flain_core.errors import DataError, FlainError, FlainWarning, SettingsError
-from flain_core.flipping import Flipping, FlippingOrder
-from flain_core.network import Array, Network
+from flain_core.flipping import FlippingOrder
+from flain_core.network import Network
 from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.proof import Proof
-from flain_core.sample_source import HolderLostError, SampleFacts
+from flain_core.sample_source import Candidates, HolderLostError, SampleFacts
 from flain_core.score import Scored, Tally
 from flain_core.settings import Settings, one_of, whole_number
 
-from .candidates import CoordinatedCandidates
-from .checks import check_against_trained, check_answer, readings_apart
+from .checks import check_against_trained, check_answer, contradiction, readings_apart
 from .merging import Merging
 from .messages import Answer, ModelState, Question, Task
 
 __all__ = ["CoordinatedSamples", "Holders"]
+
+_LOOKAHEAD_IN_FULL = 16
 
 
 class Holders(Protocol):
@@ -113,32 +115,54 @@ class Coordinator:
         self._members: set[str] | None = None
         # What each holder said, so that what it says later can be held against it: how many samples
         # it has; how many values its statistics are of; what the trained model scores, from a layer
-        # on and in full, as a cut that is not faithful must make no honest holder look like a liar.
+        # on and in full, as a cut that is not faithful must make no honest holder look like a liar;
+        # and what each candidate of the search under way scores.
         self._samples_of: dict[str, int] = {}
         self._values_of: dict[str, int] = {}
         self._trained_scores: dict[tuple[str, Task], Scored] = {}
+        self.said: dict[tuple[str, int], Scored] = {}
 
-    @property
-    def lookahead(self) -> int:
-        """Number of candidates that the holders take at once."""
-        return self.samples.holders.lookahead
+    def score_of(
+        self, network: Network, *, probes: bool = True, candidate: int | None = None
+    ) -> Scored:
+        """Have every holder run a network in full, and confront those that contradict themselves.
 
-    def score_of(self, network: Network, *, probes: bool = True) -> Scored:
-        """Have every holder run a network in full."""
-        answers = self.in_full(network, probes=probes)
+        A holder does if it said something else of the candidate during the search.
+        """
+        answers = self.answers(Question("in full", self._state(network), probes=probes))
+        if candidate is not None:
+            self._confront(answers, candidate)
         (scored,) = self.merged(answers, "in full", probes=probes)
         return scored
 
-    def in_full(self, network: Network, *, probes: bool = True) -> Mapping[str, Answer]:
-        """Ask everyone what a network scores."""
-        return self.answers(Question("in full", self._state(network), probes=probes))
-
-    def study(self, network: Network, layer: str) -> _CoordinatedLayer:
+    def study(self, network: Network, layer: str) -> tuple[ActivationStatistics, None]:
         """Have everyone run their samples once up to a layer."""
-        state = self._state(network, layer)
-        answers = self.answers(Question("statistics", state)).values()
+        answers = self.answers(Question("statistics", self._state(network, layer))).values()
         each = [one.statistics for one in answers if one.statistics]
-        return _CoordinatedLayer(self, state, self.samples.merging.statistics(each))
+        return self.samples.merging.statistics(each), None
+
+    def prove(self, flipping: Flipping, *, seed: int) -> Proof:
+        """Call the cut faithful where every holder finds it so."""
+        question = Question("proof", self._flipped(flipping), seed=seed)
+        proofs = [one.proof for one in self.answers(question).values() if one.proof]
+        return max(proofs, key=lambda proof: (not proof.faithful, proof.error))
+
+    def candidates(
+        self, flipping: Flipping, *, window: float | None
+    ) -> AbstractContextManager[Candidates]:
+        """Score candidates from the layer on, or by having every holder run the whole network."""
+        self.said = {}
+        state = replace(self._flipped(flipping), window=window or 0.0)
+        task: Task = "in full" if window is None else "candidates"
+        return nullcontext(_Candidates(self, task, state))
+
+    def _flipped(self, flipping: Flipping) -> ModelState:
+        """Describe a network of which a layer is flipped."""
+        if not isinstance(flipping, FlippingOrder):
+            raise SettingsError("samples elsewhere can only steer the flipping of neurons")
+        state = self._state(flipping.network, flipping.layer.name)
+        initial, factor, order = flipping.initial, flipping.factor, flipping.order
+        return replace(state, initial=initial, factor=factor, order=order)
 
     def _state(self, network: Network, layer: str = "") -> ModelState:
         """Describe a network to holders of the trained model."""
@@ -181,11 +205,18 @@ class Coordinator:
         self._count_on(set(good))
         return good
 
-    def confront(self, contradictions: Mapping[str, DataError]) -> None:
+    def _confront(self, answers: Mapping[str, Answer], candidate: int) -> None:
         """Leave out holders that contradict themselves, and raise HolderLostError if there are any.
 
         If half of them or more do, the cut is to blame rather than they.
         """
+        contradictions: dict[str, DataError] = {}
+        for name, answer in answers.items():
+            now = answer.scored[0]
+            if error := contradiction(self.said.get((name, candidate), now), now):
+                contradictions[name] = error
+            # Rounding is no excuse where the candidate was run in full.
+            self.said[name, candidate] = now.as_exact()
         members = self._members or set()
         if not self.samples.may_leave or 2 * len(contradictions) >= len(members):
             return
@@ -263,31 +294,25 @@ class Coordinator:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _CoordinatedLayer:
-    """Implements :class:`~flain_core.sample_source.LayerScorer`."""
+class _Candidates(Candidates):
+    """Has the holders score candidates, from the layer on or in full, as the task says."""
 
-    coordinator: Coordinator
-    state: ModelState
-    statistics: ActivationStatistics
-    inputs: Array | None = None
+    def __init__(self, coordinator: Coordinator, task: Task, state: ModelState) -> None:
+        self._coordinator = coordinator
+        self._task: Task = task
+        self._state = state
 
-    def prove(self, flipping: Flipping, *, seed: int) -> Proof:
-        """Call the cut faithful where every holder finds it so."""
-        question = Question("proof", self._flipping(flipping), seed=seed)
-        proofs = [one.proof for one in self.coordinator.answers(question).values() if one.proof]
-        return max(proofs, key=lambda proof: (not proof.faithful, proof.error))
+    @property
+    def lookahead(self) -> int:
+        """Number that the holders take at once, as far as candidates are cheap."""
+        lookahead = self._coordinator.samples.holders.lookahead
+        return min(lookahead, _LOOKAHEAD_IN_FULL) if self._task == "in full" else lookahead
 
-    def candidates(
-        self, flipping: Flipping, *, window: float | None
-    ) -> AbstractContextManager[CoordinatedCandidates]:
-        """Score candidates from the layer on, or by having every holder run the whole network."""
-        state = replace(self._flipping(flipping), window=window or 0.0)
-        task: Task = "in full" if window is None else "candidates"
-        return nullcontext(CoordinatedCandidates(self.coordinator, state, flipping, task))
-
-    def _flipping(self, flipping: Flipping) -> ModelState:
-        if not isinstance(flipping, FlippingOrder):
-            raise SettingsError("samples elsewhere can only steer the flipping of neurons")
-        initial, factor, order = flipping.initial, flipping.factor, flipping.order
-        return replace(self.state, initial=initial, factor=factor, order=order)
+    def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
+        """Ask what each candidate scores, and merge the answers."""
+        answers = self._coordinator.answers(Question(self._task, self._state, tuple(n_flipped)))
+        for name, answer in answers.items():
+            for number, said in zip(n_flipped, answer.scored, strict=True):
+                exact = self._task == "in full"
+                self._coordinator.said[name, number] = said.as_exact() if exact else said
+        return self._coordinator.merged(answers, self._task)

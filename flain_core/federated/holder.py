@@ -10,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from flain_core import registry
+from flain_core.activation import ActivationStatistics
 from flain_core.array_forms import by_name, fitting
 from flain_core.errors import DataError, LayerError, WeightsError
 from flain_core.flipping import FlippingOrder
-from flain_core.in_memory.scorer import LocalLayerScorer, LocalScorer, Stepper
+from flain_core.in_memory.scorer import LocalScorer, Stepper
 from flain_core.local_samples import LocalSamples
 from flain_core.network import Array, Network
 from flain_core.outputs import Outputs
@@ -65,7 +66,7 @@ class Holder:
         self._losses_from: Literal["", "the cut", "in full"] = ""
         self._studied = ""
         self._network = self._trained
-        self._layer_scorers: tuple[LocalLayerScorer, ...] = ()
+        self._statistics: list[ActivationStatistics] = []
         self._stepping = ""
         self._steppers: tuple[Stepper, ...] = ()
 
@@ -93,21 +94,21 @@ class Holder:
             if question.task == "candidates":
                 return self._from_the_layer_on(question)
             if question.task == "statistics":
-                return [Answer(statistics=each.statistics) for each in self._layer_scorers]
+                return [Answer(statistics=each) for each in self._statistics]
             flipping = _flipping(self._network, question.state)
             seed = question.seed
-            return [Answer(proof=each.prove(flipping, seed=seed)) for each in self._layer_scorers]
+            return [Answer(proof=each.prove(flipping, seed=seed)) for each in self._scorers]
 
     def _study(self, state: ModelState) -> None:
         if self._studied == state.model_digest:
             return
         # Forget first, so that two layers are never in memory at once.
         self._studied = self._stepping = ""
-        self._layer_scorers = self._steppers = ()
+        self._steppers = ()
+        for each in self._scorers:
+            each.batches = ()
         self._network = self._changed(state)
-        self._layer_scorers = tuple(
-            each.study(self._network, state.layer) for each in self._scorers
-        )
+        self._statistics = [each.study(self._network, state.layer)[0] for each in self._scorers]
         self._studied = state.model_digest
 
     def _changed(self, state: ModelState) -> Network:
@@ -115,7 +116,7 @@ class Holder:
 
     def _from_the_layer_on(self, question: Question) -> list[Answer]:
         state, n_flipped = question.state, question.n_flipped
-        if not all(each.batches for each in self._layer_scorers):
+        if not all(each.batches for each in self._scorers):
             raise LayerError(
                 f"layer {state.layer!r} runs several times in one pass; ask for candidates in full"
             )
@@ -123,7 +124,7 @@ class Holder:
         behind = any(n_flipped[0] < stepper.n_flipped for stepper in steppers)
         if self._stepping != state.digest or behind:
             flipping = _flipping(self._network, state)
-            steppers = tuple(each.stepper(flipping, state.window) for each in self._layer_scorers)
+            steppers = tuple(each.stepper(flipping, state.window) for each in self._scorers)
             self._count_losses_at(steppers, state)
         # A stepper that fails on the way is left between two candidates.
         self._stepping = ""

@@ -11,8 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from flain_core.directions import Directions, Fit
+from flain_core.directions import Directions
 from flain_core.network import Array, Cut
+from flain_core.sample_source import Candidates
 from flain_core.score import Scored
 
 from .cut_batch import CutBatch, cuts_of, pre_activation, tail_by_sample
@@ -23,7 +24,7 @@ __all__ = ["ByDirection", "takes_outputs"]
 _ERROR_ALLOWED = 1e-5
 
 
-class ByDirection:
+class ByDirection(Candidates):
     """Scores candidates batch by batch; each costs matrix products over all samples, and a tail.
 
     The auxiliary samples are those that the directions were fitted to. Each is judged by the weight
@@ -35,8 +36,6 @@ class ByDirection:
         grader: Grades the scores.
         window: Relative error of a score that rounding can cause.
     """
-
-    lookahead = 1
 
     def __init__(
         self,
@@ -67,15 +66,12 @@ class ByDirection:
         return self._score(number, unseen=False)
 
     def _score(self, number: int, *, unseen: bool) -> Scored:
-        fit = self._directions.fit(number) if number else None
-        scored = self._grader.grade(self._scores(fit, unseen=unseen), self._window)
+        scored = self._grader.grade(self._scores(number, unseen=unseen), self._window)
         # No network scores each sample as if it had had no part in the fit, so none can be asked.
         return replace(scored, loss=scored.loss and replace(scored.loss, uncertain=0.0))
 
-    def _scores(self, fit: Fit | None, *, unseen: bool) -> Iterator[Graded]:
-        taken = None
-        if fit:
-            taken = fit.taken_unseen() if unseen else fit.taken()
+    def _scores(self, number: int, *, unseen: bool) -> Iterator[Graded]:
+        taken = self._directions.taken(number, unseen=unseen) if number else None
         change = None
         start = 0
         for batch, cut in zip(self._batches, cuts_of(self._batches), strict=True):
@@ -84,8 +80,8 @@ class ByDirection:
             if batch.probe is None and taken is not None:
                 moved = output - taken[start : start + len(output)]
                 start += len(output)
-            elif fit:
-                change = fit.change() if change is None else change
+            elif number:
+                change = self._directions.change(number) if change is None else change
                 moved = output - (cut.inputs - self._directions.space.mean) @ change.T
             with np.errstate(over="ignore"):
                 moved = moved.astype(output.dtype, copy=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from flain_core.errors import WeightsError, listed
@@ -17,7 +17,7 @@ from flain_core.outcome import Verdict
 if TYPE_CHECKING:
     from flain_core.outcome import Purification
 
-__all__ = ["KEY", "MOST_BYTES", "Mark", "mark_of", "read_mark"]
+__all__ = ["KEY", "MOST_BYTES", "mark_of", "read_mark"]
 
 KEY = "flain.purified"
 """What the mark is called in a file: a key of its metadata, an attribute, or a member."""
@@ -27,33 +27,8 @@ MOST_BYTES = 48 * 1024
 
 _FORMAT = 1
 _MOST_LAYERS, _LONGEST_NAME = 32, 100
-_VERDICTS: dict[str, Verdict] = {each: each for each in get_args(Verdict)}
 _VERSION = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What a mark says, as far as it matters to whoever would purify the model again.
-
-    Attributes:
-        version: The version of flain that purified the model.
-        verdict: What was done.
-        layers: The first layers whose update was flipped.
-        unpurified: SHA-256 of the tensors of the model before.
-    """
-
-    version: str
-    verdict: Verdict
-    layers: tuple[str, ...]
-    unpurified: str
-
-    def __str__(self) -> str:
-        names = listed([repr(name) for name in self.layers]) or "no layer"
-        return (
-            f"flain {self.version} purified it ({self.verdict}: {names}; the tensors before had "
-            f"SHA-256 {self.unpurified[:16]}…)"
-        )
 
 
 def mark_of(result: Purification) -> str:
@@ -75,8 +50,8 @@ def mark_of(result: Purification) -> str:
     return json.dumps(said, allow_nan=False, sort_keys=True)
 
 
-def read_mark(text: str | bytes) -> Mark:
-    """Read the mark that a file carries.
+def read_mark(text: str | bytes) -> str | None:
+    """Return in words what the mark that a file carries says; None if nothing was flipped.
 
     Raises:
         WeightsError: It is longer than :data:`MOST_BYTES`, or says something that flain would not.
@@ -101,14 +76,15 @@ def read_mark(text: str | bytes) -> Mark:
     unpurified, layers = said.get("unpurified_sha256"), said.get("layers")
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
         _refuse("no version")
-    known = _VERDICTS.get(verdict) if isinstance(verdict, str) else None
-    if known is None:
+    if not isinstance(verdict, str) or verdict not in get_args(Verdict):
         _refuse("no verdict")
     if not isinstance(unpurified, str) or not _SHA256.fullmatch(unpurified):
         _refuse("no SHA-256")
     if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
         _refuse("no list of layers")
-    return Mark(version, known, tuple(map(_name, layers)), unpurified)
+    names = listed([repr(name) for name in map(_name, layers)]) or "no layer"
+    told = f"{verdict}: {names}; the tensors before had SHA-256 {unpurified[:16]}…"
+    return None if verdict == "not flipped" else f"flain {version} purified it ({told})"
 
 
 def _name(layer: object) -> str:

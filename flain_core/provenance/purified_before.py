@@ -102,10 +102,9 @@ def _by_mark(text: str | bytes | None) -> str | None:
     if text is None:
         return None
     try:
-        mark = read_mark(text)
+        return read_mark(text)
     except WeightsError as error:
         return str(error)
-    return None if mark.verdict == "not flipped" else str(mark)
 
 
 def _by_weights(final: Mapping[str, Layer], initial: Mapping[str, Layer]) -> str | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from flain_core import registry
 from flain_core.flipping import FlippingOrder
 from flain_core.in_memory.by_sample import BySample
-from flain_core.in_memory.scorer import LocalCandidates, LocalScorer
+from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 
 
@@ -171,13 +171,13 @@ def ways(build: Callable[[], Any]) -> tuple[bool, bool]:
     y = np.concatenate([network.predict(batch) for batch in np.split(x, 10)]).argmax(axis=1)
     samples = LocalSamples.of((x, y), batch_size=4)
     scorer = LocalScorer(samples)
-    study = scorer.study(network, layer.name)
+    scorer.study(network, layer.name)
     initial = random.permuted(layer.weight, axis=1)
     flipping = FlippingOrder(network, layer, initial, 2.0, random.permutation(layer.neurons))
-    stepper = study.stepper(flipping, window=5e-3 if layer.epsilon > 1e-4 else 2e-5)
-    in_full = LocalCandidates(scorer, flipping)
+    stepper = scorer.stepper(flipping, window=5e-3 if layer.epsilon > 1e-4 else 2e-5)
     for n in range(layer.neurons + 1):
-        clean, full = stepper.advance([n])[0].clean, in_full.score_in_full(n).clean
+        clean = stepper.advance([n])[0].clean
+        full = scorer.score_of(flipping.candidate(n), probes=False).clean
         assert abs(clean.total - full.total) <= clean.uncertain
     tail = network.cut(layer.name, x[:4]).tail_by_sample
     return tail is not None, isinstance(stepper, BySample)

@@ -36,11 +36,11 @@ def together(network, calls):
 
 def model(samples):
     scorer = LocalScorer(samples)
-    layer_scorer = scorer.study(BATCHES_ALONE, "fc1")
-    schedule = Schedule.of(layer_scorer.statistics.mean)
+    statistics, _ = scorer.study(BATCHES_ALONE, "fc1")
+    schedule = Schedule.of(statistics.mean)
     layer = FINAL.layers()["fc1"]
     flipping = FlippingOrder(FINAL, layer, INITIAL.layers()["fc1"].weight, 2.0, schedule.order)
-    candidates = layer_scorer.stepper(flipping, 1e-6)
+    candidates = scorer.stepper(flipping, 1e-6)
     assert isinstance(candidates, ByBatch)
     return candidates, flipping, schedule, scorer
 
@@ -85,10 +85,10 @@ def test_not_more_at_once_than_memory_is_meant_for(memory_limit):
         backdoored.samples(batch, seed=3), memory_limit=memory_limit, batch_size=batch
     )
     scorer = LocalScorer(samples)
-    layer_scorer = scorer.study(together(final, calls), "wide")
+    scorer.study(together(final, calls), "wide")
     layer, first = final.layers()["wide"], initial.layers()["wide"].weight
     flipping = FlippingOrder(together(final, calls), layer, first, 2.0, np.arange(12))
-    layer_scorer.stepper(flipping, 1e-6).advance(range(1, 13))
+    scorer.stepper(flipping, 1e-6).advance(range(1, 13))
     assert sum(calls) == 12
     assert max(calls) * batch * 4000 * 8 <= 32 * 2**20
 

@@ -29,12 +29,12 @@ def with_tail(change):
 def model(network=FINAL, layer="fc1", **options):
     samples = LocalSamples.of(CLEAN, **{"probes": {"ASR": TRIGGERED}, "batch_size": 30} | options)
     scorer = LocalScorer(samples)
-    layer_scorer = scorer.study(network, layer)
-    schedule = Schedule.of(layer_scorer.statistics.mean)
+    statistics, _ = scorer.study(network, layer)
+    schedule = Schedule.of(statistics.mean)
     flipping = FlippingOrder(
         network, FINAL.layers()[layer], INITIAL.layers()[layer].weight, 2.0, schedule.order
     )
-    return layer_scorer.stepper(flipping, 2e-5), flipping, schedule, scorer
+    return scorer.stepper(flipping, 2e-5), flipping, schedule, scorer
 
 
 @pytest.mark.parametrize("layer", ["fc1", "fc2", "fc3"])
@@ -176,10 +176,11 @@ def test_large_pre_activations_are_followed_one_candidate_at_a_time():
         for weight in (wide, wide + 0.1)
     ]
     samples = LocalSamples.of((x, np.zeros(2048, int)))
-    layer_scorer = LocalScorer(samples).study(networks[1], "wide")
+    scorer = LocalScorer(samples)
+    scorer.study(networks[1], "wide")
     layer, initial = networks[1].layers()["wide"], networks[0].layers()["wide"].weight
     flipping = FlippingOrder(networks[1], layer, initial, 2.0, np.arange(2))
-    candidates = layer_scorer.stepper(flipping, 2e-5)
+    candidates = scorer.stepper(flipping, 2e-5)
     assert isinstance(candidates, BySample)
     assert candidates.work == 2048 * 2048 * 8
     assert candidates.lookahead == 1

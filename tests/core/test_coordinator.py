@@ -10,7 +10,7 @@ from recut import Recut
 
 import flain_core as flain
 from flain_core import ActivationStatistics, FlainWarning, Grid, Settings
-from flain_core.conformance.never_cut import NeverCut
+from flain_core.conformance.never_cut import never_cut
 from flain_core.federated.coordinator import CoordinatedSamples
 from flain_core.federated.holder import Holder
 from flain_core.federated.merging import Merging
@@ -130,7 +130,7 @@ def test_nothing_of_single_samples_is_sent():
 
 def test_a_network_that_cannot_be_cut_is_run_in_full_everywhere():
     spread, size = split(CLEAN, 2)
-    result = purify(CoordinatedSamples(InProcess(spread)), final=NeverCut(FINAL))
+    result = purify(CoordinatedSamples(InProcess(spread)), final=never_cut(FINAL))
     assert result.layers[0].method == "whole network"
     assert "several times" in result.layers[0].why_method
     expected = in_one_place(CLEAN, batch_size=size)
@@ -548,7 +548,7 @@ def test_a_question_with_a_seed_that_no_generator_takes_is_refused():
 
 def test_a_layer_that_runs_twice_is_not_scored_from_there_on():
     state = ModelState(layer="fc1", initial=INITIAL.layers()["fc1"].weight, order=np.arange(3))
-    holder = Holder(NeverCut(FINAL), LocalSamples.of(CLEAN))
+    holder = Holder(never_cut(FINAL), LocalSamples.of(CLEAN))
     with pytest.raises(flain.LayerError, match="runs several times"):
         holder.answer(Question("candidates", state, (1, 2)))
     assert holder.answer(Question("in full", state, (1, 2))).scored

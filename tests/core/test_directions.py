@@ -95,7 +95,7 @@ def test_what_is_taken_is_what_the_weight_takes(bias, number):
     x = inputs()
     found = directions(x, bias=bias)
     final, purified = found.network.predict(x), found.candidate(number).predict(x)
-    np.testing.assert_allclose(found.fit(number).taken(), final - purified, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.taken(number), final - purified, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -114,7 +114,7 @@ def test_a_sample_is_left_out_as_if_refitted_without_it(bias, shrinkage, number)
     found = directions(x, bias=bias, space=space)
     strength = space.strengths[number - 1]
     update = found.update
-    taken = found.fit(number).taken_unseen()
+    taken = found.taken(number, unseen=True)
     penalty = shrinkage * np.diag(space.variance) + strength * np.eye(IN)
     rows = np.column_stack([x - space.mean, np.ones(COUNT)]) if bias else x
     full = np.zeros((rows.shape[1],) * 2)
@@ -131,9 +131,10 @@ def test_a_sample_is_left_out_as_if_refitted_without_it(bias, shrinkage, number)
 def test_a_sample_far_from_the_others_is_judged_by_them():
     x = inputs()
     x[0] = 50.0
-    fit = directions(x).fit(43)
-    assert np.abs(fit.taken_unseen()[0]).max() > 1.5 * np.abs(fit.taken()[0]).max()
-    assert (np.abs(fit.taken_unseen()) >= np.abs(fit.taken()) * (1 - 1e-9)).all()
+    found = directions(x)
+    unseen, taken = np.abs(found.taken(43, unseen=True)), np.abs(found.taken(43))
+    assert unseen[0].max() > 1.5 * taken[0].max()
+    assert (unseen >= taken * (1 - 1e-9)).all()
 
 
 @pytest.mark.parametrize("factor", [2.0, 1.0])
@@ -267,10 +268,10 @@ def test_a_triangle_is_inverted(size):
 
 def test_a_second_look_at_a_candidate_gives_the_same():
     found = directions(inputs())
-    first, taken = arrays(found.candidate(45))[0], found.fit(45).taken_unseen()
+    first, taken = arrays(found.candidate(45))[0], found.taken(45, unseen=True)
     found.candidate(49)
     np.testing.assert_array_equal(arrays(found.candidate(45))[0], first)
-    np.testing.assert_array_equal(found.fit(45).taken_unseen(), taken)
+    np.testing.assert_array_equal(found.taken(45, unseen=True), taken)
 
 
 def test_a_fit_keeps_nothing_as_large_as_the_inputs_or_the_weight():
@@ -280,10 +281,10 @@ def test_a_fit_keeps_nothing_as_large_as_the_inputs_or_the_weight():
     network = Network([Dense("only", weight, np.zeros(30))])
     space = InputSpace.of(x, bias=True)
     found = Directions(network, network.layers()["only"], weight - 1, 2.0, space)
-    found.fit(41).change()  # what all fits share is computed by now
+    found.change(41)  # what all fits share is computed by now
     tracemalloc.start()
     for number in range(42, 48):
-        found.fit(number).taken_unseen()
+        found.taken(number, unseen=True)
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 6 * 30 * 5000 * 8 / 2
@@ -292,7 +293,7 @@ def test_a_fit_keeps_nothing_as_large_as_the_inputs_or_the_weight():
 def test_more_samples_than_inputs_cost_no_matrix_over_the_samples():
     x = inputs(4000)
     tracemalloc.start()
-    directions(x).fit(45).taken_unseen()
+    directions(x).taken(45, unseen=True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20 * x.nbytes

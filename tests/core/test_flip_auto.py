@@ -6,7 +6,7 @@ import pytest
 
 import flain_core as flain
 from flain_core import FlainWarning, Settings
-from flain_core.conformance.never_cut import NeverCut
+from flain_core.conformance.never_cut import never_cut
 from flain_numpy import Conv2d, Dense, Flatten, Network, ReLU
 
 CLEAN = backdoored.samples(300, seed=11)
@@ -46,7 +46,7 @@ def test_dense_layers_are_flipped_in_directions():
     ("final", "initial", "options", "reason"),
     [
         (FINAL, INITIAL, {"memory_limit": 0}, "its inputs were not kept"),
-        (NeverCut(FINAL), NeverCut(INITIAL), {}, "several times"),
+        (never_cut(FINAL), never_cut(INITIAL), {}, "several times"),
         (halves(FINAL), halves(INITIAL), {}, "float32 weights"),
     ],
 )

@@ -37,14 +37,16 @@ class Watched:
 def study(memory_limit, *, keeps_inputs=True, **options):
     network = Watched(FINAL)
     samples = LocalSamples.of(CLEAN, batch_size=30, memory_limit=memory_limit, **options)
-    return LocalScorer(samples, keeps_inputs=keeps_inputs).study(network, "fc1"), network
+    scorer = LocalScorer(samples, keeps_inputs=keeps_inputs)
+    _, inputs = scorer.study(network, "fc1")
+    return inputs, scorer.batches, network
 
 
 def test_what_enters_the_layer_is_kept_for_directions():
-    studied, network = study(2**20)
-    np.testing.assert_array_equal(studied.inputs, CLEAN[0])
+    inputs, _, network = study(2**20)
+    np.testing.assert_array_equal(inputs, CLEAN[0])
     assert network.kept() == 4
-    assert study(2**20, keeps_inputs=False)[0].inputs is None
+    assert study(2**20, keeps_inputs=False)[0] is None
 
 
 # A batch keeps 30 x 12 inputs in float32 twice and in float64 once, and 30 x 10 outputs thrice.
@@ -53,21 +55,21 @@ BYTES = 30 * 12 * (2 * 4 + 8) + 3 * 30 * 10 * 4
 
 @pytest.mark.parametrize(("batches", "kept"), [(0, 0), (1, 1), (2, 2), (3, 3)])
 def test_no_inputs_are_kept_where_the_memory_limit_forbids_it(batches, kept):
-    studied, network = study(batches * BYTES + 1)
-    assert studied.inputs is None
-    assert sum(batch.cut is not None for batch in studied.batches) == kept
+    inputs, found, network = study(batches * BYTES + 1)
+    assert inputs is None
+    assert sum(batch.cut is not None for batch in found) == kept
     assert network.kept() == kept
 
 
 def test_exactly_enough_memory_is_enough():
-    assert study(4 * BYTES + 1)[0].inputs is not None
-    assert study(4 * BYTES)[0].inputs is None
+    assert study(4 * BYTES + 1)[0] is not None
+    assert study(4 * BYTES)[0] is None
 
 
 def test_probes_count_as_well():
     needed = 4 * BYTES + 1
-    assert study(needed, probes={"ASR": TRIGGERED})[0].inputs is None
-    assert study(2**20, probes={"ASR": TRIGGERED})[0].inputs is not None
+    assert study(needed, probes={"ASR": TRIGGERED})[0] is None
+    assert study(2**20, probes={"ASR": TRIGGERED})[0] is not None
 
 
 def test_the_probe_that_the_model_cannot_be_run_on_is_named():

@@ -10,7 +10,7 @@ from in_process import InProcess, as_elsewhere, split
 
 import flain_core as flain
 from flain_core import ActivationStatistics, FlainWarning, Settings
-from flain_core.conformance.never_cut import NeverCut
+from flain_core.conformance.never_cut import never_cut
 from flain_core.federated.checks import check_answer
 from flain_core.federated.coordinator import CoordinatedSamples
 from flain_core.federated.holder import Holder
@@ -254,7 +254,7 @@ def test_nor_one_that_changes_its_mind_where_all_is_run_in_full():
     def lie(question, arrays):
         return all_lost(arrays) if question.task == "in full" and not question.n_flipped else arrays
 
-    whole = NeverCut(FINAL)
+    whole = never_cut(FINAL)
     with pytest.warns(FlainWarning, match="part 001, .* and then 0"):
         result, _ = purify(lie, final=whole)
     assert result.layers[0].method == "whole network"

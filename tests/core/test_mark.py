@@ -30,10 +30,9 @@ def test_a_mark_says_what_was_done(result):
     assert said["promise"]["samples"] == len(CLEAN[1]) // 5
     assert said["unpurified_sha256"] == of_model(FINAL.layers()) == result.unpurified
     assert said["unpurified_sha256"] != of_model(result.model.layers())
-    mark = read_mark(mark_of(result))
-    assert mark.layers == ("fc1",)
-    assert mark.version == flain.__version__
-    assert f"flain {flain.__version__} purified it (flipped: 'fc1'" in str(mark)
+    told = read_mark(mark_of(result))
+    assert told.startswith(f"flain {flain.__version__} purified it (flipped: 'fc1'; ")
+    assert result.unpurified[:16] in told
 
 
 def test_the_same_purification_gives_the_same_mark(result):
@@ -47,7 +46,7 @@ def test_a_mark_of_any_model_can_be_read_back(result):
     many = tuple(replace(layer, name="\U0001f600" * 500 + str(i)) for i in range(500))
     text = mark_of(replace(result, layers=many))
     assert len(text) <= MOST_BYTES
-    assert len(read_mark(text).layers) == 32
+    assert "and 26 more" in read_mark(text)  # of 32, six are shown
     assert json.loads(text)["layers_in_all"] == 500
 
 
@@ -96,5 +95,5 @@ def test_a_forged_mark_ends_in_one_error(result, changes):
 
 
 def test_control_characters_of_a_forged_name_are_not_shown(result):
-    shown = str(read_mark(forged(result, layers=[{"name": "\x1b[2Jfc1\n"}])))
+    shown = read_mark(forged(result, layers=[{"name": "\x1b[2Jfc1\n"}]))
     assert shown.isprintable()

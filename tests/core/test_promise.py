@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flain_core.binomial import binomial_tail
 from flain_core.errors import SettingsError
 from flain_core.promise import (
     Promise,
-    binomial_tail,
     most_newly_wrong,
     promised_share,
     samples_needed,
@@ -175,16 +175,16 @@ def test_a_promise_that_the_samples_do_not_bear_out_is_refused():
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        (lambda: binomial_tail(-1, 5, 0.5), "at least 0; got -1"),
-        (lambda: binomial_tail(1.0, 5, 0.5), "whole number"),
-        (lambda: binomial_tail(True, 5, 0.5), "whole number"),
-        (lambda: binomial_tail(1, "5", 0.5), "whole number"),
-        (lambda: binomial_tail(1, 5, 0), "greater than 0 and less than 1"),
-        (lambda: binomial_tail(1, 5, 1), "greater than 0 and less than 1"),
-        (lambda: binomial_tail(1, 5, math.nan), "got nan"),
-        (lambda: binomial_tail(1, 5, "1%"), "number"),
-        (lambda: binomial_tail(1, 5, True), "number"),
-        (lambda: binomial_tail(1, 5, 10**400), "too great"),
+        (lambda: promised_share(5, -1, 0.5), "at least 0; got -1"),
+        (lambda: promised_share(5, 1.0, 0.5), "whole number"),
+        (lambda: promised_share(5, True, 0.5), "whole number"),
+        (lambda: promised_share("5", 1, 0.5), "whole number"),
+        (lambda: most_newly_wrong(5, 0, 0.5), "greater than 0 and less than 1"),
+        (lambda: most_newly_wrong(5, 1, 0.5), "greater than 0 and less than 1"),
+        (lambda: most_newly_wrong(5, math.nan, 0.5), "got nan"),
+        (lambda: most_newly_wrong(5, "1%", 0.5), "number"),
+        (lambda: most_newly_wrong(5, True, 0.5), "number"),
+        (lambda: most_newly_wrong(5, 10**400, 0.5), "too great"),
         (lambda: most_newly_wrong(800, 0.5, 95), "such as 0.95; got 95"),
         (lambda: most_newly_wrong(800, 0.5, 1.0), "confidence"),
         (lambda: most_newly_wrong(800, -0.5, 0.95), "share"),

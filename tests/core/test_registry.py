@@ -8,7 +8,7 @@ import backdoored
 import pytest
 
 import flain_core as flain
-from flain_core import registry
+from flain_core import known_backends
 
 CLEAN = backdoored.samples(200, seed=1)
 INITIAL, FINAL = backdoored.networks()
@@ -35,11 +35,11 @@ def offer(monkeypatch):
             return [EntryPoint(value.partition(":")[2], value, group) for value in values]
 
         monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
-        registry._third_party.cache_clear()
+        known_backends.third_party.cache_clear()
         return scans
 
     yield offered
-    registry._third_party.cache_clear()
+    known_backends.third_party.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_broken_backend_is_left_out_with_a_warning_that_names_it(offer, broken
     assert result.layers[0].flipped.any()
     (message,) = [str(each.message) for each in warned if "cannot be loaded" in str(each.message)]
     assert why in message
-    assert list(registry._third_party()) == [GOOD]
+    assert list(known_backends.third_party()) == [GOOD]
 
 
 def test_entry_points_are_looked_for_once_a_process(offer):
