@@ -6,6 +6,7 @@ Huang, ICMR 2025 (doi 10.1145/3731715.3733342), as their published code carries 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,30 @@ from .errors import SettingsError, WeightsError
 from .network import Array, Layer, Network
 
 MOST_FACTOR = 4.0
+
+
+_BLOCK_BYTES = 16 * 2**20
+_WIDEST = 8  # bytes of a number in double precision
+
+
+def row_blocks(weight: Array) -> Iterator[slice]:
+    """Yield blocks of rows of which each is small in double precision, also if the weight is not.
+
+    >>> list(row_blocks(np.zeros((3, 2**20), dtype=np.float16)))
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    rows = max(_BLOCK_BYTES // max(_WIDEST * weight[:1].size, 1), 1)
+    for start in range(0, len(weight), rows):
+        yield slice(start, min(start + rows, len(weight)))
+
+
+def largest_of(weight: Array) -> float:
+    """Return the largest magnitude in a weight, without a copy of it; 0 for none.
+
+    >>> largest_of(np.array([1.0, -2.0]))
+    2.0
+    """
+    return max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
 
 
 def low_activation(mean: Array, threshold: float) -> Array:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .errors import LayerError, WeightsError, listed, nearest
+from .flipping import largest_of
 from .network import Array, Layer, Network, refused_layers
 
 _ONE_OF = 100  # at most one of so many weights is an outlier
@@ -55,11 +56,14 @@ def _check_plausible(name: str, final: Array, initial: Array) -> None:
 
     The least flip of such an update would move the scores so much that all others stay as they are.
     """
+    largest = largest_of(final)
+    if largest_of(initial) <= _FAR_BEYOND * largest:
+        return
     size = np.abs(initial.astype(np.float64)).ravel()
     few = max(1, size.size // _ONE_OF)
     if size.size <= few:
         return
-    usual = max(np.partition(size, -few - 1)[-few - 1], np.abs(final).max())
+    usual = max(np.partition(size, -few - 1)[-few - 1], largest)
     far = np.flatnonzero(size > _FAR_BEYOND * usual)
     if usual and far.size:
         place = ", ".join(map(str, np.unravel_index(far[0], initial.shape)))

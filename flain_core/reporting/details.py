@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from flain_core.flipping import largest_of, row_blocks
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.network import Array, Layer, Network
 from flain_core.outcome import ClassOutcome, LayerOutcome, UpdateNorms
@@ -57,13 +58,13 @@ def norms(layer: Layer, initial: Array, purified: Array) -> UpdateNorms:
         initial: ``(out, in / groups, *kernel)`` its weight before training.
         purified: The same shape, its weight afterwards.
     """
-    start, end = initial.astype(np.float64), layer.weight.astype(np.float64)
+    trained = layer.weight
     return UpdateNorms(
-        initial=_norm(start),
-        trained=_norm(end),
-        purified=_norm(purified.astype(np.float64)),
-        update=_by_neuron(end - start, layer.groups),
-        change=_by_neuron(purified - end, layer.groups),
+        initial=_norm(initial),
+        trained=_norm(trained),
+        purified=_norm(purified),
+        update=_by_neuron(initial, trained, layer.groups),
+        change=_by_neuron(trained, purified, layer.groups),
     )
 
 
@@ -92,13 +93,25 @@ def by_class(scorer: Scorer) -> tuple[ClassOutcome, ...]:
 
 def _norm(weight: Array) -> float:
     # Scaled, as the square of a weight may be too small or too large for a float64.
-    scale = float(np.abs(weight).max(initial=0.0))
-    return scale and scale * float(np.sqrt(np.square(weight / scale).sum()))
+    scale = largest_of(weight)
+    blocks = (weight[rows].astype(np.float64) for rows in row_blocks(weight))
+    return scale and scale * sum(float(np.square(each / scale).sum()) for each in blocks) ** 0.5
 
 
-def _by_neuron(change: Array, groups: int) -> Array:
+def _by_neuron(start: Array, end: Array, groups: int) -> Array:
     """Return ``(in,)`` the norm of what each input neuron's weights changed by."""
-    scale = float(np.abs(change).max(initial=0.0)) or 1.0
-    by_group = np.square(change / scale).reshape(groups, len(change) // groups, change.shape[1], -1)
-    by_neuron: Array = scale * np.sqrt(by_group.sum(axis=(1, 3)).ravel())
+    scale = max((largest_of(_change(start, end, rows)) for rows in row_blocks(end)), default=0.0)
+    squares = np.zeros((groups, end.shape[1]))
+    for rows in row_blocks(end):
+        of_row = np.square(_change(start, end, rows) / (scale or 1.0))
+        of_row = of_row.reshape(*of_row.shape[:2], -1).sum(axis=2)
+        group = np.arange(rows.start, rows.stop) // (len(end) // groups)
+        for each in np.unique(group):
+            squares[each] += of_row[group == each].sum(axis=0)
+    by_neuron: Array = scale * np.sqrt(squares.ravel())
     return by_neuron
+
+
+def _change(start: Array, end: Array, rows: slice) -> Array:
+    change: Array = end[rows].astype(np.float64) - start[rows].astype(np.float64)
+    return change

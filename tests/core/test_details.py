@@ -121,3 +121,15 @@ def test_json_has_it_all():
     assert told["before"]["samples"] == {"clean": 300}
     assert len(told["layers"][0]["norms"]["update"]) == 12
     assert told["layers"][0]["grid"] is None
+
+
+def test_norms_of_a_weight_in_many_blocks_are_those_of_the_whole(monkeypatch):
+    rng = np.random.default_rng(0)
+    initial, trained, purified = rng.normal(size=(3, 12, 5, 3, 2)).astype(np.float32)
+    layer = Layer("conv", "conv", trained, groups=3)
+    whole = norms(layer, initial, purified)
+    monkeypatch.setattr("flain_core.flipping._BLOCK_BYTES", 5 * 8 * 30)  # groups have four rows
+    parts = norms(layer, initial, purified)
+    np.testing.assert_allclose(parts.update, whole.update)
+    np.testing.assert_allclose(parts.change, whole.change)
+    assert parts.trained == pytest.approx(whole.trained)
