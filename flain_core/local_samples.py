@@ -93,7 +93,7 @@ class LocalSamples:
     def facts(self) -> SampleFacts:
         """Facts about the samples."""
         if self.score is not accuracy:
-            return SampleFacts(classify=False, local=True)
+            return SampleFacts(classify=False, pixels=self.clean.are_pixels, local=True)
         classes = int(np.unique(self.clean.y).size)
         return SampleFacts(
             classes=classes,
@@ -101,6 +101,7 @@ class LocalSamples:
             probe_classes={
                 name: int(np.unique(probe.y).size) for name, probe in self.probes.items()
             },
+            pixels=self.clean.are_pixels,
             local=True,
         )
 

@@ -58,6 +58,13 @@ def notes_on(
     yield from _on_probes(purified, facts)
     if reading and reading.note:
         yield reading.note
+    if reading and reading.decided and settings.measure == "probability":
+        yield FlainWarning(
+            "the model's scores are so far apart that nearly every probability is 0 or 1, so the "
+            "search sees no loss before a sample is classified otherwise. Give the samples scaled "
+            "as in training: pixels to 255 in place of 1 do this, and the model may then be "
+            "damaged without a sign of it here"
+        )
 
 
 def _on_samples(
@@ -65,6 +72,11 @@ def _on_samples(
 ) -> Iterator[Note]:
     if facts.one_hot:
         yield "the labels were one-hot and were read as class indices"
+    if facts.pixels:
+        yield (
+            "the samples hold whole numbers from 0 to 255, as pixels do before they are scaled; "
+            "were those of training like that?"
+        )
     if not facts.classify:
         return
     if settings.measure == "score":
@@ -88,7 +100,7 @@ def _on_samples(
             + ": the model may lose more than is seen here; take a few hundred"
         )
         return
-    if _no_better_than_chance(facts, before):
+    if facts.no_better_than_chance(before):
         yield FlainWarning(
             f"the model classifies {before.total} of the {before.count} clean samples right, no "
             "better than chance; the labels probably do not match the model's classes (they are "
@@ -102,15 +114,7 @@ def bears_out_a_promise(facts: SampleFacts, before: Tally) -> bool:
 
     What was never right cannot become newly wrong, and samples of one class say nothing of others.
     """
-    return facts.classes != 1 and not _no_better_than_chance(facts, before)
-
-
-def _no_better_than_chance(facts: SampleFacts, before: Tally) -> bool:
-    if facts.classes is None or facts.classes == 1:
-        return False
-    chance = 1 / facts.classes
-    by_luck: float = before.count * chance + (before.count * chance * (1 - chance)) ** 0.5
-    return bool(before.total <= by_luck)
+    return facts.classes != 1 and not facts.no_better_than_chance(before)
 
 
 def _on_classes(facts: SampleFacts, samples: int, classes: int) -> Iterator[Note]:
@@ -198,6 +202,11 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             return (
                 "not flipped: the model is as it was, with a backdoor if it had one; not even the "
                 "weakest candidate kept the promise. Ask for a larger one, or give more samples"
+            )
+        if any(outcome.stop_reason == "no better than chance" for outcome in outcomes):
+            return (
+                "not flipped: the model is as it was, with a backdoor if it had one; samples on "
+                "which it is no better than chance cannot say when to stop"
             )
         return (
             "not flipped: the model is as it was, with a backdoor if it had one; try another "

@@ -22,11 +22,18 @@ Method = Literal["incremental", "whole network", "none"]
 each candidate; or not at all."""
 
 StopReason = Literal[
-    "tolerance", "promise", "exhausted", "nothing within tolerance", "no update", "all negative"
+    "tolerance",
+    "promise",
+    "exhausted",
+    "nothing within tolerance",
+    "no update",
+    "all negative",
+    "no better than chance",
 ]
 """The reason why a search ended: the tolerance was crossed; the next candidate would have broken
 the promise; every candidate stayed within both; not even the first candidate did; training had not
-changed the layer; or every input neuron has a negative mean activation, so that none is low."""
+changed the layer; every input neuron has a negative mean activation, so that none is low; or the
+model is right about the samples no more often than by chance, so that they cannot steer."""
 
 Verdict = Literal["flipped", "hardly flipped", "not flipped"]
 """``"flipped"``: a fair part of an update was flipped; whether a backdoor was in it, only a probe

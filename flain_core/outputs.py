@@ -20,6 +20,7 @@ OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
 _SUM_TO_ONE = 1e-3
 _STATED_SUM_TO_ONE = 1e-2  # who states it may have computed in half precision before
 _PROBABILITY_ERROR = 1e-6  # more than float32 errs in `of_true_class`
+_DECIDED = 0.98  # of the samples, where a probability was rounded to 0 or 1
 _FAR_APART = 60  # e**-60 counts as 0; e**60 of many classes still sum in float32
 
 
@@ -34,6 +35,7 @@ class Reading:
         stated: The caller stated the outputs; otherwise they were recognised.
         doubtful: Read as logits, although all scores of several classes lie in [0, 1].
         classes: How many classes the scores tell apart; 0 where no scores were seen.
+        decided: Nearly every probability is 0 or 1, so far apart are the scores.
 
     Example:
         >>> reading = Reading.of(np.array([[-1.5], [0.5]]))
@@ -52,6 +54,7 @@ class Reading:
     stated: bool
     doubtful: bool = False
     classes: int = field(default=0, compare=False, repr=False)
+    decided: bool = field(default=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, scores: Array, stated: Outputs | None = None) -> Reading:
@@ -89,12 +92,17 @@ class Reading:
         classes = 2 if single else scores.shape[1]
         if stated == "probabilities":
             _check_probabilities(scores, single)
-        if stated is not None:
-            return cls(stated, single, stated=True, classes=classes)
         inside = _outside(scores) is None
-        if inside and (single or _off_one(scores) <= _tolerance(scores, _SUM_TO_ONE)):
-            return cls("probabilities", single, stated=False, classes=classes)
-        return cls("logits", single, stated=False, doubtful=inside, classes=classes)
+        alike = inside and (single or _off_one(scores) <= _tolerance(scores, _SUM_TO_ONE))
+        outputs = stated or ("probabilities" if alike else "logits")
+        return cls(
+            outputs,
+            single,
+            stated=stated is not None,
+            doubtful=stated is None and inside and not alike,
+            classes=classes,
+            decided=_are_decided(scores, outputs),
+        )
 
     @property
     def note(self) -> str | None:
@@ -237,6 +245,17 @@ class Reading:
         least = np.minimum(probability, other)
         moved = (probability * other + _PROBABILITY_ERROR) * growth / (1 + least * growth)
         return float(np.minimum(moved, 1).sum())
+
+
+def _are_decided(scores: Array, outputs: Outputs) -> bool:
+    if outputs == "probabilities":
+        decided = (scores == 0) | (scores == 1)
+        return bool(decided.reshape(len(scores), -1).all(axis=1).mean() >= _DECIDED)
+    if _has_one(scores):
+        return bool(np.median(np.abs(scores)) > _FAR_APART)
+    second, first = np.partition(scores, -2, axis=1)[:, -2:].T
+    with np.errstate(over="ignore"):
+        return bool(np.median(first - second) > _FAR_APART)
 
 
 def _has_one(scores: Array) -> bool:

@@ -17,7 +17,7 @@ from .network import SINGLE_PRECISION, Array, Layer, Network
 from .outcome import LayerOutcome, Step, StopReason
 from .progress import OnProgress, Progress
 from .proof import Proof
-from .sample_source import HolderLostError, Scorer
+from .sample_source import HolderLostError, SampleFacts, Scorer
 from .schedule import AllNegativeError, Schedule
 from .score import Scored
 from .search import Found, bracket, search
@@ -38,12 +38,14 @@ class SearchContext:
     Attributes:
         scorer: Scores models and candidates.
         settings: How the search decides, with every choice made.
+        facts: What is known of the samples.
         on_progress: Called after each step.
         seed: Seed for choosing the neurons in the proof of a cut.
     """
 
     scorer: Scorer
     settings: Settings
+    facts: SampleFacts
     on_progress: OnProgress
     seed: int
 
@@ -184,6 +186,8 @@ def _searched(
     with scorer.candidates(flipping, window=window) as candidates:
         (now,) = candidates.advance([0])
         baseline = before or now
+        if context.facts.no_better_than_chance(baseline.clean):
+            return Found(None, 0, (), (), "no better than chance"), baseline, now
         if schedule.by_strength:
             found = bracket(schedule, candidates, settings, baseline, report)
         else:
@@ -288,13 +292,13 @@ def _confirms(
     found: Found, written: Scored | None, settings: Settings, before: Scored, after: Scored
 ) -> bool:
     """Return whether the purified model, run in full, scores what the search said it would."""
-    if found.step is None:
-        return True
     if written is not None:
         difference = abs(written.clean.total - after.clean.total)
         # What crosses the tolerance is kept on purpose then.
         held = settings.crossing == "keep" or not crossed(settings, before, after)
         return difference <= written.clean.uncertain and held
+    if found.step is None:
+        return True
     beyond = found.reason == "tolerance" and settings.crossing == "keep"
     difference = abs(found.step.clean - after.clean.mean)
     return crossed(settings, before, after) == beyond and difference <= found.step.rounding + 1e-9

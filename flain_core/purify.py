@@ -131,7 +131,7 @@ def purify(
     skipped, auto = left_out(network, layers), passed_by(network, layers)
     with one_blas_thread(), listening(progress) as on_progress:
         scorer = source.scorer(network, settings, seed)
-        context = SearchContext(scorer, settings, on_progress, seed)
+        context = SearchContext(scorer, settings, source.facts, on_progress, seed)
         purified = purify_layers(network, weights, context)
         classes = by_class(scorer)
         outcomes = tuple(

@@ -18,7 +18,7 @@ from .directions import Flipping
 from .network import Array, Network
 from .outputs import Reading
 from .proof import Proof
-from .score import Scored
+from .score import Scored, Tally
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ __all__ = [
     "Scorer",
     "is_sample_source",
 ]
+
+
+_HARDLY_KNOWS = 0.1
 
 
 class HolderLostError(Exception):
@@ -50,6 +53,7 @@ class SampleFacts:
         classes: How many distinct labels the samples have; None if that is not known.
         one_hot: Whether the labels came one-hot.
         probe_classes: How many distinct labels each probe has, by name, as far as that is known.
+        pixels: Whether the inputs are whole numbers like those of pixels that nobody scaled.
         local: Whether any model can be scored on the samples at once. Samples elsewhere may be
             reachable only later, and know only what becomes of the trained model.
     """
@@ -58,7 +62,24 @@ class SampleFacts:
     classes: int | None = None
     one_hot: bool = False
     probe_classes: Mapping[str, int] = field(default_factory=dict)
+    pixels: bool = False
     local: bool = False
+
+    def no_better_than_chance(self, clean: Tally) -> bool:
+        """Return whether a model does about as well as one that guesses.
+
+        That is, by no more than luck, or by no more than a tenth of what is left to know. Labels
+        or inputs do not fit such a model, so samples say nothing of what it loses.
+
+        >>> facts = SampleFacts(classes=10)
+        >>> [facts.no_better_than_chance(Tally(right, 640)) for right in (80, 200)]
+        [True, False]
+        """
+        if not self.classify or self.classes is None or self.classes == 1:
+            return False
+        chance = 1 / self.classes
+        luck = (chance * (1 - chance) / clean.count) ** 0.5
+        return bool(clean.mean <= chance + max(luck, _HARDLY_KNOWS * (1 - chance)))
 
 
 class Candidates(Protocol):

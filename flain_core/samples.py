@@ -18,6 +18,7 @@ from .network import Array, Batch
 _BATCH_BYTES = 8 * 2**20
 _LARGEST_BATCH = 256
 _LARGEST_LABEL = 2**31
+_DARK, _BRIGHTEST = 30, 255
 _LABEL_COLUMNS = ("label", "labels", "y", "target")
 
 
@@ -100,6 +101,18 @@ class Samples:
                 numbers.update(leaf[index].data)
             first[index] = seen.setdefault(numbers.digest(), index)
         return first
+
+    @property
+    def are_pixels(self) -> bool:
+        """Whether every input is a whole number up to 255, some large, and of a type of pixels."""
+        leaves = [leaf for leaf in _leaves(self.x) if leaf.size]
+        return all(
+            (leaf.dtype.kind == "f" or leaf.dtype == np.uint8)
+            and leaf.min() >= 0
+            and _DARK < leaf.max() <= _BRIGHTEST
+            and bool((leaf == np.floor(leaf)).all())
+            for leaf in leaves
+        )
 
     @property
     def usual_batch(self) -> int:

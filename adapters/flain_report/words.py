@@ -90,6 +90,8 @@ def layer_words(result: Purification, outcome: LayerOutcome) -> Iterator[str]:
         yield {
             "no update": "Training had not changed this layer, so there was nothing to flip.",
             "promise": "The layer was left as it is: more would have broken the promise.",
+            "no better than chance": "The layer was left as it is: the model is right about the "
+            "samples no more often than by chance, so they cannot say when to stop.",
         }.get(outcome.stop_reason, "The layer was left as it is: nothing more may be lost.")
         return
     yield _what_was_flipped(outcome)

@@ -190,6 +190,7 @@ def test_a_probe_that_nobody_asked_for_is_an_error():
         purify(CoordinatedSamples(holders))
 
 
+@pytest.mark.filterwarnings("ignore:not flipped:flain_core.FlainWarning")
 def test_what_is_known_of_the_samples_is_remarked_on():
     rng = np.random.default_rng(0)
     data = CLEAN[0], rng.integers(0, 3, len(CLEAN[1]))

@@ -141,9 +141,46 @@ def tanh_networks():
 def test_a_layer_without_low_neurons_is_left_out_with_a_note():
     initial, final = tanh_networks()
     settings = Settings(flip="neurons")
-    result = flain.purify(final, initial=initial, data=CLEAN, layers="all", settings=settings)
+    data = CLEAN[0], final.predict(CLEAN[0]).argmax(axis=1)
+    result = flain.purify(final, initial=initial, data=data, layers="all", settings=settings)
     assert [layer.stop_reason for layer in result.layers][1] == "all negative"
     assert result.layers[0].share > 0
     assert said(result.notes, "'second' was left out: every input neuron has a negative mean")
     with pytest.raises(flain.LayerError, match="mean_abs"):
-        flain.purify(final, initial=initial, data=CLEAN, layers="second", settings=settings)
+        flain.purify(final, initial=initial, data=data, layers="second", settings=settings)
+
+
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_samples_that_cannot_steer_leave_the_model_as_it_is(wrong):
+    x, y = CLEAN
+    with pytest.warns(FlainWarning) as raised:
+        result = purify(data=(x, (y + wrong) % 3))
+    assert result.verdict == "not flipped"
+    assert result.promise is None
+    assert result.layers[0].stop_reason == "no better than chance"
+    assert said(result.notes, "cannot say when to stop")
+    assert len(raised) == 2
+    np.testing.assert_array_equal(result.model.predict(x), FINAL.predict(x))
+
+
+def test_a_model_that_knows_something_is_purified():
+    x, y = CLEAN
+    y = np.where(np.random.default_rng(0).random(len(y)) < 0.5, (y + 1) % 3, y)
+    assert purify(data=(x, y), settings=Settings(measure="score")).layers[0].steps
+
+
+def test_scores_far_apart_are_pointed_out():
+    x, y = CLEAN
+    with pytest.warns(FlainWarning, match="scaled as in training"):
+        result = purify(data=(255 * x, y))
+    assert not said(result.notes, "as pixels do")
+    assert not said(purify().notes, "scaled as in training")
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_pixels_that_nobody_scaled_are_pointed_out():
+    x, y = CLEAN
+    pixels = np.round(255 * np.abs(x) / np.abs(x).max())
+    assert said(purify(data=(pixels, y)).notes, "whole numbers from 0 to 255")
+    for other in (np.round(x), -pixels, pixels + 0.5, 2 * pixels):
+        assert not said(purify(data=(other, y)).notes, "whole numbers from 0 to 255")

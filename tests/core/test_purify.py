@@ -388,8 +388,10 @@ def test_a_network_that_cannot_be_confirmed_is_refused(pair):
             return OtherCut(self.inner.cut(layer, x), lambda _: {"calls": 2})
 
     seen = set()
+    # It is right about nearly half of the samples whenever it is asked again, first about the rest.
+    x, y = CLEAN[0], np.where(np.arange(len(CLEAN[1])) % 20 < 9, (CLEAN[1] + 1) % 3, CLEAN[1])
     with pytest.raises(flain.ModelError, match="differently each time"):
-        flain.purify(Fickle(pair[1]), initial=pair[0], data=CLEAN, batch_size=len(CLEAN[1]))
+        flain.purify(Fickle(pair[1]), initial=pair[0], data=(x, y), batch_size=len(y))
 
 
 def test_files_go_in_and_out(pair, tmp_path):
