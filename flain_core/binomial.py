@@ -1,7 +1,7 @@
 """The exact probability of at most so many successes.
 
-That of one count is computed by the saddle-point expansion of Loader (Fast and Accurate Computation
-of Binomial Probabilities, 2000); the others follow from it by their ratios.
+The probability of one count is computed by the saddle-point expansion of Loader (Fast and Accurate
+Computation of Binomial Probabilities, 2000); the others follow from it by their ratios.
 """
 
 from __future__ import annotations

@@ -143,10 +143,10 @@ class Directions:
         """
         active = self.space.active
         weight, _, solved = self._solved(number)
-        kept = solved.T @ self.space.centred
-        kept *= self._scale
+        spared = solved.T @ self.space.centred
+        spared *= self._scale
         change = self.factor * self.update
-        change[:, active] -= self.factor * kept
+        change[:, active] -= self.factor * spared
         change[:, active] *= self._strength(number) * weight
         return change
 

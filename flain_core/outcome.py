@@ -123,7 +123,7 @@ class Step:
 
 @dataclass(frozen=True)
 class ClassOutcome:
-    """How the auxiliary samples of one class fared.
+    """Numbers of auxiliary samples of one class, in all and right.
 
     Attributes:
         label: The class.
@@ -320,7 +320,7 @@ class Purification:
 
     @property
     def verdict(self) -> Verdict:
-        """What was done, in few words: see :data:`~flain_core.outcome.Verdict`."""
+        """Verdict on what was done: see :data:`~flain_core.outcome.Verdict`."""
         return verdict_on(self.layers)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""How a classifier's scores are to be read: as logits or as probabilities, of how many classes."""
+"""Reads a classifier's scores: as logits or as probabilities, of how many classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .settings import one_of
 Outputs = Literal["logits", "probabilities"]
 
 OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
-"""What a classifier's scores can be."""
+"""The kinds of scores that a classifier can give."""
 
 _SUM_TO_ONE = 1e-3
 _STATED_SUM_TO_ONE = 1e-2  # who states it may have computed in half precision before
@@ -26,7 +26,7 @@ _FAR_APART = 60  # e**-60 counts as 0; e**60 of many classes still sum in float3
 
 @dataclass(frozen=True)
 class Reading:
-    """How the scores of a classifier are read: recognised where that is safe, or as stated.
+    """A way to read the scores of a classifier: recognised where that is safe, or stated.
 
     Attributes:
         outputs: ``"logits"``, whose softmax gives the probabilities, or ``"probabilities"``.
@@ -106,7 +106,7 @@ class Reading:
 
     @property
     def note(self) -> str | None:
-        """What was recognised, if it is not the ordinary case of several logits."""
+        """Note on what was recognised; None for the ordinary case of several logits."""
         if self.stated:
             return None
         if self.single and self.outputs == "logits":

@@ -110,12 +110,12 @@ class Scorer(Protocol):
 
     @property
     def held_back(self) -> HeldBack | None:
-        """Bears out a promise; None where no samples are held back."""
+        """Counts for a promise; None where no samples are held back."""
         ...
 
     @property
     def reading(self) -> Reading | None:
-        """How the scores of a classifier were read; None where that is not known."""
+        """Reading of a classifier's scores; None where that is not known."""
         ...
 
     def score_of(

@@ -93,12 +93,12 @@ class Loss:
 
     @property
     def missing(self) -> float:
-        """What the trained model's mean probability lacks to 1."""
+        """Distance of the trained model's mean probability from 1."""
         return 1 - self.before / self.count
 
     @property
     def mean(self) -> float:
-        """What a sample lost on average."""
+        """Mean loss of a sample."""
         return self.total / self.count
 
     @property

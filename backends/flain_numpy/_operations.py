@@ -1,4 +1,4 @@
-"""What happens between the layers: activations, batch normalization, pooling, flattening."""
+"""Operations between the layers: activations, batch normalization, pooling, flattening."""
 
 from __future__ import annotations
 

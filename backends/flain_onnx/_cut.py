@@ -17,7 +17,7 @@ from ._sessions import Session
 
 
 class MatrixInput:
-    """What entered a Gemm or MatMul: ``(chunks, ..., in)`` or ``(chunks, ..., in, columns)``."""
+    """Input of a Gemm or MatMul: ``(chunks, ..., in)`` or ``(chunks, ..., in, columns)``."""
 
     def __init__(self, form: DenseForm, x: Array) -> None:
         self._form = form
@@ -43,7 +43,7 @@ class MatrixInput:
 
 
 class ConvolutionInput:
-    """What entered a Conv or ConvTranspose, ``(chunks, n, in, *positions)``.
+    """Input of a Conv or ConvTranspose, ``(chunks, n, in, *positions)``.
 
     The session ``convolution`` is the layer without its bias; it reads ``x`` and ``weight``.
     """

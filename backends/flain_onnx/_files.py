@@ -21,7 +21,7 @@ from ._guard import one_error
 from ._model import OnnxModel, Provider
 
 _DATA, _DIGITS = ".data", 16
-"""What ends the name of a file of external tensors, and how much of its hash is in it."""
+"""Suffix of a file of external tensors, and how many letters of its hash its name has."""
 
 
 def load(

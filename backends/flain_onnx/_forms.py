@@ -20,9 +20,9 @@ class DenseForm:
     weight_at: int
     """Which input is the weight: 1 for an output ``(..., out)``, 0 for ``(..., out, columns)``."""
     transposed: bool
-    """Whether the weight arrives as ``(in, out)``."""
+    """True if the weight arrives as ``(in, out)``."""
     features_last: bool
-    """Whether the input is ``(..., in)``; otherwise ``(..., in, columns)``."""
+    """True if the input is ``(..., in)``; otherwise ``(..., in, columns)``."""
     scale: float = 1.0
 
     kind = family = "dense"

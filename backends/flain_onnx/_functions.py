@@ -39,7 +39,7 @@ def inlined(model: ModelProto) -> ModelProto:
 
 
 class _Sizes:
-    """How many nodes and bytes calls stand for. Each function is looked at once."""
+    """Count the nodes and bytes that calls stand for. Each function is looked at once."""
 
     def __init__(self, model: ModelProto) -> None:
         self._functions = {(each.domain, each.name): each for each in model.functions}

@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def work(self) -> tuple[object, ...]:
-        """What the layer does, the same in every export."""
+        """Description of what the layer does, the same in every export."""
         return self.form.family, self.shape, self.form.groups
 
     @property

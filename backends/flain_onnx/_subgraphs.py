@@ -37,7 +37,7 @@ class _Halves:
     head: Session
     """Computes the layer's input and output, and what the tail reads besides."""
     read: Mapping[str, int]
-    """What the tail reads, the layer's output first, with element types."""
+    """Inputs of the tail, the layer's output first, with element types."""
     entered: Callable[[Array], MatrixInput | ConvolutionInput]
     """Arranges what entered the layer, ``(chunks, ...)``."""
     by_sample: bool

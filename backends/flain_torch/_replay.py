@@ -126,7 +126,7 @@ _ALONG_ROWS = _known("_softmax", "_log_softmax")
 
 
 def row_by_row(steps: Iterable[Step]) -> bool:
-    """Whether each step on matrices gives a matrix whose rows depend on the same rows alone."""
+    """Return whether each row that a step on matrices gives depends on the same row alone."""
     return all(map(_is_row_by_row, steps))
 
 
@@ -151,5 +151,5 @@ def _is_row_by_row(step: Step) -> bool:
 
 
 def _is_of_no_rows(value: Any) -> bool:
-    """Whether it is a number, or a tensor that is the same for every row."""
+    """Return whether it is a number, or a tensor that is the same for every row."""
     return not isinstance(value, Slot) and (not isinstance(value, Tensor) or value.dim() <= 1)

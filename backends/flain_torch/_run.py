@@ -1,4 +1,4 @@
-"""One forward pass, the way all of this backend makes it: from the caller's arrays to scores."""
+"""Makes one forward pass, from the caller's arrays to scores, for all of this backend."""
 
 from __future__ import annotations
 

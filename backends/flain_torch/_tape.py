@@ -223,7 +223,7 @@ def _written_arguments(func: Any) -> list[tuple[int, str]]:
 
 
 def _reads_values(func: Any, args: Sequence[Any], depends: Callable[[Tensor], bool]) -> bool:
-    """Whether the values of dependent operands decide a Python number or a shape."""
+    """Return whether the values of dependent operands decide a Python number or a shape."""
     if torch.Tag.data_dependent_output in func.tags:
         return True
     if func is torch.ops.aten.index.Tensor:

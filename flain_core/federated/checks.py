@@ -145,7 +145,7 @@ def _check_loss(scored: Scored, *, wanted: bool) -> None:
 
 
 def _possible_loss(loss: Loss) -> bool:
-    """Whether losses from -1 to 1, of probabilities from 0 to 1, can have such sums."""
+    """Return whether losses from -1 to 1, of probabilities from 0 to 1, can have such sums."""
     count = loss.count
     sums = (loss.total, loss.square, loss.before, loss.uncertain)
     if not np.isfinite(sums).all() or loss.uncertain < 0:

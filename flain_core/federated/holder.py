@@ -121,7 +121,7 @@ class Holder:
                 f"layer {state.layer!r} runs several times in one pass; ask for candidates in full"
             )
         steppers = self._steppers
-        behind = any(n_flipped[0] < stepper.n_flipped for stepper in steppers)
+        behind = any(n_flipped[0] < stepper.last for stepper in steppers)
         if self._stepping != state.digest or behind:
             flipping = _flipping(self._network, state)
             steppers = tuple(each.stepper(flipping, state.window) for each in self._scorers)

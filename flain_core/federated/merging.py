@@ -23,7 +23,7 @@ __all__ = ["Merging", "Rule"]
 Rule = Literal["sum", "median", "trimmed_mean"]
 
 Weights: TypeAlias = "tuple[Fraction, ...]"
-"""How many samples each holder counts for, exactly."""
+"""Number of samples that each holder counts for, exactly."""
 
 _Counted: TypeAlias = "ActivationStatistics | Tally | Loss"
 

@@ -83,7 +83,7 @@ class Question:
 
     @property
     def of_trained(self) -> bool:
-        """Whether the first score that is asked for is that of the trained model."""
+        """True if the first score that is asked for is the trained model's."""
         scores = self.task in ("candidates", "in full")
         return scores and not self.state.weights and not any(self.n_flipped[:1])
 

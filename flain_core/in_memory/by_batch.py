@@ -41,8 +41,8 @@ class ByBatch(Candidates):
         self._grader = grader
         self._window = window
         self._outputs = [batch.cut.output if batch.cut else None for batch in batches]
-        self.n_flipped = 0
-        """How many neurons the last candidate flipped; the next one may not flip fewer."""
+        self.last = 0
+        """Number of neurons that the last candidate flipped; the next one may not flip fewer."""
         self._change = flipping.change
 
     @property
@@ -64,7 +64,7 @@ class ByBatch(Candidates):
             by_candidate = self._scores(index, batch, n_flipped)
             for collected, each in zip(scores, by_candidate, strict=True):
                 collected.append((batch.probe, batch.samples.y, each))
-        self.n_flipped = n_flipped[-1]
+        self.last = n_flipped[-1]
         return [self._grader.grade(each, self._window) for each in scores]
 
     def _scores(self, index: int, batch: CutBatch, n_flipped: Sequence[int]) -> Iterator[Array]:
@@ -73,7 +73,7 @@ class ByBatch(Candidates):
             cut = flipping.network.cut(flipping.layer.name, batch.samples.x)
             output, start = cut.output, 0
         else:
-            cut, output, start = batch.cut, self._outputs[index], self.n_flipped
+            cut, output, start = batch.cut, self._outputs[index], self.last
         outputs = self._moved(cut, output, start, n_flipped)
         tails = tails_of(cut) if len(n_flipped) > 1 else None
         if tails is not None:

@@ -48,7 +48,7 @@ class ByDirection(Candidates):
         self._directions = directions
         self._grader = grader
         self._window = window
-        self.n_flipped = 0
+        self.last = 0
         """Number of the last candidate."""
 
     @property
@@ -58,7 +58,7 @@ class ByDirection(Candidates):
 
     def advance(self, numbers: Sequence[int]) -> list[Scored]:
         """Score candidates by their numbers, each sample as if it had had no part in the fit."""
-        self.n_flipped = numbers[-1]
+        self.last = numbers[-1]
         return [self._score(number, unseen=True) for number in numbers]
 
     def as_written(self, number: int) -> Scored:
@@ -102,7 +102,7 @@ def takes_outputs(batches: Sequence[CutBatch]) -> bool:
 
 
 def _takes_outputs(cut: Cut) -> bool:
-    """Whether the tail of a cut gives for its own pre-activations the scores of the cut."""
+    """Return whether the tail of a cut, given the cut's own pre-activations, scores alike."""
     if cut.inputs.ndim != 2:
         return False
     scores = cut.tail(cut.output)

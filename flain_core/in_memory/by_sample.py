@@ -57,8 +57,8 @@ class BySample(Candidates):
         self._tail = tail
         self._grader = grader
         self._window = window
-        self.n_flipped = 0
-        """How many neurons the last candidate flipped; the next one may not flip fewer."""
+        self.last = 0
+        """Number of neurons that the last candidate flipped; the next one may not flip fewer."""
         self._changed = np.empty(
             (self.lookahead * len(self._y), self._output.shape[1]), self._output.dtype
         )
@@ -99,9 +99,9 @@ class BySample(Candidates):
 
     def _flip_up_to(self, n_flipped: int, changed: Array) -> Array:
         """Return the samples that the candidate changes; put pre-activations to ``changed``."""
-        new = slice(self.n_flipped, n_flipped)
+        new = slice(self.last, n_flipped)
         inputs, neurons = self._inputs[new], self._order[new]
-        self.n_flipped = n_flipped
+        self.last = n_flipped
         active = inputs[0] if len(inputs) == 1 else inputs.any(axis=0)
         samples = np.flatnonzero(active)
         output = changed[: samples.size]
@@ -154,7 +154,7 @@ def by_sample(
 def _agrees(
     tail: Tail, batches: Sequence[CutBatch], flipping: FlippingOrder, allowed: float
 ) -> bool:
-    """Whether samples picked from all batches score what they score in theirs, flipped or not."""
+    """Return whether samples picked from all batches score as in their own, flipped or not."""
     cuts = cuts_of(batches)
     per_call = _samples_per_call(cuts)
     scores = np.concatenate([cut.tail(cut.output) for cut in cuts])
@@ -177,7 +177,7 @@ def _agrees(
 def _same_in_any_company(
     tail: Tail, per_call: int, output: Array, scores: Array, allowed: float
 ) -> bool:
-    """Whether samples score alike alone, in another order and in batches of other sizes."""
+    """Return whether samples score alike alone, in another order and in other batches."""
     shuffled = np.random.default_rng(0).permutation(len(output))
     batches = np.split(shuffled, range(1, len(shuffled), per_call - 1 or 1))
     for samples in (*batches, np.resize(shuffled, per_call)):

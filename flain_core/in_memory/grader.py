@@ -38,15 +38,15 @@ class Grader:
         self._outputs: Outputs | None = outputs
         self._measures_loss = measures_loss
         self.reading: Reading | None = None
-        """How the scores are read; None until some were seen, or for the caller's score."""
+        """Reading of the scores; None until some were seen, or for the caller's score."""
         self.trained: Margins | None = None
-        """What the trained model made of the auxiliary samples of a classifier."""
+        """Margins of the trained model on the auxiliary samples of a classifier."""
         self.latest: Margins | None = None
-        """What the model that was last graded in one go made of them."""
+        """Margins of the model that was last graded in one go."""
 
     @property
     def follows_samples(self) -> bool:
-        """Whether samples are graded one by one; a caller's score function sees whole batches."""
+        """True if samples are graded one by one; a caller's score function sees whole batches."""
         return self._score is accuracy
 
     def start_anew(self) -> None:

@@ -65,7 +65,7 @@ class LocalScorer:
 
     @property
     def reading(self) -> Reading | None:
-        """How the scores are read; None for the caller's score."""
+        """Reading of the scores; None for the caller's score."""
         return self.grader.reading
 
     def score_of(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["KEY", "MOST_BYTES", "mark_of", "read_mark"]
 
 KEY = "flain.purified"
-"""What the mark is called in a file: a key of its metadata, an attribute, or a member."""
+"""Name of the mark in a file: a key of its metadata, an attribute, or a member."""
 
 MOST_BYTES = 48 * 1024
 """A longer text is no mark; what stores one never has to read more."""

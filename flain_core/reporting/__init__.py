@@ -1,1 +1,1 @@
-"""What a report shows besides the outcome, and the way to the package that draws it."""
+"""Details that a report shows besides the outcome, and the way to the package that draws it."""

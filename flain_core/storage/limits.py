@@ -1,4 +1,4 @@
-"""What a file that others made may cost before it is refused, in memory and in time.
+"""Limits on what a file that others made may cost, in memory and in time.
 
 The limits are read from the environment each time, so that a command and a job can change them.
 """

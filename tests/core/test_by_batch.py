@@ -59,7 +59,7 @@ def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once):
             full = scorer.score_of(flipping.candidate(end))
             assert scored.clean.total == full.clean.total
             assert scored.probes["ASR"].total == full.probes["ASR"].total
-        assert candidates.n_flipped == some[-1]
+        assert candidates.last == some[-1]
 
 
 def test_one_candidate_at_a_time_where_nothing_is_shared():

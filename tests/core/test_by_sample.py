@@ -50,7 +50,7 @@ def test_candidates_score_what_the_whole_network_scores(layer, batch_size, at_on
             full = scorer.score_of(flipping.candidate(end))
             assert scored.clean.total == full.clean.total
             assert scored.probes["ASR"] == full.probes["ASR"]
-        assert candidates.n_flipped == some[-1]
+        assert candidates.last == some[-1]
 
 
 def test_only_samples_that_change_are_run():
