@@ -192,7 +192,8 @@ def _searched(
             found = bracket(schedule, candidates, settings, baseline, report)
         else:
             found = search(schedule, candidates, in_full, settings, baseline, report)
-        return found, baseline, candidates.as_written(found.number)
+        written = candidates.as_written(found.number) if candidates.as_written else None
+        return found, baseline, written
 
 
 def _ways(

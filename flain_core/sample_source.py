@@ -1,4 +1,4 @@
-"""The protocols of auxiliary samples, wherever they lie: source, scorer, candidates.
+"""Auxiliary samples, wherever they lie: protocols of their source and of what scores with them.
 
 :class:`~flain_core.local_samples.LocalSamples` has them in memory;
 :class:`~flain_core.federated.coordinator.CoordinatedSamples` asks holders that have a part each. A
@@ -7,8 +7,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -82,27 +81,21 @@ class SampleFacts:
         return bool(clean.mean <= chance + max(luck, _HARDLY_KNOWS * (1 - chance)))
 
 
-class Candidates(Protocol):
+@dataclass(frozen=True, eq=False)
+class Candidates:
     """Scores the candidates of one search by their numbers: of a schedule, or 0 for the model.
 
-    Classes that implement it inherit from it.
+    Attributes:
+        advance: Scores several candidates. Where neurons are flipped, their numbers never decrease,
+            from call to call either.
+        lookahead: Number of candidates that it pays to ask about at once, at least 1.
+        as_written: Returns what the written candidate has to score; None where that is what the
+            search said.
     """
 
-    @property
-    def lookahead(self) -> int:
-        """Number of candidates that it pays to ask about at once, at least 1."""
-        return 1
-
-    @abstractmethod
-    def advance(self, numbers: Sequence[int], /) -> Sequence[Scored]:
-        """Score several candidates.
-
-        Where neurons are flipped, the numbers never decrease, from call to call either.
-        """
-
-    def as_written(self, number: int, /) -> Scored | None:  # noqa: ARG002
-        """Return what the written candidate has to score, where that differs from the search."""
-        return None
+    advance: Callable[[Sequence[int]], Sequence[Scored]]
+    lookahead: int = 1
+    as_written: Callable[[int], Scored] | None = None
 
 
 class Scorer(Protocol):

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -120,7 +121,7 @@ class Coordinator:
         self._samples_of: dict[str, int] = {}
         self._values_of: dict[str, int] = {}
         self._trained_scores: dict[tuple[str, Task], Scored] = {}
-        self.said: dict[tuple[str, int], Scored] = {}
+        self._said: dict[tuple[str, int], Scored] = {}
 
     def score_of(
         self, network: Network, *, probes: bool = True, candidate: int | None = None
@@ -132,7 +133,7 @@ class Coordinator:
         answers = self.answers(Question("in full", self._state(network), probes=probes))
         if candidate is not None:
             self._confront(answers, candidate)
-        (scored,) = self.merged(answers, "in full", probes=probes)
+        (scored,) = self._merged(answers, "in full", probes=probes)
         return scored
 
     def study(self, network: Network, layer: str) -> tuple[ActivationStatistics, None]:
@@ -151,10 +152,22 @@ class Coordinator:
         self, flipping: Flipping, *, window: float | None
     ) -> AbstractContextManager[Candidates]:
         """Score candidates from the layer on, or by having every holder run the whole network."""
-        self.said = {}
+        self._said = {}
+        lookahead = self.samples.holders.lookahead
         state = replace(self._flipped(flipping), window=window or 0.0)
-        task: Task = "in full" if window is None else "candidates"
-        return nullcontext(_Candidates(self, task, state))
+        if window is None:
+            in_full = partial(self._advance, "in full", state)
+            return nullcontext(Candidates(in_full, min(lookahead, _LOOKAHEAD_IN_FULL)))
+        return nullcontext(Candidates(partial(self._advance, "candidates", state), lookahead))
+
+    def _advance(self, task: Task, state: ModelState, n_flipped: Sequence[int]) -> list[Scored]:
+        """Ask what each candidate scores, and merge the answers."""
+        answers = self.answers(Question(task, state, tuple(n_flipped)))
+        for name, answer in answers.items():
+            for number, scored in zip(n_flipped, answer.scored, strict=True):
+                # Rounding is no excuse where the candidate was run in full.
+                self._said[name, number] = scored.as_exact() if task == "in full" else scored
+        return self._merged(answers, task)
 
     def _flipped(self, flipping: Flipping) -> ModelState:
         """Describe a network of which a layer is flipped."""
@@ -173,7 +186,7 @@ class Coordinator:
         }
         return ModelState(changed, layer)
 
-    def merged(
+    def _merged(
         self, answers: Mapping[str, Answer], task: Task, *, probes: bool = True
     ) -> list[Scored]:
         """Return what each candidate scores, according to all answers to a task together."""
@@ -213,10 +226,9 @@ class Coordinator:
         contradictions: dict[str, DataError] = {}
         for name, answer in answers.items():
             now = answer.scored[0]
-            if error := contradiction(self.said.get((name, candidate), now), now):
+            if error := contradiction(self._said.get((name, candidate), now), now):
                 contradictions[name] = error
-            # Rounding is no excuse where the candidate was run in full.
-            self.said[name, candidate] = now.as_exact()
+            self._said[name, candidate] = now.as_exact()
         members = self._members or set()
         if not self.samples.may_leave or 2 * len(contradictions) >= len(members):
             return
@@ -292,27 +304,3 @@ class Coordinator:
             FlainWarning,
             stacklevel=2,
         )
-
-
-class _Candidates(Candidates):
-    """Has the holders score candidates, from the layer on or in full, as the task says."""
-
-    def __init__(self, coordinator: Coordinator, task: Task, state: ModelState) -> None:
-        self._coordinator = coordinator
-        self._task: Task = task
-        self._state = state
-
-    @property
-    def lookahead(self) -> int:
-        """Number that the holders take at once, as far as candidates are cheap."""
-        lookahead = self._coordinator.samples.holders.lookahead
-        return min(lookahead, _LOOKAHEAD_IN_FULL) if self._task == "in full" else lookahead
-
-    def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
-        """Ask what each candidate scores, and merge the answers."""
-        answers = self._coordinator.answers(Question(self._task, self._state, tuple(n_flipped)))
-        for name, answer in answers.items():
-            for number, said in zip(n_flipped, answer.scored, strict=True):
-                exact = self._task == "in full"
-                self._coordinator.said[name, number] = said.as_exact() if exact else said
-        return self._coordinator.merged(answers, self._task)

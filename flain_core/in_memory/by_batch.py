@@ -13,7 +13,6 @@ from typing import Any
 
 from flain_core.flipping import FlippingOrder
 from flain_core.network import Array, Cut
-from flain_core.sample_source import Candidates
 from flain_core.score import Scored
 
 from .cut_batch import CutBatch, bytes_of, tails_of
@@ -23,7 +22,7 @@ _MOST_AT_ONCE = 32
 _BYTES_AT_ONCE = 32 * 2**20
 
 
-class ByBatch(Candidates):
+class ByBatch:
     """Steps batch by batch: a candidate costs its newly flipped neurons and a tail on every batch.
 
     Args:

@@ -13,7 +13,6 @@ import numpy as np
 
 from flain_core.directions import Directions
 from flain_core.network import Array, Cut
-from flain_core.sample_source import Candidates
 from flain_core.score import Scored
 
 from .cut_batch import CutBatch, cuts_of, pre_activation, tail_by_sample
@@ -24,7 +23,7 @@ __all__ = ["ByDirection", "takes_outputs"]
 _ERROR_ALLOWED = 1e-5
 
 
-class ByDirection(Candidates):
+class ByDirection:
     """Scores candidates batch by batch; each costs matrix products over all samples, and a tail.
 
     The auxiliary samples are those that the directions were fitted to. Each is judged by the weight

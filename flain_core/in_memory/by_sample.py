@@ -14,7 +14,6 @@ import numpy as np
 
 from flain_core.flipping import FlippingOrder
 from flain_core.network import SINGLE_PRECISION, Array, Cut
-from flain_core.sample_source import Candidates
 from flain_core.score import Margins, Scored
 
 from .cut_batch import CutBatch, Tail, cuts_of, pre_activation, tail_by_sample
@@ -27,7 +26,7 @@ _NEURONS_AT_ONCE = 256
 _SHARE_OF_WINDOW = 0.5
 
 
-class BySample(Candidates):
+class BySample:
     """Steps sample by sample: follows all samples together, whichever batches they came in.
 
     Args:

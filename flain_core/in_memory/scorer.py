@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,7 +29,7 @@ from .held_back import HeldBack
 if TYPE_CHECKING:
     from flain_core.local_samples import LocalSamples
 
-__all__ = ["InFull", "LocalScorer", "Stepper"]
+__all__ = ["LocalScorer", "Stepper"]
 
 _SAMPLES_FOR_PROOF = 32
 _RUNS_SEVERAL_TIMES = Proof(False, "the layer runs several times in one pass")
@@ -123,11 +123,14 @@ class LocalScorer:
         if flipping.network is self._trained:
             self.grader.start_anew()
         if window is None:
-            yield InFull(self, flipping)
+            yield Candidates(lambda some: [self.score_of(flipping.candidate(n)) for n in some])
             return
         stepper = self.stepper(flipping, window)
         with one_thread_for(stepper.work):
-            yield stepper
+            if isinstance(stepper, ByDirection):
+                yield Candidates(stepper.advance, as_written=stepper.as_written)
+            else:
+                yield Candidates(stepper.advance, stepper.lookahead)
 
     def stepper(self, flipping: Flipping, window: float) -> Stepper:
         """Follow single samples where the cuts allow it, and whole batches elsewhere."""
@@ -151,26 +154,3 @@ class LocalScorer:
         for probe, samples in ((None, self.samples.clean), *measured):
             for batch in samples.batches(self.samples.batch_size):
                 yield probe, batch
-
-
-class InFull(Candidates):
-    """Runs the whole network for each candidate, which is slow and right."""
-
-    def __init__(self, scorer: LocalScorer, flipping: Flipping) -> None:
-        self._scorer = scorer
-        self._flipping = flipping
-
-    def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
-        """Score several candidates."""
-        return [self._scorer.score_of(self._flipping.candidate(n)) for n in n_flipped]
-
-
-@contextmanager
-def _naming(probe: str | None) -> Iterator[None]:
-    """Say which probe a model could not be run on; the clean samples are run first of all."""
-    try:
-        yield
-    except ModelError as error:
-        if probe is None:
-            raise
-        raise ModelError(f"probe {probe!r}: {error}") from error
