@@ -22,7 +22,6 @@ from flain_core.flipping import FlippingOrder
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 from flain_core.schedule import Schedule
-from flain_core.score import Scored
 from flain_core.search import search
 from flain_core.threads import one_blas_thread, one_thread_for
 
@@ -280,12 +279,8 @@ def _searched(
     schedule = Schedule.of(statistics.mean, settings.thresholds)
     layer, initial = network.layers()[name], contender.weights[0]
     flipping = FlippingOrder(network, layer, initial, settings.factor_of("neurons"), schedule.order)
-
-    def in_full(number: int) -> Scored:
-        return scorer.score_of(flipping.candidate(number), probes=False)
-
     with scorer.candidates(flipping, window=2e-5) as candidates:
-        found = search(schedule, candidates, in_full, settings, candidates.advance([0])[0])
+        found = search(schedule, candidates, settings, candidates.advance([0])[0])
     return schedule, len(found.steps)
 
 

@@ -158,12 +158,7 @@ class UpdateNorms:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the norms in types that JSON knows."""
-        arrays = {"update": self.update.tolist(), "change": self.change.tolist()}
-        return {
-            "initial": self.initial,
-            "trained": self.trained,
-            "purified": self.purified,
-        } | arrays
+        return asdict(self) | {"update": self.update.tolist(), "change": self.change.tolist()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -176,22 +176,13 @@ def _searched(
 
     The last is None where that is what the search said.
     """
-    settings, scorer = context.settings, context.scorer
     report = context.listener(flipping.layer.name, schedule.most_tried)
-
-    def in_full(number: int) -> Scored:
-        return scorer.score_of(flipping.candidate(number), probes=False, candidate=number)
-
     window = max(_LEAST_WINDOW, _WINDOW_PER_ERROR * proof.error) if proof.faithful else None
-    with scorer.candidates(flipping, window=window) as candidates:
+    with context.scorer.candidates(flipping, window=window) as candidates:
         (now,) = candidates.advance([0])
         baseline = before or now
-        if context.facts.no_better_than_chance(baseline.clean):
-            return Found(None, 0, (), (), "no better than chance"), baseline, now
-        if schedule.by_strength:
-            found = bracket(schedule, candidates, settings, baseline, report)
-        else:
-            found = search(schedule, candidates, in_full, settings, baseline, report)
+        walk = bracket if schedule.by_strength else search
+        found = walk(schedule, candidates, context.settings, baseline, report)
         written = candidates.as_written(found.number) if candidates.as_written else None
         return found, baseline, written
 

@@ -88,12 +88,14 @@ class Candidates:
     Attributes:
         advance: Scores several candidates. Where neurons are flipped, their numbers never decrease,
             from call to call either.
+        score_in_full: Scores the whole network with really flipped weights, on the clean samples.
         lookahead: Number of candidates that it pays to ask about at once, at least 1.
         as_written: Returns what the written candidate has to score; None where that is what the
             search said.
     """
 
     advance: Callable[[Sequence[int]], Sequence[Scored]]
+    score_in_full: Callable[[int], Scored]
     lookahead: int = 1
     as_written: Callable[[int], Scored] | None = None
 

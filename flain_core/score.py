@@ -135,11 +135,6 @@ class Scored:
         probes = {probe: each for probe, each in tallies.items() if probe is not None}
         return cls(tallies[None], probes, loss)
 
-    def __add__(self, other: Scored) -> Scored:
-        probes = {name: mine + other.probes[name] for name, mine in self.probes.items()}
-        loss = self.loss + other.loss if self.loss and other.loss else None
-        return Scored(self.clean + other.clean, probes, loss)
-
     def as_exact(self) -> Scored:
         """Return what was scored without any doubt about rounding."""
         loss = replace(self.loss, uncertain=0.0) if self.loss else None
@@ -169,9 +164,6 @@ class Margins:
 
     def __getitem__(self, which: slice) -> Margins:
         return Margins(*(column[which] for column in self._columns))
-
-    def __len__(self) -> int:
-        return len(self.right)
 
     @property
     def _columns(self) -> tuple[Array, ...]:

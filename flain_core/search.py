@@ -38,15 +38,15 @@ class Found:
 def search(
     schedule: Schedule,
     candidates: Candidates,
-    in_full: Callable[[int], Scored],
     settings: Settings,
     before: Scored,
     on_step: Callable[[Step], None] | None = None,
 ) -> Found:
     """Try the candidates of a schedule in order, until one loses too much of the clean score.
 
-    Where the rounding of scores could change a decision, ``in_full`` runs the whole network for
-    that candidate. Losses are counted from ``before``; ``on_step`` is called after each step.
+    Where the rounding of scores could change a decision, that candidate is computed exactly.
+
+    Losses are counted from ``before``; ``on_step`` is called after each step.
     """
     steps: list[Step] = []
     numbers: list[int] = []
@@ -54,7 +54,7 @@ def search(
         close = is_close(settings, before, quick)
         scored = quick
         if close:
-            scored = replace(in_full(number), probes=quick.probes)
+            scored = replace(candidates.score_in_full(number), probes=quick.probes)
         steps.append(_step(schedule, threshold, number, scored, recomputed=close))
         numbers.append(number)
         if on_step:

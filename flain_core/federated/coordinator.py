@@ -154,11 +154,15 @@ class Coordinator:
         """Score candidates from the layer on, or by having every holder run the whole network."""
         self._said = {}
         lookahead = self.samples.holders.lookahead
-        state = replace(self._flipped(flipping), window=window or 0.0)
+        task: Task = "candidates"
         if window is None:
-            in_full = partial(self._advance, "in full", state)
-            return nullcontext(Candidates(in_full, min(lookahead, _LOOKAHEAD_IN_FULL)))
-        return nullcontext(Candidates(partial(self._advance, "candidates", state), lookahead))
+            task, lookahead = "in full", min(lookahead, _LOOKAHEAD_IN_FULL)
+        state = replace(self._flipped(flipping), window=window or 0.0)
+
+        def in_full(number: int) -> Scored:
+            return self.score_of(flipping.candidate(number), probes=False, candidate=number)
+
+        return nullcontext(Candidates(partial(self._advance, task, state), in_full, lookahead))
 
     def _advance(self, task: Task, state: ModelState, n_flipped: Sequence[int]) -> list[Scored]:
         """Ask what each candidate scores, and merge the answers."""

@@ -122,15 +122,19 @@ class LocalScorer:
         """Score candidates from the layer on; by running the whole network without a window."""
         if flipping.network is self._trained:
             self.grader.start_anew()
+
+        def in_full(number: int, *, probes: bool = False) -> Scored:
+            return self.score_of(flipping.candidate(number), probes=probes)
+
         if window is None:
-            yield Candidates(lambda some: [self.score_of(flipping.candidate(n)) for n in some])
+            yield Candidates(lambda some: [in_full(n, probes=True) for n in some], in_full)
             return
         stepper = self.stepper(flipping, window)
         with one_thread_for(stepper.work):
             if isinstance(stepper, ByDirection):
-                yield Candidates(stepper.advance, as_written=stepper.as_written)
+                yield Candidates(stepper.advance, in_full, as_written=stepper.as_written)
             else:
-                yield Candidates(stepper.advance, stepper.lookahead)
+                yield Candidates(stepper.advance, in_full, stepper.lookahead)
 
     def stepper(self, flipping: Flipping, window: float) -> Stepper:
         """Follow single samples where the cuts allow it, and whole batches elsewhere."""

@@ -34,10 +34,9 @@ def test_margins_of_parts_are_those_of_all():
 
 
 def test_tallies_of_a_model_add_up():
-    one = Scored(Tally(3, 4), {"ASR": Tally(1, 2)})
-    both = one + Scored(Tally(5, 6, 1), {"ASR": Tally(2, 2)})
-    assert both.clean == Tally(8, 10, 1)
-    assert both.probe_means() == {"ASR": 0.75}
+    scored = Scored(Tally(3, 4) + Tally(5, 6, 1), {"ASR": Tally(1, 2) + Tally(2, 2)})
+    assert scored.clean == Tally(8, 10, 1)
+    assert scored.probe_means() == {"ASR": 0.75}
 
 
 @pytest.mark.parametrize("scores", [[[0.1, 0.9]], np.array(0.5), np.array([[1, 2]])])

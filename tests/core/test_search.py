@@ -39,10 +39,6 @@ class Scripted:
         return Scored(Tally(self.exact[n_flipped], 100))
 
 
-def searched(steps, candidates, *rest):
-    return search(steps, candidates, candidates.score_in_full, *rest)
-
-
 def right(count):
     """The score of a model that classifies so many of 100 samples right."""
     return Scored(Tally(count, 100))
@@ -102,7 +98,7 @@ def test_a_layer_without_candidates_is_refused():
 
 def test_revert_returns_the_last_candidate_within_tolerance():
     candidates = Scripted({1: 100, 2: 99, 3: 98, 4: 100})
-    found = searched(FOUR, candidates, settings(tolerance=0.01), right(100))
+    found = search(FOUR, candidates, settings(tolerance=0.01), right(100))
     assert (found.step.threshold, found.step.neurons_flipped) == (0.2, 2)
     assert found.reason == "tolerance"
     assert [step.clean for step in found.steps] == [1.0, 0.99, 0.98]
@@ -112,31 +108,31 @@ def test_revert_returns_the_last_candidate_within_tolerance():
 def test_keep_returns_the_first_candidate_that_loses_the_tolerance():
     candidates = Scripted({1: 100, 2: 99, 3: 98, 4: 100})
     rule = settings(tolerance=0.01, crossing="keep")
-    found = searched(FOUR, candidates, rule, right(100))
+    found = search(FOUR, candidates, rule, right(100))
     assert (found.step.threshold, found.reason) == (0.2, "tolerance")
 
 
 def test_keep_with_tolerance_zero_stops_where_accuracy_does_not_rise():
     candidates = Scripted({1: 97, 2: 98, 3: 96, 4: 99})
     rule = settings(tolerance=0, crossing="keep")
-    assert searched(FOUR, candidates, rule, right(96)).step.neurons_flipped == 3
+    assert search(FOUR, candidates, rule, right(96)).step.neurons_flipped == 3
 
 
 def test_a_first_threshold_that_flips_nothing_is_a_candidate():
     below = Schedule.of(np.array([0.1, 0.2]), Grid(start=0.05, step=0.05, stop=1))
     rule = settings(tolerance=0, crossing="keep")
-    found = searched(below, Scripted({0: 90}), rule, right(90))
+    found = search(below, Scripted({0: 90}), rule, right(90))
     assert (found.step.threshold, found.step.neurons_flipped) == (0.05, 0)
 
 
 def test_nothing_within_tolerance():
-    found = searched(FOUR, Scripted({1: 50}), settings(), right(100))
+    found = search(FOUR, Scripted({1: 50}), settings(), right(100))
     assert found.step is None
     assert found.reason == "nothing within tolerance"
 
 
 def test_a_tolerance_that_is_never_crossed_ends_at_the_last_candidate():
-    found = searched(FOUR, Scripted(dict.fromkeys(range(5), 100)), settings(), right(100))
+    found = search(FOUR, Scripted(dict.fromkeys(range(5), 100)), settings(), right(100))
     assert (found.step.neurons_flipped, found.reason) == (4, "exhausted")
 
 
@@ -145,7 +141,7 @@ def test_a_near_tie_that_could_change_the_decision_is_computed_exactly():
     candidates = Scripted(
         {1: 100, 2: 98, 3: 97, 4: 0}, uncertain={1: 0, 2: 1, 3: 1}, exact={2: 99, 3: 97}
     )
-    found = searched(FOUR, candidates, rule, right(100))
+    found = search(FOUR, candidates, rule, right(100))
     assert candidates.recomputed == [2]
     assert found.step.neurons_flipped == 2
     assert [step.recomputed for step in found.steps] == [False, True, False]
@@ -153,13 +149,13 @@ def test_a_near_tie_that_could_change_the_decision_is_computed_exactly():
 
 def test_a_near_tie_that_cannot_change_the_decision_costs_nothing():
     candidates = Scripted({1: 100, 2: 60}, uncertain={1: 1, 2: 5})
-    searched(FOUR, candidates, settings(tolerance=0.02), right(100))
+    search(FOUR, candidates, settings(tolerance=0.02), right(100))
     assert candidates.recomputed == []
 
 
 def test_probes_are_reported_along_the_way():
     heard = []
-    found = searched(FOUR, Scripted({1: 100, 2: 0}), settings(), right(100), heard.append)
+    found = search(FOUR, Scripted({1: 100, 2: 0}), settings(), right(100), heard.append)
     assert [step.probes for step in found.steps] == [{"probe": 0.1}, {"probe": 0.2}]
     assert tuple(heard) == found.steps
 
@@ -167,11 +163,11 @@ def test_probes_are_reported_along_the_way():
 def test_looking_ahead_changes_what_is_asked_and_nothing_else():
     script = {1: 100, 2: 99, 3: 98, 4: 100}
     rule = settings(tolerance=0.01)
-    one_by_one = searched(FOUR, Scripted(script), rule, right(100))
+    one_by_one = search(FOUR, Scripted(script), rule, right(100))
     for lookahead in (2, 3, 4, 100):
         candidates = Scripted(script, lookahead=lookahead)
         heard = []
-        found = searched(FOUR, candidates, rule, right(100), heard.append)
+        found = search(FOUR, candidates, rule, right(100), heard.append)
         assert found == one_by_one
         assert tuple(heard) == one_by_one.steps
         assert candidates.asked == [1, 2, 3, 4][: -(-3 // lookahead) * lookahead]
@@ -194,7 +190,7 @@ def test_few_tries_find_what_trying_all_in_order_finds(crossing, count):
         quick = losing_from(first, count)
         heard = []
         found = bracket(strengths, quick, rule, right(100), heard.append)
-        expected = searched(strengths, losing_from(first, count), rule, right(100))
+        expected = search(strengths, losing_from(first, count), rule, right(100))
         assert (found.step, found.number, found.reason) == (
             expected.step,
             expected.number,
