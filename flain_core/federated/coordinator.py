@@ -128,7 +128,7 @@ class Coordinator:
     ) -> Scored:
         """Have every holder run a network in full, and confront those that contradict themselves.
 
-        A holder does if it said something else of the candidate during the search.
+        A holder contradicts itself if it said something else of the candidate in the search.
         """
         answers = self.answers(Question("in full", self._state(network), probes=probes))
         if candidate is not None:
@@ -174,7 +174,7 @@ class Coordinator:
         return self._merged(answers, task)
 
     def _flipped(self, flipping: Flipping) -> ModelState:
-        """Describe a network of which a layer is flipped."""
+        """Describe a network and how one of its layers is flipped."""
         if not isinstance(flipping, FlippingOrder):
             raise SettingsError("samples elsewhere can only steer the flipping of neurons")
         state = self._state(flipping.network, flipping.layer.name)

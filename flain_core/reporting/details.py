@@ -74,17 +74,17 @@ def by_class(scorer: Scorer) -> tuple[ClassOutcome, ...]:
     Args:
         scorer: What scored the candidates, and the purified model last of all.
     """
-    grader = scorer.grader if isinstance(scorer, LocalScorer) else None
-    if grader is None or grader.trained is None or grader.latest is None:
+    if not isinstance(scorer, LocalScorer):
         return ()
-    y = scorer.samples.clean.y if isinstance(scorer, LocalScorer) else np.zeros(0)
-    before, after = grader.trained.right, grader.latest.right
+    y, before, after = scorer.samples.clean.y, scorer.grader.trained, scorer.grader.latest
+    if before is None or after is None:
+        return ()
     return tuple(
         ClassOutcome(
             label=int(label),
             samples=int(np.count_nonzero(of_class)),
-            right_before=int(np.count_nonzero(before & of_class)),
-            right_after=int(np.count_nonzero(after & of_class)),
+            right_before=int(np.count_nonzero(before.right & of_class)),
+            right_after=int(np.count_nonzero(after.right & of_class)),
         )
         for label in np.unique(y)
         for of_class in (y == label,)
