@@ -158,3 +158,14 @@ class LocalScorer:
         for probe, samples in ((None, self.samples.clean), *measured):
             for batch in samples.batches(self.samples.batch_size):
                 yield probe, batch
+
+
+@contextmanager
+def _naming(probe: str | None) -> Iterator[None]:
+    """Say which probe a model could not be run on; the clean samples are run first of all."""
+    try:
+        yield
+    except ModelError as error:
+        if probe is None:
+            raise
+        raise ModelError(f"probe {probe!r}: {error}") from error
