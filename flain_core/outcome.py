@@ -282,6 +282,7 @@ class Purification:
         unpurified: SHA-256 of the weights and biases of the model before, in the order of its
             layers (:func:`flain_core.provenance.fingerprint.of_model`).
         notes: What the reader should know, such as what one sample is worth.
+        warnings: Those of the notes that were given as warnings as well.
         versions: Versions of flain, NumPy, Python and the framework.
         files: SHA-256 of each file that was read, by path.
         by_class: How the auxiliary samples of each class fared; empty where no classes are known or
@@ -309,6 +310,7 @@ class Purification:
     promise: Promise | None = None
     unpurified: str = ""
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     by_class: tuple[ClassOutcome, ...] = ()
@@ -363,6 +365,7 @@ class Purification:
             "promise": asdict(self.promise) if self.promise else None,
             "unpurified": self.unpurified,
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
             "versions": dict(self.versions),
             "files": dict(self.files),
             "by_class": [asdict(each) for each in self.by_class],

@@ -144,9 +144,9 @@ def purify(
     notes = tuple(notes_on(purified, source.facts, context, skipped, auto, promise))
     notes = (known_before, *notes) if known_before else notes
     remember(purified.network, purified.outcomes)
-    for note in notes:
-        if isinstance(note, FlainWarning):
-            warnings.warn(note, stacklevel=3)  # beyond the wrapper
+    serious = [note for note in notes if isinstance(note, FlainWarning)]
+    for note in serious:
+        warnings.warn(note, stacklevel=3)  # beyond the wrapper
     native = purified.network.native
     return Purification(
         model=native,
@@ -158,6 +158,7 @@ def purify(
         promise=promise,
         unpurified=unpurified,
         notes=tuple(map(str, notes)),
+        warnings=tuple(map(str, serious)),
         versions={"python": sys.version.split()[0]} | registry.versions(native),
         files=files,
         by_class=classes,

@@ -19,6 +19,7 @@ __all__ = ["LOST", "SHARE", "Scale", "label", "legend", "new_axes", "polish"]
 
 _LONGEST = 18
 _SHORT = 12
+_MOST_DECADES = 3  # between the first and the last tick with a name
 
 
 def _as_percent(digits: int) -> FuncFormatter:
@@ -146,7 +147,7 @@ class Scale:
             yield from within or [self.low]
             return
         first, last = int(np.ceil(np.log10(self.low))), int(np.floor(np.log10(self.high)))
-        stride = max(1, (last - first) // 4)
+        stride = max(1, -(-(last - first) // _MOST_DECADES))
         yield from [10.0**decade for decade in range(last, first - 1, -stride)][::-1]
 
 

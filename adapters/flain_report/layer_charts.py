@@ -20,6 +20,7 @@ from .facts import (
     allowed_loss,
     baseline,
     chosen_step,
+    factor_of,
     lost_at,
     mosaic_columns,
     share_of_each,
@@ -71,13 +72,14 @@ def steps_table(result: Purification, outcome: LayerOutcome) -> Table:
     )
 
 
-def norms_table(outcome: LayerOutcome) -> Table | None:
+def norms_table(result: Purification, outcome: LayerOutcome) -> Table | None:
     """Return the norms of a layer's weights and of their changes, where they are known."""
     norms = outcome.norms
     if norms is None:
         return None
     update, change = (float(np.linalg.norm(each)) for each in (norms.update, norms.change))
     share = f" ({percent(update / norms.initial)} of them)" if norms.initial else ""
+    factor = factor_of(result, outcome)
     return Table(
         "Frobenius norms of the weights and of what changed them",
         ("Weights", "Norm"),
@@ -85,7 +87,7 @@ def norms_table(outcome: LayerOutcome) -> Table | None:
             ("Initial weights", number(norms.initial)),
             (f"What training added, the update{share}", number(update)),
             ("Trained weights", number(norms.trained)),
-            ("What purifying changed", number(change)),
+            (f"What purifying changed, up to {factor:g} times the update", number(change)),
             ("Purified weights", number(norms.purified)),
         ),
     )

@@ -14,11 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flain_core.outcome import LayerOutcome, Purification
-from flain_core.settings import Settings
 
 from . import words
 from .chart import Chart, Table
 from .downloads import Download, outcome_as_json, steps_as_csv, steps_as_json
+from .facts import factor_of
 from .layer_charts import layer_charts, norms_table, steps_table
 from .score_charts import classes_chart, classes_table, scores_chart, scores_table
 from .text import percent, visible
@@ -33,7 +33,7 @@ _MEANINGS = {
     "confidence": "Probability that the promise is kept",
     "held_back": "Share of the samples that had no part in the search",
     "crossing": "Whether the candidate before the loss became too large is taken, or the one after",
-    "factor": "2 turns an update round, 1 takes it back",
+    "factor": "How many times an update is taken away: 1 takes it back, 2 turns it round",
     "thresholds": "Which thresholds are tried; none given means all that make a difference",
     "statistic": "How the activation of an input neuron is measured",
     "match_norm": "Whether the layer is rescaled to its former norm afterwards",
@@ -78,7 +78,8 @@ def _rendered(template: str, result: Purification, prefix: str) -> str:
             _layer_part(result, outcome, place, f"{prefix}-l{place}")
             for place, outcome in enumerate(result.layers, 1)
         ],
-        "settings": _settings(result.settings),
+        "settings": _settings(result),
+        "notes": [note for note in result.notes if note not in result.warnings],
         "versions": Table("Versions", ("Software", "Version"), [*result.versions.items()], False),
         "files": Table("Files that were read", ("File", "SHA-256"), [*result.files.items()], False),
         "everything": outcome_as_json(result),
@@ -127,16 +128,19 @@ def _layer_part(result: Purification, outcome: LayerOutcome, place: int, prefix:
         outcome=outcome,
         words=[*words.layer_words(result, outcome)],
         charts=[*layer_charts(result, outcome, prefix)],
-        norms=norms_table(outcome),
+        norms=norms_table(result, outcome),
         steps=steps_table(result, outcome) if searched else None,
         downloads=[steps_as_csv(outcome, place), steps_as_json(outcome, place)] if searched else [],
     )
 
 
-def _settings(settings: Settings) -> Table:
+def _settings(result: Purification) -> Table:
     rows = []
-    for name, value in asdict(settings).items():
+    for name, value in asdict(result.settings).items():
         shown = "not given" if value is None else str(value)
+        if name == "factor" and value is None:
+            factors = {factor_of(result, each) for each in result.layers if each.flip != "none"}
+            shown = " and ".join(f"{each:g}" for each in sorted(factors)) or shown
         if isinstance(value, dict):
             shown = ", ".join(f"{key} {part}" for key, part in value.items())
         rows.append((name, shown, _MEANINGS.get(name, "")))

@@ -28,7 +28,7 @@ def test_an_audit_writes_nothing_but_the_report(files, flain):
 def test_an_audit_reports_the_search_of_purify(files, flain):
     audited = json.loads(flain("audit", *files.searching, "--json").out)
     purified = json.loads(flain("purify", *files.searching, "-o", "out.npz", "--json").out)
-    for name in ("before", "after", "verdict", "promise", "notes", "files", "settings"):
+    for name in ("before", "after", "verdict", "promise", "notes", "warnings", "files", "settings"):
         assert audited[name] == purified[name]
     assert audited["written"] == []
     assert purified["written"] == ["out.npz"]

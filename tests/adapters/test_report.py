@@ -115,6 +115,26 @@ def test_a_page_says_the_verdict_and_every_note(result, kind):
             assert " ".join(note.split()) in page.text
 
 
+def test_warnings_stand_at_the_top_and_only_there():
+    result = reported.usual()
+    warned = replace(result, notes=(*result.notes, "Mind the gap."), warnings=("Mind the gap.",))
+    before, after = Page(render(result)), Page(render(warned))
+    assert after.text.count("Mind the gap.") == 1
+    assert after.text.index("Warning: Mind the gap.") < after.text.index("What is promised")
+    shown = [
+        attributes["data-verdict"]
+        for page in (before, after)
+        for _, attributes in page.elements
+        if "data-verdict" in attributes
+    ]
+    assert shown == ["done", "doubtful"]
+
+
+def test_a_factor_that_was_not_given_is_told():
+    for name, factor in (("usual", "3"), ("neurons", "2")):
+        assert f"factor {factor} How many times an update is taken away" in page_of(name).text
+
+
 def test_every_step_can_be_downloaded(result, kind):
     page = page_of(kind)
     _, everything = page.downloads["purification.json"]
