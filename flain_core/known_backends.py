@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from .errors import FlainWarning, ModelError
+from .extras import MissingExtraError, how_to_install
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -69,6 +70,8 @@ class Backend:
         """
         try:
             return import_module(self.module)
+        except MissingExtraError as error:
+            raise ModelError(f"this model cannot be handled here: {error}") from error
         # Keras raises ValueError for an engine that it does not know; a broken library, OSError.
         except Exception as error:
             raise ModelError(
@@ -92,7 +95,7 @@ _BUILT_IN = (
         opens=("torch.nn.modules.module.Module", "torch.export.exported_program.ExportedProgram"),
         reads=(),
         writes=(".safetensors", ".pt", ".pth"),
-        install="pip install 'flain[torch]'",
+        install=how_to_install("torch"),
         distributions=("torch",),
     ),
     Backend(
@@ -101,7 +104,7 @@ _BUILT_IN = (
         opens=("sklearn.base.BaseEstimator",),
         reads=(),
         writes=(),
-        install="pip install 'flain[sklearn]'",
+        install=how_to_install("sklearn"),
         distributions=("scikit-learn",),
     ),
     Backend(
@@ -109,7 +112,7 @@ _BUILT_IN = (
         opens=("onnx.onnx_ml_pb2.ModelProto", "flain_onnx._model.OnnxModel"),
         reads=(".onnx",),
         writes=(".onnx",),
-        install="pip install 'flain[onnx]'",
+        install=how_to_install("onnx"),
         distributions=("onnx", "onnxruntime"),
     ),
     Backend(
@@ -118,7 +121,7 @@ _BUILT_IN = (
         opens=("keras.src.layers.layer.Layer", "flain_keras._network.KerasNetwork"),
         reads=(".keras", ".h5"),
         writes=(".keras", ".h5"),
-        install="pip install 'flain[keras]' and an engine: tensorflow, or jax or torch with "
+        install=f"{how_to_install('keras')}, and an engine: tensorflow, or jax or torch with "
         "KERAS_BACKEND set to its name",
         distributions=("keras", "tensorflow", "tensorflow-cpu", "jax", "torch"),
     ),

@@ -1,7 +1,10 @@
 """FLAIN in Flower: purify the global model after the last round."""
 
-from .purify import purify
-from .strategy import PurificationError, Purify
-from .trusted_nodes import TrustedNodes, answer
+from flain_core.extras import needs
+
+with needs("flain_flower", "flower", "flwr", also=", with Python 3.11 or newer"):
+    from .purify import purify
+    from .strategy import PurificationError, Purify
+    from .trusted_nodes import TrustedNodes, answer
 
 __all__ = ["PurificationError", "Purify", "TrustedNodes", "answer", "purify"]

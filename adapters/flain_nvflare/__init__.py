@@ -7,8 +7,11 @@
 
 from __future__ import annotations
 
-from .answering import Answering
-from .purify import Purify, add_purification
-from .trusted_clients import TrustedClients
+from flain_core.extras import needs
+
+with needs("flain_nvflare", "nvflare", "nvflare"):
+    from .answering import Answering
+    from .purify import Purify, add_purification
+    from .trusted_clients import TrustedClients
 
 __all__ = ["Answering", "Purify", "TrustedClients", "add_purification"]

@@ -1,5 +1,8 @@
 """The auxiliary samples spread over a Ray cluster."""
 
-from ._shards import Shards
+from flain_core.extras import needs
+
+with needs("flain_ray", "ray", "ray"):
+    from ._shards import Shards
 
 __all__ = ["Shards"]

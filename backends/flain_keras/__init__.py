@@ -9,7 +9,15 @@ Layer('fc1', dense, 4×6, 6 input neurons)
 
 from __future__ import annotations
 
-from ._files import load, save
-from ._network import KerasNetwork, arrays_of, open_network
+from flain_core.extras import needs
+
+with needs(
+    "flain_keras",
+    "keras",
+    *("keras", "h5py", "tensorflow", "jax", "torch"),
+    also=", and an engine: tensorflow, or jax or torch with KERAS_BACKEND set to its name",
+):
+    from ._files import load, save
+    from ._network import KerasNetwork, arrays_of, open_network
 
 __all__ = ["KerasNetwork", "arrays_of", "load", "open_network", "save"]

@@ -14,10 +14,13 @@
 
 from __future__ import annotations
 
-from ._files import load, mark_of, save
-from ._model import OnnxModel
-from ._network import OnnxNetwork, open_network
-from ._tensors import stored_tensors
+from flain_core.extras import needs
+
+with needs("flain_onnx", "onnx", "onnx", "onnxruntime"):
+    from ._files import load, mark_of, save
+    from ._model import OnnxModel
+    from ._network import OnnxNetwork, open_network
+    from ._tensors import stored_tensors
 
 __all__ = [
     "OnnxModel",

@@ -25,6 +25,9 @@ or, safer to load, skops.
 
 from __future__ import annotations
 
-from ._network import SklearnNetwork, arrays_of, open_network
+from flain_core.extras import needs
+
+with needs("flain_sklearn", "sklearn", "sklearn"):
+    from ._network import SklearnNetwork, arrays_of, open_network
 
 __all__ = ["SklearnNetwork", "arrays_of", "open_network"]

@@ -9,7 +9,10 @@ Layer('0', dense, 4×6, 6 input neurons)
 
 from __future__ import annotations
 
-from ._network import TorchNetwork, open_network
-from ._weights import arrays_of, load, save, weights_in
+from flain_core.extras import needs
+
+with needs("flain_torch", "torch", "torch"):
+    from ._network import TorchNetwork, open_network
+    from ._weights import arrays_of, load, save, weights_in
 
 __all__ = ["TorchNetwork", "arrays_of", "load", "open_network", "save", "weights_in"]

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flain_core.errors import FlainError, OutputError
+from flain_core.extras import how_to_install
 from flain_core.storage.files import check_writable, target_of, written_whole
 
 if TYPE_CHECKING:
@@ -131,5 +132,5 @@ def _report_package(name: str) -> Any:
             raise
         raise FlainError(
             f"reports as pages and plots need {error.name}, which is not installed: "
-            'pip install "flain[report]". Without it, .json reports can be written'
+            f"{how_to_install('report')}. Without it, .json reports can be written"
         ) from error
