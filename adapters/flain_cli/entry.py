@@ -8,14 +8,13 @@ import sys
 def main() -> None:
     """Run the command, or say how to install what it needs."""
     try:
-        from .run import run
-    except ModuleNotFoundError as error:
-        if error.name not in {"rich", "typer"}:
-            raise
-        sys.exit(
-            f"error: the flain command needs {error.name}: pip install 'flain[cli]', or from a "
-            "clone pip install '.[cli]'"
-        )
+        from flain_core.extras import MissingExtraError, needs
+
+        try:
+            with needs("the flain command", "cli", "click", "rich", "typer"):
+                from .run import run
+        except MissingExtraError as error:
+            sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted\n")
         sys.exit(130)

@@ -91,17 +91,21 @@ def test_the_help_says_what_goes_in_and_what_is_taken_if_nothing_is_said():
     assert "MODEL is a file: .npz, .onnx" in " ".join(run("layers", "--help").stdout.split())
 
 
-def test_a_missing_extra_is_named(tmp_path):
-    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('no typer', name='typer')")
+@pytest.mark.parametrize("missing", ["click", "rich", "typer"])
+def test_a_missing_extra_is_named(missing, tmp_path):
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError(name={missing!r})")
     ran = subprocess.run(
         [sys.executable, "-m", "flain_cli", "demo"],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
         check=False,
     )
     assert ran.returncode == 1
-    assert ran.stderr.startswith("error: the flain command needs typer: pip install")
+    assert ran.stderr == (
+        f"error: the flain command needs {missing}, which is not installed: "
+        'pip install "flain[cli]", or from a clone pip install ".[cli]"\n'
+    )
 
 
 def test_layers(files):
