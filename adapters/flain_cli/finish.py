@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import flain_core as flain
 
 from . import display
 from .exit_codes import ExitCode
+from .models import files_of
 from .search import Judged, Plan
 
 __all__ = ["finish"]
@@ -31,19 +32,22 @@ def finish(plan: Plan, judged: Judged) -> None:
     written: list[Path] = []
     errors: list[Exception] = []
 
-    def attempt(path: Path, write: Callable[[], None]) -> None:
+    def attempt(
+        path: Path,
+        write: Callable[..., None],
+        all_of: Callable[[Path], Iterable[Path]] = lambda path: (path,),
+    ) -> None:
         # A report is drawn by other packages, which may fail in any way; the model is safe by then.
         try:
-            write()
+            write(path, overwrite=files.overwrite)
+            written.extend(all_of(path))
         except Exception as error:
             errors.append(error)
-        else:
-            written.append(path)
 
     if output is not None and judged.why_not_written is None:
-        attempt(output, lambda: judged.result.save(output, overwrite=files.overwrite))
+        attempt(output, judged.result.save, files_of)
     if report is not None:
-        attempt(report, lambda: judged.result.report(report, overwrite=files.overwrite))
+        attempt(report, judged.result.report)
     code = ExitCode.ERROR if errors else judged.exit_code
     if talk.json:
         display.as_json(_told(plan, judged, written, errors, code))

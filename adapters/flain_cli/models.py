@@ -16,7 +16,7 @@ from flain_core.registry import imported
 
 from .options import ModelOptions
 
-__all__ = ["files_among", "is_factory", "opened"]
+__all__ = ["files_among", "files_of", "is_factory", "opened"]
 
 _FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 _KERAS = (".keras", ".h5")
@@ -53,6 +53,14 @@ def opened(name: str, options: ModelOptions, *, choose_scores: bool = True) -> A
 def files_among(names: list[str]) -> list[Path]:
     """Return the paths among what was named as models."""
     return [Path(name) for name in names if not is_factory(name)]
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return all files of a model that was written: an ONNX model may have two."""
+    if path.suffix != ".onnx":
+        return [path]
+    found: list[Path] = built_in("flain_onnx").files_of(path)
+    return found
 
 
 def is_factory(name: str) -> bool:

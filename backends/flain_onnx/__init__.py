@@ -17,7 +17,7 @@ from __future__ import annotations
 from flain_core.extras import needs
 
 with needs("flain_onnx", "onnx", "onnx", "onnxruntime"):
-    from ._files import load, mark_of, save
+    from ._files import files_of, load, mark_of, save
     from ._model import OnnxModel
     from ._network import OnnxNetwork, open_network
     from ._tensors import stored_tensors
@@ -25,6 +25,7 @@ with needs("flain_onnx", "onnx", "onnx", "onnxruntime"):
 __all__ = [
     "OnnxModel",
     "OnnxNetwork",
+    "files_of",
     "load",
     "mark_of",
     "open_network",

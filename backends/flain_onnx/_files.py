@@ -67,6 +67,28 @@ def load(
     return model
 
 
+def files_of(path: str | os.PathLike[str]) -> list[Path]:
+    """Return all files of a stored model: its own, and those that hold its external tensors.
+
+    Args:
+        path: An ``.onnx`` file.
+
+    Raises:
+        WeightsError: One of the files does not exist or is damaged.
+
+    >>> files_of("/nowhere/at/all.onnx")
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.WeightsError: cannot read /nowhere/at/all.onnx: there is no such file
+    """
+    own, model = Path(path), load(path)
+    beside = sorted(external_files(model))
+    if model.folder is not None and own.parent.resolve() == model.folder:
+        # Named as the caller names the folder.
+        beside = [own.parent / each.relative_to(model.folder) for each in beside]
+    return [own, *beside]
+
+
 def mark_of(model: ModelProto | OnnxModel) -> str | None:
     """Return the mark in the metadata of a model; None if it carries none."""
     proto = model.proto if isinstance(model, OnnxModel) else model

@@ -177,6 +177,26 @@ def test_an_onnx_file_is_purified_into_another(files):
     )
 
 
+def test_every_file_that_is_written_is_named(files, monkeypatch):
+    for path in files.paths[:2]:
+        model, beside = onnx.load(path), f"{path.name}.weights"
+        onnx.save(model, path, save_as_external_data=True, location=beside, size_threshold=0)
+    monkeypatch.chdir(files.folder)
+    before = set(files.folder.iterdir())
+    ran = invoke(
+        *("purify", "final.onnx", "--initial", "initial.onnx", "--data", "auxiliary.npz"),
+        *("-o", "purified.onnx", "--json"),
+    )
+    assert ran.exit_code == 0, ran.output
+    new = sorted(path.name for path in set(files.folder.iterdir()) - before)
+    assert len(new) == 2
+    assert json.loads(ran.stdout)["written"] == new
+    ran = purify(files, output="again.onnx")
+    told = [line for line in ran.output.splitlines() if line.startswith("wrote ")]
+    assert told == [f"wrote {path}" for path in sorted(files.folder.glob("again.onnx*"))]
+    assert len(told) == 2
+
+
 def test_the_installed_command_purifies_an_onnx_file(files):
     command = Path(sys.executable).with_name("flain")
     if not command.exists():

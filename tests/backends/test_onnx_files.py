@@ -14,7 +14,7 @@ from onnx import TensorProto
 from onnx_models import numbers
 
 from flain_core.errors import OutputError, WeightsError
-from flain_onnx import load, open_network, save
+from flain_onnx import files_of, load, open_network, save
 
 
 def external(folder: Path, location: str = "weights.bin", weight: float = 1.0) -> Path:
@@ -35,6 +35,24 @@ def weight_of(path: Path) -> np.ndarray:
 
 def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_the_files_of_a_model_are_named_by_the_folder_that_the_caller_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = external(tmp_path / "from", "beside/weights.bin")
+    assert files_of(source) == [source, source.parent / "beside" / "weights.bin"]
+    monkeypatch.chdir(tmp_path)
+    save(load(source), "out.onnx")
+    model, data = files_of("out.onnx")
+    assert (str(model), str(data)) == tuple(names(tmp_path)[-2:])
+    # Over a link they lie where it leads.
+    link = tmp_path / "elsewhere" / "link.onnx"
+    link.parent.mkdir()
+    link.symlink_to(source)
+    assert files_of(link) == [link, source.parent / "beside" / "weights.bin"]
+    onnx.save(models.mlp(), tmp_path / "whole.onnx")
+    assert files_of("whole.onnx") == [Path("whole.onnx")]
 
 
 @pytest.mark.parametrize("location", [".ssh/authorized_keys", "report.json", "out.onnx"])
