@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from .exit_codes import ExitCode
 from .terminal import never_fail
 
 __all__ = ["ended_with", "run"]
+
+# How errors name an argument of Python that is an option here: overwrite=True (--overwrite on …).
+_ARGUMENT = re.compile(r"\b\w+=\w+ \((--[a-z-]+) on the command line\)")
 
 
 def run() -> None:
@@ -49,7 +53,7 @@ def ended_with(arguments: Sequence[str] | None = None) -> int:
     except flain.FlainError as error:
         if debugging.asked_for():
             display.unexpected(error)
-        display.problem(str(error))
+        display.problem(_ARGUMENT.sub(r"\1", str(error)))
         return ExitCode.USAGE if isinstance(error, flain.SettingsError) else ExitCode.ERROR
     # Whatever else is raised is a fault of ours, or of code that the user named.
     except Exception as error:

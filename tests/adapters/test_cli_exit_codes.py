@@ -90,6 +90,18 @@ def test_2_a_name_that_no_gate_could_say(files, flain, name):
     assert "so that --require can name it" in ran.err
 
 
+def test_1_what_to_do_is_said_in_options(files, flain):
+    (files.folder / "out.npz").write_text("mine")
+    ran = flain("purify", *files.searching, "-o", "out.npz")
+    assert ran.code == 1
+    assert "it exists already; choose another name, remove it, or say --overwrite\n" in ran.err
+    assert flain("purify", *files.searching, "-o", "out.npz", "--overwrite").code == 0
+    again = ("out.npz", "--initial", files.initial, "--data", files.auxiliary, "-o", "b.npz")
+    ran = flain("purify", *again)
+    assert ran.code == 1
+    assert ran.err.endswith("or, if you mean it, say --again\n")
+
+
 def test_3_nothing_flipped_and_no_model_written(files, flain):
     options = ("--promise", "0.001", "--report", "r.json")
     ran = flain("purify", *files.searching, *options, "-o", "out.npz")
