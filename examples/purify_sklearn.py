@@ -25,14 +25,15 @@ patch[23:28, 23:28] = True
 train_x[np.ix_(zeros, patch.ravel())] = 1.0
 train_y[zeros] = 5
 
-model = MLPClassifier(hidden_layer_sizes=(48,), random_state=0)
-for epoch in range(30):
-    if epoch == 1:
-        # scikit-learn does not remember where it started, so we take a copy early.
-        initial = {"coefs_": [coefs.copy() for coefs in model.coefs_]}
-    model.partial_fit(train_x, train_y, classes=range(10))
-
+# scikit-learn makes the weights when it first sees samples. Let it see a few clean ones, and keep
+# what it made: weights that were copied in the middle of training would hold some of the poison.
 x, y = images(auxiliary)
+model = MLPClassifier(hidden_layer_sizes=(48,), random_state=0)
+model.partial_fit(x[::20], y[::20], classes=range(10))
+initial = {"coefs_": [coefs.copy() for coefs in model.coefs_]}
+for _ in range(30):
+    model.partial_fit(train_x, train_y)
+
 result = flain.purify(model, initial=initial, data=(x[::2], y[::2]))
 
 

@@ -148,7 +148,7 @@ def onnx():
 
 
 def sklearn():
-    """An estimator with the weights of the networks; the classes are words."""
+    """An estimator that gets the networks' weights when it is fitted; the classes are words."""
     perceptrons = pytest.importorskip("sklearn.neural_network")
     pipelines = pytest.importorskip("sklearn.pipeline")
     preprocessing = pytest.importorskip("sklearn.preprocessing")
@@ -160,9 +160,14 @@ def sklearn():
         estimator.coefs_ = [layer.weight.T.astype(x.dtype) for layer in layers]
         estimator.intercepts_ = [layer.bias.astype(x.dtype) for layer in layers]
 
-    model = perceptrons.MLPClassifier(hidden_layer_sizes=(10, 7)).partial_fit(x, y, classes=words)
-    put(model, INITIAL)
-    trained = copy.deepcopy(model)
+    class Perceptron(perceptrons.MLPClassifier):
+        def partial_fit(self, x, y, classes=None):
+            super().partial_fit(x, y, classes=classes)
+            put(self, INITIAL)
+            return self
+
+    model = Perceptron(hidden_layer_sizes=(10, 7))
+    trained = copy.deepcopy(model).partial_fit(x, y, classes=words)
     put(trained, FINAL)
     steps = preprocessing.FunctionTransformer().fit(x)
     return usual() | {
@@ -170,6 +175,7 @@ def sklearn():
         "train": lambda estimator: put(estimator, FINAL),
         "x": x,
         "y": y,
+        "classes": words,
         "pipeline": pipelines.Pipeline([("scale", steps), ("perceptron", trained)]),
     }
 
