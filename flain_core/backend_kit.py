@@ -12,12 +12,14 @@ from .errors import LayerError, ModelError, WeightsError, nearest
 from .network import Array
 
 __all__ = [
+    "AS_TRAINED",
     "DenseInput",
     "chosen_output",
     "exchange_channels",
     "find_layer",
     "fitting_bias",
     "fitting_weight",
+    "kind_of",
     "no_bias",
     "not_finite",
     "read_only",
@@ -27,6 +29,9 @@ __all__ = [
     "stacked_calls",
     "usable",
 ]
+
+AS_TRAINED = "give samples of the shape and layout that the model was trained on"
+"""What to do about a model that fails on samples."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -155,6 +160,16 @@ def not_finite(name: str, dtype: Any, what: str = "weight") -> WeightsError:
         f"{what} of {name!r}: expected numbers that are finite in {dtype}; got NaN, infinity or "
         "numbers out of its range; convert the model to a wider type first"
     )
+
+
+def kind_of(value: object) -> str:
+    """Return the name of a value's type with its article.
+
+    >>> kind_of({}), kind_of(3)
+    ('a dict', 'an int')
+    """
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeio' else 'a'} {name}"
 
 
 def shortened(told: str, most: int = 300) -> str:

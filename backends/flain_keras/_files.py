@@ -12,7 +12,7 @@ import h5py
 import keras
 import numpy as np
 
-from flain_core.backend_kit import shortened
+from flain_core.backend_kit import kind_of, shortened
 from flain_core.errors import FlainError, ModelError, OutputError, WeightsError
 from flain_core.provenance.mark import KEY, MOST_BYTES
 from flain_core.provenance.purified_before import carry
@@ -82,7 +82,7 @@ def load(
     except Exception as error:
         raise _explained(source, error) from error
     if not isinstance(model, keras.Model):
-        raise ModelError(f"cannot open {source}: it holds a {type(model).__name__}, not a model")
+        raise ModelError(f"cannot open {source}: it holds {kind_of(model)}, not a model")
     if not model.weights:
         raise ModelError(
             f"cannot open {source}: the model in it was never built, so it has no weights; run it "

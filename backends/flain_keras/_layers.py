@@ -21,7 +21,14 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from flain_core.backend_kit import fitting_bias, fitting_weight, no_bias, not_finite, read_only
+from flain_core.backend_kit import (
+    fitting_bias,
+    fitting_weight,
+    kind_of,
+    no_bias,
+    not_finite,
+    read_only,
+)
 from flain_core.network import Array
 
 from ._engine import EPSILON, as_array, dtype_of
@@ -175,7 +182,7 @@ def _refusal(layer: Any) -> str | None:
             "linear in its kernel; use the Keras layer, or put the rest into a layer of its own"
         )
     if not isinstance(layer.kernel, keras.Variable):
-        return f"its kernel is a {type(layer.kernel).__name__}, not a variable"
+        return f"its kernel is {kind_of(layer.kernel)}, not a variable"
     for dtype in (layer.compute_dtype, layer.kernel.dtype):
         if dtype not in EPSILON:
             return f"it computes in {dtype}; expected float16, bfloat16, float32 or float64"

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from flain_core.backend_kit import chosen_output, shortened
+from flain_core.backend_kit import AS_TRAINED, chosen_output, kind_of, shortened
 from flain_core.errors import DataError, FlainError, ModelError
 from flain_core.network import Batch
 
@@ -45,8 +45,9 @@ class Runner:
                 shapes = [tuple(leaf.shape) for leaf in keras.tree.flatten(x)]
                 raise ModelError(
                     f"the {type(self.model).__name__} failed on data of shape "
-                    f"{', '.join(map(str, shapes))}: {type(error).__name__}: {_reason(error)}"
-                    f"{_other_layout(shapes, self.model)}"
+                    f"{', '.join(map(str, shapes))}: {type(error).__name__}: "
+                    f"{_reason(error).rstrip('. ')}"
+                    f"{_other_layout(shapes, self.model) or f'; {AS_TRAINED}'}"
                 ) from error
             return self._scores_in(result, size)
 
@@ -120,7 +121,7 @@ def as_batch(x: Batch) -> tuple[Any, int]:
     if not leaves or not np.shape(leaves[0]):
         raise DataError(
             "a batch must be an array (n, ...), or a tuple or dict of arrays; it is or starts with "
-            f"a {type(leaves[0]).__name__ if leaves else 'nothing'}"
+            f"{kind_of(leaves[0]) if leaves else 'nothing'}"
         )
     size = int(np.shape(leaves[0])[0])
     if isinstance(x, Mapping):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import onnxruntime
 from onnx import ModelProto, TensorProto
 
+from flain_core.backend_kit import AS_TRAINED
 from flain_core.errors import ModelError
 from flain_core.network import Array
 
@@ -61,7 +62,8 @@ class Session:
         except Exception as error:
             shapes = {name: array.shape for name, array in read.items()}
             raise ModelError(
-                f"onnxruntime failed on inputs of shapes {shapes}: {first_line(error)}"
+                f"onnxruntime failed on inputs of shapes {shapes}: "
+                f"{first_line(error).rstrip('. ')}; {AS_TRAINED}"
             ) from error
         return results
 

@@ -7,6 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from flain_core.backend_kit import kind_of
 from flain_core.errors import ModelError
 
 _NO_MODULES = {
@@ -33,7 +34,7 @@ def private_copy(model: object) -> nn.Module:
     """Copy a module, wrappers left out, or say why it cannot be opened."""
     if not isinstance(model, nn.Module):
         advice = _NO_MODULES.get(type(model).__name__, "pass a torch.nn.Module")
-        raise ModelError(f"cannot open a {type(model).__name__} as a PyTorch model; {advice}")
+        raise ModelError(f"cannot open {kind_of(model)} as a PyTorch model; {advice}")
     source = unwrapped(model)
     _refuse_unfit(source)
     # Tensors computed with gradients, such as a pruned weight, cannot be deep-copied themselves.
@@ -72,7 +73,7 @@ def _refuse_unfit(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if "quantized" in type(module).__module__.split("."):
             raise ModelError(
-                f"cannot open a quantized model: {name or 'it'!r} is a {type(module).__name__}; "
+                f"cannot open a quantized model: {name or 'it'!r} is {kind_of(module)}; "
                 "purify the floating-point model, then quantize it"
             )
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:

@@ -18,6 +18,7 @@ from flain_core.backend_kit import (
     exchange_channels,
     fitting_bias,
     fitting_weight,
+    kind_of,
     not_finite,
     read_only,
 )
@@ -189,7 +190,7 @@ def _refusal(
     weight = layer.weight
     if type(weight) not in (Tensor, nn.Parameter) or not weight.is_floating_point():
         return (
-            f"its weight is a {type(weight).__name__} of {getattr(weight, 'dtype', 'no type')}, "
+            f"its weight is {kind_of(weight)} of {getattr(weight, 'dtype', 'no type')}, "
             "not a plain floating-point tensor"
         )
     if parametrize.is_parametrized(layer, "weight") and not _takes_any_weight(name, layer):

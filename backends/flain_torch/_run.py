@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flain_core.backend_kit import AS_TRAINED, kind_of
 from flain_core.errors import DataError, FlainError, ModelError
 from flain_core.network import Array, Batch
 
@@ -38,7 +39,7 @@ class TorchBatch:
     @property
     def advice(self) -> str:
         if all(t.dtype != torch.int64 for t in (*self.args, *self.kwargs.values())):
-            return "; give samples of the shape and layout that the model was trained on"
+            return f"; {AS_TRAINED}"
         return (
             "; integers are passed on as int64: if they are pixels, scale them as in training and "
             "convert them to floating point first"
@@ -60,7 +61,7 @@ def as_batch(x: Batch, module: nn.Module) -> TorchBatch:
     if not np.shape(first):
         raise DataError(
             "expected a batch to be an array (n, ...), or a tuple or dict of arrays; it is or "
-            f"starts with a {type(first).__name__}"
+            f"starts with {kind_of(first)}"
         )
     state = chain(module.parameters(), module.buffers())
     like = next((tensor for tensor in state if tensor.is_floating_point()), torch.empty(0))
@@ -187,7 +188,7 @@ def _kind(result: object) -> str:
     if isinstance(result, Tensor):
         return f"a tensor of {str(result.dtype).removeprefix('torch.')}"
     if isinstance(result, Mapping):
-        return f"a {type(result).__name__} with the entries {list(result)}"
+        return f"{kind_of(result)} with the entries {list(result)}"
     if isinstance(result, tuple | list) and result:
-        return f"a {type(result).__name__} that starts with {_kind(result[0])}"
-    return f"a {type(result).__name__}"
+        return f"{kind_of(result)} that starts with {_kind(result[0])}"
+    return kind_of(result)

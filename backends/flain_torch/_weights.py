@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flain_core.backend_kit import shortened
+from flain_core.backend_kit import kind_of, shortened
 from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.network import Array
 from flain_core.provenance.mark import KEY, MOST_BYTES
@@ -57,7 +57,7 @@ def arrays_of(module: nn.Module, *, buffers: bool = True) -> dict[str, Array]:
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise ModelError(
-                f"the {type(copied).__name__} keeps {name!r}, a {type(value).__name__}, beside its "
+                f"the {type(copied).__name__} keeps {name!r}, {kind_of(value)}, beside its "
                 "tensors, which no array holds; load the weights into two modules and give those"
             )
     return {name: array_of(tensor) for name, tensor in state.items()}
@@ -109,7 +109,7 @@ def _entry(name: object, value: Any) -> Any:
         raise WeightsError(f"expected real numbers for {name!r}; got {value.dtype}")
     if not isinstance(value, Tensor) and not name.endswith("_extra_state"):
         raise WeightsError(
-            f"expected a tensor for {name!r}; got a {type(value).__name__}; pass what "
+            f"expected a tensor for {name!r}; got {kind_of(value)}; pass what "
             "model.state_dict() returns"
         )
     return value
@@ -228,7 +228,7 @@ def _read(source: Path) -> Mapping[str, Any]:
             weights = weights[key]
     if not isinstance(weights, Mapping):
         raise WeightsError(
-            f"cannot use {source}: expected a state dict; got a {type(weights).__name__}; "
+            f"cannot use {source}: expected a state dict; got {kind_of(weights)}; "
             "save model.state_dict()"
         )
     return weights
@@ -253,7 +253,7 @@ def _built(architecture: Callable[[], nn.Module]) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(
-            f"expected the architecture to return a torch.nn.Module; got a {type(module).__name__}"
+            f"expected the architecture to return a torch.nn.Module; got {kind_of(module)}"
         )
     return module
 
@@ -261,7 +261,7 @@ def _built(architecture: Callable[[], nn.Module]) -> nn.Module:
 def _detached(name: str, value: object) -> Tensor:
     if not isinstance(value, Tensor):
         raise OutputError(
-            f"a {_SAFETENSORS} file holds tensors only; {name!r} is a {type(value).__name__}; "
+            f"a {_SAFETENSORS} file holds tensors only; {name!r} is {kind_of(value)}; "
             f"choose the suffix {_TORCH[0]}"
         )
     return value.detach().to("cpu", copy=True).contiguous()

@@ -25,6 +25,7 @@ import flain_core as flain
 import flain_keras
 import flain_numpy
 from flain_cli import example
+from flain_core.backend_kit import AS_TRAINED
 from flain_core.network import Cut, Network
 from flain_core.samples import Samples
 from flain_keras import open_network
@@ -331,10 +332,12 @@ def test_images_in_the_other_layout_are_told_how_to_turn() -> None:
         network.predict(np.ones((4, 1, 8, 9), np.float32))
     assert str(told.value).isprintable()
     assert "Arguments received" not in str(told.value)
+    assert AS_TRAINED not in str(told.value)
     # What fits no layout is not guessed at.
     with pytest.raises(flain.ModelError, match="failed on data of shape") as told:
         network.predict(np.ones((4, 5, 8, 9), np.float32))
     assert "transpose" not in str(told.value)
+    assert str(told.value).endswith("; " + AS_TRAINED)
 
 
 def test_a_file_of_an_older_keras_is_told_how_to_load_it(tmp_path: Path) -> None:

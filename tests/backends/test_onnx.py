@@ -19,6 +19,7 @@ from onnx_models import node, numbers, value
 
 import flain_core as flain
 import flain_numpy
+from flain_core.backend_kit import AS_TRAINED
 from flain_core.errors import LayerError, ModelError, OutputError, WeightsError
 from flain_core.network import Cut, Network
 from flain_core.registry import open_network as open_anything
@@ -414,8 +415,9 @@ def test_several_inputs_are_a_tuple_or_a_dict() -> None:
 def test_samples_that_do_not_fit_are_refused() -> None:
     network = open_network(models.mlp())
     for bad in (numbers(N, 5), numbers(N, 2, 3)):
-        with pytest.raises(ModelError, match="onnxruntime failed on inputs of shapes"):
+        with pytest.raises(ModelError, match="onnxruntime failed on inputs of shapes") as told:
             network.predict(bad)
+        assert str(told.value).endswith("; " + AS_TRAINED)
     with pytest.raises(ModelError, match="expected numbers"):
         network.predict(np.array(["cat"]))
 
