@@ -83,10 +83,12 @@ clean:
 	rm -rf dist site $(VENV) $(VENV)-floors $(VENV)-floors-torch
 
 $(VENV)/cli: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	@echo 'installing ".[cli,onnx]" into $(VENV): what the command needs'
 	$(PIP_INSTALL) -e ".[cli,onnx]"
 	@touch $@
 
 $(VENV)/dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	@echo 'installing ".[dev]" into $(VENV): every framework and tool; the first time takes many minutes'
 	$(PIP_INSTALL) -e ".[dev]"
 	@touch $@ $(VENV)/cli
 
