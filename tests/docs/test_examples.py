@@ -466,8 +466,8 @@ def known(words):
     """Whether a command that is not run here can be what it says."""
     words = [word for word in words if not re.fullmatch(r"[A-Z_]+=.*", word)]
     if words[:2] == ["pip", "install"]:
-        named = re.findall(r"\[(.*?)\]", words[-1])
-        return all(extra in EXTRAS for each in named for extra in each.split(","))
+        named = [each for word in words for each in re.findall(r"^\.\[(.*?)\]$", word)]
+        return bool(named) and all(extra in EXTRAS for each in named for extra in each.split(","))
     if words[0] == "make":
         return words[1] in TARGETS
     if words[0] == "python" and words[1] != "-m":

@@ -38,6 +38,8 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(site
     for script in ("pytorch", "keras", "onnx", "scikit-learn", "arrays"):
         shown = (site / "frameworks" / script / "index.html").read_text(encoding="utf-8")
         assert "example.files" in re.sub("<[^>]+>", "", shown), script
+        (link,) = re.findall(r'href="\.\./\.\./(examples/\w+\.py)"', shown)
+        assert (site / link).read_bytes() == (ROOT / link).read_bytes()
 
 
 @pytest.mark.slow
@@ -100,6 +102,44 @@ def test_links_in_the_repository_lead_somewhere(name):
             path, _, anchor = target.partition("#")
             assert (ROOT / path).exists(), target
             assert not anchor or anchor in anchors(ROOT / path), target
+
+
+@pytest.mark.parametrize("page", pages.every())
+def test_a_script_that_the_site_shows_can_be_reached_in_the_repository(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = {(ROOT / page).parent / each for each in re.findall(r"\]\(([^)#]+)\)", text)}
+    for script in re.findall(r'^--8<-- "(examples/.+)"$', text, re.MULTILINE):
+        assert ROOT / script in {each.resolve() for each in links}, script
+
+
+INSTALLS = re.compile(r"pip install (?:-c (?P<constraints>\S+) )?(?P<what>\S*\[[\w,]+\]\S*)")
+
+
+def test_every_page_installs_from_a_clone_and_one_from_an_index():
+    there = [*pages.every(), "examples/flower/README.md", "docs/notebooks/onnx.ipynb"]
+    there += ["docs/notebooks/pytorch.ipynb", "benchmarks/defence/README.md"]
+    elsewhere = [
+        (page, found["what"].strip('"`.\\'))
+        for page in there
+        for found in INSTALLS.finditer((ROOT / page).read_text(encoding="utf-8"))
+        if found["constraints"] != "constraints.txt" or ".[" not in found["what"]
+    ]
+    assert elsewhere == [("docs/start.md", "flain[torch,onnx,cli,report]")]
+
+
+def test_pages_that_are_followed_one_after_another_write_no_file_twice():
+    """All of them purify the example, in the folder where the reader is."""
+    written = []
+    for page in pages.every():
+        for words in pages.commands(page):
+            if "purify" in words and "example/final.onnx" in words:
+                options = {"-o", "--report"} & set(words)
+                written += [words[words.index(each) + 1] for each in options]
+        code = "".join(each.code for each in pages.blocks(page, "python"))
+        if "example/final.onnx" in code:
+            written += re.findall(r'save\("(.+?)"', code)
+    assert len(written) >= 5
+    assert len(set(written)) == len(written), written
 
 
 @pytest.mark.slow
@@ -224,6 +264,13 @@ def test_a_stored_notebook_has_no_outputs():
         for each in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             assert not each.get("outputs"), path.name
             assert each.get("execution_count") is None, path.name
+
+
+def test_links_to_scripts_lead_to_the_copies_of_the_site():
+    markdown = tool("scripts", "mkdocs").on_page_markdown
+    assert markdown("[a](../../examples/b.py)") == "[a](../examples/b.py)"
+    assert markdown("[a](../examples/b.py)") == "[a](examples/b.py)"
+    assert markdown("[a](../other/b.py)") == "[a](../other/b.py)"
 
 
 def test_links_to_notebooks_lead_to_pages_and_empty_headers_are_none():
