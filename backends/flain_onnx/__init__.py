@@ -17,6 +17,9 @@ from __future__ import annotations
 from flain_core.extras import needs
 
 with needs("flain_onnx", "onnx", "onnx", "onnxruntime"):
+    # Before protobuf, which comes with it, so that the error names what people know.
+    import onnx as _  # noqa: F401
+
     from ._files import files_of, load, mark_of, save
     from ._model import OnnxModel
     from ._network import OnnxNetwork, open_network
