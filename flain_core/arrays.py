@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import registry
-from .array_forms import Arrays, by_name, fitting, form_of, packed
-from .errors import WeightsError
+from .array_forms import (
+    Arrays,
+    Form,
+    as_array,
+    by_name,
+    dispensable,
+    fitting,
+    form_of,
+    is_tensor,
+    packed,
+)
+from .errors import WeightsError, listed
 from .network import Array
 from .options import PurifyOptions, check_names
 from .outcome import Purification
@@ -17,6 +28,8 @@ from .purify import purify
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+_LISTED_AT_MOST = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +75,13 @@ def purify_arrays(
             ``state_dict()``, the paths of Keras's ``weights``, or those that the ``arrays_of`` of
             the model's backend gives; in any order, and all with one prefix if need be, such as
             ``"module."``. A sequence in the order of ``state_dict().values()`` or
-            ``get_weights()``. Or a flat vector ``(n,)`` of all ``parameters()`` of a PyTorch
-            module, or ``trainable_weights`` of a Keras model; what it lacks, such as the statistics
-            of batch normalization, is taken from ``model``. Types that averaging changed are read
-            as the model's.
-        model: The architecture: a model, or the path of one. Its weights do not matter, and it is
-            never changed.
+            ``get_weights()``, or of ``parameters()`` alone. Or a flat vector ``(n,)`` of all
+            ``parameters()`` of a PyTorch module, or ``trainable_weights`` of a Keras model. What
+            is lacking of batch normalization, all of it or its statistics, is taken from ``model``,
+            and a note says so. Types that averaging changed are read as the model's; tensors of
+            PyTorch are arrays as well, and come back as tensors.
+        model: The architecture: a model, or the path of one. Weights of it that are given do not
+            matter, and it is never changed.
         data: The clean samples, as :func:`purify` takes them.
         options: Every option of :func:`purify`, such as ``layers``, ``settings`` or ``probes``.
 
@@ -102,19 +116,69 @@ def purify_arrays(
         )
     architecture = registry.architecture(model)
     own = registry.arrays_of(architecture)
-    flat = forms[1] == "a flat vector"
-    held = registry.arrays_of(architecture, buffers=False) if flat else own
-    started, ended = by_name("initial", initial, held), by_name("final", final, held)
-    start = registry.open_network(own | fitting("initial", started, held), like=architecture)
-    end = registry.open_network(own | fitting("final", ended, held), like=architecture)
+    parameters = registry.arrays_of(architecture, buffers=False)
+    lacking = dispensable(own, parameters)
+    started, ended = (
+        by_name(which, _plain(which, given), _those_in(given, forms[1], own, parameters))
+        for which, given in (("initial", initial), ("final", final))
+    )
+    start = own | fitting("initial", started, own, may_lack=lacking)
+    end = registry.open_network(
+        own | fitting("final", ended, own, may_lack=lacking), like=architecture
+    )
     before = registry.arrays_of(end.native)
-    purification = purify(end, initial=start, data=data, **options)
+    purification = purify(
+        end, initial=registry.open_network(start, like=architecture), data=data, **options
+    )
     after = registry.arrays_of(purification.model)
     arrays = [_changed(name, ended[name], before[name], after[name]) for name in ended]
+    filled = [name for name in own if name not in ended and own[name].ndim]
     return PurifiedArrays(
-        arrays=packed(arrays, final),
-        purification=replace(purification, files=hashes([model]) | dict(purification.files)),
+        arrays=_like(packed(arrays, _plain("final", final)), final),
+        purification=replace(
+            purification,
+            files=hashes([model]) | dict(purification.files),
+            notes=(*purification.notes, *_on_filled(filled)),
+        ),
     )
+
+
+def _those_in(
+    given: Arrays, form: Form, own: Mapping[str, Array], parameters: Mapping[str, Array]
+) -> Mapping[str, Array]:
+    """Return the model's arrays that a form holds: a list may be of ``parameters()`` alone."""
+    flat = form == "a flat vector"
+    short = form == "arrays in order" and len(given) == len(parameters)
+    return parameters if flat or short else own
+
+
+def _plain(which: str, given: Arrays) -> Any:
+    """Return arrays in place of PyTorch's tensors."""
+    if isinstance(given, Mapping):
+        return {name: as_array(f"{which}: {name!r}", each) for name, each in given.items()}
+    if isinstance(given, np.ndarray) or is_tensor(given):
+        return as_array(which, given)
+    return [as_array(which, each) for each in given]
+
+
+def _like(arrays: Any, given: Any) -> Any:
+    """Return tensors, on the device of those that were given, where tensors were given."""
+    if is_tensor(given):
+        return given.new_tensor(arrays)
+    if isinstance(given, Mapping):
+        return {name: _like(array, given[name]) for name, array in arrays.items()}
+    if isinstance(given, Sequence):
+        return [_like(array, each) for array, each in zip(arrays, given, strict=True)]
+    return arrays
+
+
+def _on_filled(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        yield (
+            f"{len(names)} arrays were not given and are the model's own, as it was passed: "
+            f"{listed([repr(name) for name in names], most=_LISTED_AT_MOST)}; the clean samples "
+            "were scored with them, so they should be those of a client or of a model in use"
+        )
 
 
 def _changed(name: str, given: Array, before: Array, after: Array) -> Array:

@@ -65,6 +65,8 @@ def notes_on(
             "as in training: pixels to 255 in place of 1 do this, and the model may then be "
             "damaged without a sign of it here"
         )
+    if context.scorer.asked:
+        yield str(context.scorer.asked)
 
 
 def _on_samples(

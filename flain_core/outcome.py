@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import registry
+from .asked import Asked
 from .network import Array
 from .promise import Promise
 from .reporting.input_grid import InputGrid
@@ -287,6 +288,7 @@ class Purification:
         files: SHA-256 of each file that was read, by path.
         by_class: How the auxiliary samples of each class fared; empty where no classes are known or
             the samples lie elsewhere.
+        asked: What the questions took to trusted holders of samples; None where there were none.
 
     Example:
         >>> from flain_core import purify
@@ -314,6 +316,7 @@ class Purification:
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     by_class: tuple[ClassOutcome, ...] = ()
+    asked: Asked | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -369,6 +372,7 @@ class Purification:
             "versions": dict(self.versions),
             "files": dict(self.files),
             "by_class": [asdict(each) for each in self.by_class],
+            "asked": asdict(self.asked) if self.asked else None,
         }
 
     @property

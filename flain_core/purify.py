@@ -162,4 +162,5 @@ def purify(
         versions={"python": sys.version.split()[0]} | registry.versions(native),
         files=files,
         by_class=classes,
+        asked=scorer.asked,
     )

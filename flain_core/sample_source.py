@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from .activation import ActivationStatistics
+from .asked import Asked
 from .directions import Flipping
 from .network import Array, Network
 from .outputs import Reading
@@ -111,6 +112,11 @@ class Scorer(Protocol):
     @property
     def reading(self) -> Reading | None:
         """Reading of a classifier's scores; None where that is not known."""
+        ...
+
+    @property
+    def asked(self) -> Asked | None:
+        """What questions to holders of samples took so far; None where samples are here."""
         ...
 
     def score_of(

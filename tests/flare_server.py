@@ -30,6 +30,7 @@ class Server:
         self.run_folder = Path(self.workspace.get_run_dir(JOB))
         self.custom = Path(self.workspace.get_app_custom_dir(JOB))
         self.persistor, self.workflows = persistor, workflows
+        self.widgets = ()
         self.signal, self.panics = Signal(), []
         self.contexts = FLContextManager(self, "server", JOB)
 
@@ -51,7 +52,9 @@ class Server:
         if event == EventType.FATAL_SYSTEM_ERROR:
             self.panics.append(context.get_prop(FLContextKey.EVENT_DATA))
             self.signal.trigger(True)
-        components = [each for each in (*self.workflows, self.persistor) if each is not None]
+        components = [
+            each for each in (*self.workflows, *self.widgets, self.persistor) if each is not None
+        ]
         fire_event_to_components(event, components, context)
 
     def run(self):
@@ -65,6 +68,7 @@ class Server:
                 workflow.control_flow(self.signal, context)
             if self.signal.triggered:
                 break
+        self.fire_event(EventType.END_RUN, self.new_context())
         return self
 
 

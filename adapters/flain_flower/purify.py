@@ -15,6 +15,8 @@ import flain_core as flain
 from flain_core.network import Array
 from flain_core.options import check_names
 
+from .telling import log_purification, warnings_logged
+
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
@@ -33,6 +35,8 @@ def purify(
     **options: Unpack[PurifyOptions],
 ) -> flain.PurifiedArrays:
     """Remove a backdoor from the arrays that a Flower strategy returned.
+
+    What was done, and every note, also goes to Flower's logger.
 
     Args:
         initial_arrays: The arrays that training started from.
@@ -72,6 +76,21 @@ def purify(
                [  0. ,   0.9, -18. ]])
     """
     check_names(options, "purify")
+    with warnings_logged(instead=False) as told:
+        purified = purified_records(initial_arrays, final_arrays, model=model, data=data, **options)
+    log_purification(purified.purification, told)
+    return purified
+
+
+def purified_records(
+    initial_arrays: ArrayRecord,
+    final_arrays: ArrayRecord,
+    *,
+    model: Any,
+    data: Any,
+    **options: Unpack[PurifyOptions],
+) -> flain.PurifiedArrays:
+    """Purify as :func:`purify` does, and tell Flower nothing."""
     purified = flain.purify_arrays(
         _as_given(to_arrays(initial_arrays, "initial_arrays")),
         _as_given(to_arrays(final_arrays, "final_arrays")),

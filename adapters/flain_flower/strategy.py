@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -14,9 +15,13 @@ from flwr.serverapp.strategy import Result, Strategy
 import flain_core as flain
 from flain_core.local_samples import source_of
 from flain_core.options import SampleOptions, check_names
+from flain_core.reporting.metrics import metrics_of
 from flain_core.settings import settings_or_default
 
-from .purify import purify, rehearse
+from .kept import Kept
+from .purify import purified_records, rehearse
+from .run_config import configured
+from .telling import log, log_purification, log_result, warnings_logged
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -26,8 +31,6 @@ if TYPE_CHECKING:
 OnError: TypeAlias = Literal["raise", "keep"]
 Evaluate: TypeAlias = "Callable[[int, ArrayRecord], MetricRecord | None]"
 
-_log = logging.getLogger("flwr")
-
 
 class PurificationError(flain.FlainError, RuntimeError):
     """The purification or the evaluation after a training failed; ``__cause__`` says why.
@@ -35,11 +38,13 @@ class PurificationError(flain.FlainError, RuntimeError):
     Attributes:
         result: The result that Flower would have returned, with the trained model; with the
             purified one if only its evaluation failed.
+        folder: The folder with the trained model, as ``trained.npz``, and what else the run kept.
     """
 
-    def __init__(self, message: str, result: Result) -> None:
+    def __init__(self, message: str, result: Result, folder: Path) -> None:
         super().__init__(message)
         self.result = result
+        self.folder = folder
 
 
 class Purify(Strategy):
@@ -47,8 +52,12 @@ class Purify(Strategy):
 
     No message and no round differs from those of the wrapped strategy. After the last round
     ``result.arrays`` is the purified model, with the keys, order, shapes and types of the trained
-    one, and ``result.evaluate_metrics_serverapp[num_rounds + 1]`` its evaluation by
-    ``evaluate_fn``.
+    one, and ``result.evaluate_metrics_serverapp[num_rounds + 1]`` what was measured: the numbers of
+    ``metrics``, and the evaluation of the purified model by ``evaluate_fn``.
+
+    Before anything is purified, the trained model is in a file: ``trained.npz``, in a folder of
+    this run that the log names, beside ``initial.npz``. ``purified.npz`` and ``report.json``
+    follow. :func:`~flain_flower.load_arrays` reads the models.
 
     It has to be the outermost strategy: wrap a DP strategy in it, not the other way around.
 
@@ -60,13 +69,20 @@ class Purify(Strategy):
             :func:`flain_core.purify` takes. Or :class:`~flain_flower.TrustedNodes`, who have such
             samples; then nothing is rehearsed before training.
         on_error: ``"raise"`` raises a :class:`PurificationError` that carries the trained result if
-            it cannot be purified; ``"keep"`` returns the trained result. Both log the failure.
+            it cannot be purified; ``"keep"`` returns the trained result. Both log the failure. The
+            trained result is returned, too, where it could be written nowhere.
+        folder: Where the run's folder is made, named after the time. None takes ``purification`` in
+            the folder in which the server app runs, or if that cannot be written,
+            ``flain-purification`` among the system's temporary files.
+        enabled: False runs the wrapped strategy alone, and reads no samples.
         options: Every option of :func:`flain_core.purify`, such as ``layers``, ``settings`` or
             ``probes``.
 
     Attributes:
         trained_arrays: The unpurified model; None before a run has trained one.
         purification: The purification of it; None if there was none.
+        metrics: Scores before and after, verdict and promise of it; None if there was none.
+        folder: The folder of the last run, absolute; None before one.
         failure: The error that kept it from being purified, or from being evaluated; else None.
 
     Raises:
@@ -88,6 +104,8 @@ class Purify(Strategy):
 
     trained_arrays: ArrayRecord | None = None
     purification: flain.Purification | None = None
+    metrics: MetricRecord | None = None
+    folder: Path | None = None
     failure: Exception | None = None
 
     def __init__(
@@ -97,6 +115,8 @@ class Purify(Strategy):
         model: Any,
         data: Any,
         on_error: OnError = "raise",
+        folder: str | os.PathLike[str] | None = None,
+        enabled: bool = True,
         **options: Unpack[PurifyOptions],
     ) -> None:
         check_names(options, "Purify")
@@ -105,16 +125,56 @@ class Purify(Strategy):
             raise flain.SettingsError(
                 f'expected on_error to be "raise" or "keep"; got {on_error!r}'
             )
+        if not isinstance(folder, (str, os.PathLike, type(None))) or folder == "":
+            raise flain.SettingsError(f"expected folder to be the path of one; got {folder!r}")
+        if not isinstance(enabled, bool):
+            raise flain.SettingsError(f"expected enabled to be True or False; got {enabled!r}")
         self.strategy = strategy
         self.on_error = on_error
+        self.enabled = enabled
+        self._parent = folder
         self._settings = settings_or_default(options.get("settings"))
+        if not enabled:
+            return
         left: dict[str, Any] = dict(options)
         names = left.keys() & SampleOptions.__annotations__
         # Read now: a file may be gone after training, and a generator gives its samples once.
         self._data = source_of(data, **{name: left.pop(name) for name in names})
         self._purify: Callable[..., flain.PurifiedArrays] = partial(
-            purify, model=model, data=self._data, **left
+            purified_records, model=model, data=self._data, **left
         )
+
+    @classmethod
+    def from_config(
+        cls, run_config: Mapping[str, Any], strategy: Strategy, **options: Any
+    ) -> Purify:
+        """Return the strategy with options that the run's configuration may override.
+
+        The configuration's keys are ``flain.enabled``, ``flain.folder``, ``flain.on-error``,
+        ``flain.layers`` (names with commas between them), ``flain.outputs``, ``flain.batch-size``,
+        ``flain.memory-limit``, ``flain.seed``, and of :class:`flain_core.Settings`
+        ``flain.measure``, ``flain.tolerance``, ``flain.flip``, ``flain.promise``,
+        ``flain.confidence``, ``flain.held-back``, ``flain.factor``, ``flain.crossing``,
+        ``flain.statistic`` and ``flain.match-norm``. Flower lets ``--run-config`` override what
+        stands in ``[tool.flwr.app.config.flain]``; the empty text there leaves a key to the code.
+
+        Args:
+            run_config: ``context.run_config`` of the server app.
+            strategy: The strategy that trains.
+            options: Every argument of :class:`Purify`, as the code has it.
+
+        Raises:
+            SettingsError: There is no such key, or its value is of the wrong type or out of range.
+            FlainError: As :class:`Purify` does.
+
+        Example:
+            >>> from flwr.serverapp.strategy import FedAvg
+            >>> run_config = {"rounds": 3, "flain.enabled": False}
+            >>> strategy = Purify.from_config(run_config, FedAvg(), model=None, data="clean.npz")
+            >>> strategy.enabled
+            False
+        """
+        return cls(strategy, **configured(run_config, options))
 
     def start(
         self,
@@ -133,61 +193,114 @@ class Purify(Strategy):
                 fit each other.
             PurificationError: After training, with ``on_error="raise"``.
         """
-        self.trained_arrays = self.purification = self.failure = None
+        self.trained_arrays = self.purification = self.metrics = self.failure = None
+        self.folder = None
+
+        def train() -> Result:
+            return self.strategy.start(
+                grid=grid,
+                initial_arrays=initial_arrays,
+                num_rounds=num_rounds,
+                timeout=timeout,
+                train_config=train_config,
+                evaluate_config=evaluate_config,
+                evaluate_fn=evaluate_fn,
+            )
+
+        if not self.enabled:
+            log.warning("FLAIN: switched off, so the trained model will not be purified")
+            result = train()
+            self.trained_arrays = result.arrays
+            return result
         if self._data.facts.local:
             # Trusted nodes may only come while training runs, and are asked nothing before.
             rehearse(self._purify, initial_arrays, self._settings)
         # The caller's record may have trained arrays put into it.
         initial = ArrayRecord(dict(initial_arrays))
-        result = self.strategy.start(
-            grid=grid,
-            initial_arrays=initial_arrays,
-            num_rounds=num_rounds,
-            timeout=timeout,
-            train_config=train_config,
-            evaluate_config=evaluate_config,
-            evaluate_fn=evaluate_fn,
-        )
+        kept = Kept(self._parent)
+        self.folder = kept.path
+        kept.write("initial", initial)
+        result = train()
         self.trained_arrays = result.arrays
+        where = self._keep_trained(kept, result.arrays)
         try:
-            self._purify_result(result, initial)
-            if evaluate_fn is not None:
-                metrics = evaluate_fn(num_rounds + 1, result.arrays)
-                _log.info("FLAIN: evaluation of the purified model: %s", metrics)
-                if metrics is not None:
-                    result.evaluate_metrics_serverapp[num_rounds + 1] = metrics
+            self._purify_result(result, initial, kept)
+            if self.metrics is not None:
+                after = num_rounds + 1
+                result.evaluate_metrics_serverapp[after] = self.metrics
+                if evaluate_fn is not None and (found := evaluate_fn(after, result.arrays)):
+                    log.info("FLAIN: evaluation of the purified model: %s", found)
+                    merged = MetricRecord({**found, **self.metrics})
+                    result.evaluate_metrics_serverapp[after] = merged
+            log_result(result)
         except Exception as error:
-            self.failure = error
-            message = (
-                "the trained model was not purified"
-                if self.purification is None
-                else "the model was purified, but evaluating it failed"
-            )
-            _log.error("FLAIN: %s: %s", message, error)
-            if self.on_error == "raise":
-                raise PurificationError(
-                    f"{message}: {error}. Nothing is lost: result, of this error, is what Flower "
-                    'would have returned; on_error="keep" returns it instead',
-                    result,
-                ) from error
+            self._fail(error, result, where)
         return result
 
-    def _purify_result(self, result: Result, initial: ArrayRecord) -> None:
+    def _keep_trained(self, kept: Kept, arrays: ArrayRecord) -> Path | None:
+        """Write the trained model before anything can go wrong with it; None if nothing can be."""
+        if not arrays:
+            return None
+        try:
+            where = kept.write_anywhere("trained", arrays)
+        except flain.OutputError as error:
+            log.error(
+                "FLAIN: the trained model is in memory only, as nothing was written: %s", error
+            )
+            return None
+        log.info("FLAIN: the trained model, not purified, is in %s", where)
+        return where
+
+    def _purify_result(self, result: Result, initial: ArrayRecord, kept: Kept) -> None:
         if not result.arrays:
             raise flain.WeightsError(
                 "no round aggregated, so there is no trained model; the log of the rounds says "
                 "which replies were missing or failed"
             )
-        purified = self._purify(initial, result.arrays)
+        with warnings_logged(instead=True) as told:
+            purified = self._purify(initial, result.arrays)
         self.purification = purified.purification
+        self.metrics = MetricRecord({**metrics_of(self.purification)})
         result.arrays = purified.arrays
-        _log.info("FLAIN: %r", self.purification)
+        log_purification(self.purification, told)
+        try:
+            where = kept.write("purified", purified.arrays)
+            self.purification.to_json(kept.path / "report.json")
+        except flain.OutputError as error:
+            log.error("FLAIN: the model was purified, but not everything was written: %s", error)
+        else:
+            log.info("FLAIN: the purified model is in %s, its report beside it", where)
+
+    def _fail(self, error: Exception, result: Result, trained: Path | None) -> None:
+        """Log a failure, and raise it if that is wanted and loses nothing."""
+        self.failure = error
+        message = (
+            "the trained model was not purified"
+            if self.purification is None
+            else "the model was purified, but evaluating it failed"
+        )
+        log.error("FLAIN: %s: %s", message, error)
+        if self.on_error == "keep":
+            return
+        if trained is None and result.arrays:
+            log.error(
+                'FLAIN: nothing is raised in spite of on_error="raise", as the trained model is '
+                "written nowhere; it is returned instead. Look at failure, of the strategy"
+            )
+            return
+        kept = "" if trained is None else f"The trained model is in {trained}. "
+        raise PurificationError(
+            f"{message}: {error}. {kept}result, of this error, is what Flower would have returned; "
+            'on_error="keep" returns it instead',
+            result,
+            self.folder or Path(),
+        ) from error
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask the wrapped strategy; only another strategy around this one calls this."""
-        _log.warning(
+        log.warning(
             "FLAIN: Purify is driven by another strategy and purifies nothing; call start() of "
             "Purify, and wrap that strategy in it: Purify(Other(...), ...)"
         )

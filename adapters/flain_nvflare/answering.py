@@ -12,6 +12,7 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from flain_core.federated.holder import answered
+from flain_core.network import Array
 
 from .arguments import architecture, checked_path, custom_folder
 from .trusted_clients import REASON, TASK
@@ -21,7 +22,8 @@ class Answering(Executor):
     """Answers the questions of :class:`TrustedClients` about clean samples of this client.
 
     Add it for the task ``"flain_question"``, beside whatever trains. Only sums and counts over all
-    of the samples leave the client. Nothing that comes in is unpickled.
+    of the samples leave the client. Nothing that comes in is unpickled. The model travels once: the
+    executor keeps it from one question to the next, while the job runs.
 
     Args:
         data: The path at the client of an ``.npz`` file with ``x`` and ``y``. A relative path, here
@@ -44,6 +46,7 @@ class Answering(Executor):
         self.data = checked_path(data, "data")
         self.model = model
         self.batch_size = batch_size
+        self._memory: dict[str, Array] = {}
 
     def samples(self, fl_ctx: FLContext) -> Any:
         """Return the clean samples, in any form that :func:`flain_core.purify` takes."""
@@ -63,6 +66,7 @@ class Answering(Executor):
                 architecture(self.model, None, custom_folder(fl_ctx)),
                 self.samples(fl_ctx),
                 batch_size=self.batch_size,
+                memory=self._memory,
             )
         except Exception as error:
             # Whatever is wrong here, the server goes on with the other clients.

@@ -11,7 +11,7 @@ import numpy as np
 from nvflare.app_common.np.constants import NPConstants
 
 from flain_core import PurifiedArrays, Settings, WeightsError, purify_arrays
-from flain_core.array_forms import by_name, fitting
+from flain_core.array_forms import by_name, dispensable, fitting
 from flain_core.layer_choice import chosen_layers
 from flain_core.local_samples import source_of
 from flain_core.network import Array
@@ -50,8 +50,10 @@ class Job:
         """Raise :class:`WeightsError` unless initial, and so trained, parameters fit the model."""
         arrays = _as_arrays(initial, self.model)
         vector = not isinstance(arrays, (dict, list))
-        held = arrays_of(architecture(self.model), buffers=not vector)
-        fitting("initial", by_name("initial", arrays, held), held)
+        model = architecture(self.model)
+        held = arrays_of(model, buffers=not vector)
+        lacking = dispensable(held, arrays_of(model, buffers=False))
+        fitting("initial", by_name("initial", arrays, held), held, may_lack=lacking)
 
     def purify(
         self, initial: Mapping[str, Any], trained: Mapping[str, Any], progress: OnProgress

@@ -8,16 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
+from nvflare.apis.utils.analytix_utils import create_analytic_dxo, send_analytic_dxo
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.app_common.abstract.learnable_persistor import LearnablePersistor
 from nvflare.app_common.abstract.model import ModelLearnableKey, make_model_learnable
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.workflows.model_controller import ModelController
 
-from flain_core import FlainError, Progress, PurifiedArrays, Settings, SettingsError, WeightsError
+from flain_core import (
+    FlainError,
+    Progress,
+    Purification,
+    PurifiedArrays,
+    Settings,
+    SettingsError,
+    WeightsError,
+)
 from flain_core.outputs import OUTPUTS, Outputs
+from flain_core.reporting.metrics import metrics_of
 from flain_core.settings import one_of
 from flain_core.storage.files import check_writable
 
@@ -191,6 +202,7 @@ class Purify(ModelController):
         self.info(f"the unpurified model is in {saved.keep(weights)}")
         self._replace(trained, result)
         self.info(repr(result.purification))
+        self._track(result.purification)
         for note in result.purification.notes:
             self.warning(note)
         for path in saved.others():
@@ -216,6 +228,13 @@ class Purify(ModelController):
                 report.unlink()
             raise
 
+    def _track(self, purification: Purification) -> None:
+        """Send scores, verdict and promise to the job's experiment tracking, if it has one."""
+        last = int(self.fl_ctx.get_prop(AppConstants.CURRENT_ROUND, 0))
+        for name, number in metrics_of(purification).items():
+            dxo = create_analytic_dxo(name, number, AnalyticsDataType.SCALAR, global_step=last)
+            send_analytic_dxo(self, dxo, self.fl_ctx)
+
     def _announce(self, learnable: Any) -> None:
         """Let later workflows find the model where those that train put it."""
         self.fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, learnable, private=True, sticky=True)
@@ -232,8 +251,9 @@ def add_purification(recipe: Any, purify: Purify, *, custom_code: bool = True) -
         purify: The workflow.
         custom_code: True lets the job carry a copy of the workflow's module, as jobs do with every
             class that is not NVIDIA FLARE's, which needs a server that accepts custom code. False
-            leaves it out; the server's ``class_allow_list`` then needs the entry
-            ``"flain_nvflare."``. Either way flain is installed on the server.
+            leaves it out, beside the packages that ``job.set_app_packages`` named before; the
+            server's ``class_allow_list`` then needs the entry ``"flain_nvflare."``. Either way
+            flain is installed on the server.
 
     Raises:
         SettingsError: The recipe has no such persistor, or evaluates already.
@@ -251,5 +271,6 @@ def add_purification(recipe: Any, purify: Purify, *, custom_code: bool = True) -
             + (f"has {persistor!r}: give Purify(persistor_id=...)" if persistor else "has none")
         )
     if not custom_code:
-        job.set_app_packages([__package__])
+        named = job.job.app_packages
+        job.set_app_packages([*named, *({__package__} - set(named))])
     job.to_server(purify)

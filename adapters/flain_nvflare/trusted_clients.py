@@ -16,7 +16,7 @@ from nvflare.apis.shareable import Shareable
 from nvflare.app_common.workflows.model_controller import ModelController
 
 from flain_core import DataError, FlainError, SettingsError
-from flain_core.federated.trusted import Reply, Trusted
+from flain_core.federated.trusted import MissedError, Reply, Trusted
 from flain_core.network import Array
 
 TASK = "flain_question"
@@ -71,22 +71,29 @@ class TrustedClients(Trusted[str]):
         """Return the names of all clients."""
         return [client.name for client in self._running.engine.get_clients()]
 
-    def send(self, arrays: Mapping[str, Array], holders: Sequence[str]) -> Mapping[str, Reply]:
-        """Broadcast a question to some clients as one task."""
+    def send(
+        self, letters: Mapping[str, Mapping[str, Array]], timeout: float
+    ) -> Mapping[str, Reply]:
+        """Broadcast each letter, as one task, to all clients that get it."""
         workflow = self._running
         connected = set(self.connected())
-        results: dict[str, Shareable | None] = dict.fromkeys(set(holders) - connected)
-        targets = [name for name in holders if name in connected]
+        results: dict[str, Shareable | None] = dict.fromkeys(set(letters) - connected)
 
         def received(client_task: ClientTask, fl_ctx: FLContext) -> None:  # noqa: ARG001
             results[client_task.client.name] = client_task.result
 
-        if targets:
+        # As a rule all clients get the same.
+        for letter in {id(each): each for each in letters.values()}.values():
+            targets = [
+                name for name, each in letters.items() if each is letter and name in connected
+            ]
+            if not targets:
+                continue
             workflow.broadcast_and_wait(
                 task=Task(
                     name=TASK,
-                    data=DXO(DataKind.APP_DEFINED, data=dict(arrays)).to_shareable(),
-                    timeout=math.ceil(self.timeout),
+                    data=DXO(DataKind.APP_DEFINED, data=dict(letter)).to_shareable(),
+                    timeout=math.ceil(timeout),
                     result_received_cb=received,
                 ),
                 fl_ctx=workflow.fl_ctx,
@@ -110,7 +117,7 @@ class TrustedClients(Trusted[str]):
 
 def _arrays(result: Shareable | None) -> Mapping[str, Array]:
     if result is None:
-        raise DataError("it is not connected")
+        raise MissedError("it is not connected")
     code = result.get_return_code()
     if code != ReturnCode.OK:
         reason = result.get_header(REASON, "its own log says why")

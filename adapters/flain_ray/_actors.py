@@ -19,6 +19,8 @@ from flain_core.local_samples import LocalSamples
 from flain_core.network import Array, Batch, Network
 from flain_core.score import Score
 
+from ._shipping import lacks_flain
+
 # A share of the greatest score, far above what another machine's rounding does, even in half
 # precision.
 _DIFFERENCE_ALLOWED = 1e-2
@@ -152,6 +154,12 @@ class ActorPool:
                 raise error.cause from error
             raise _failed(f"{who} failed", error.cause) from error
         except ray.exceptions.RayError as error:
+            if lacks_flain(error):
+                raise ModelError(
+                    "the workers of the Ray cluster have no flain; nothing was purified. Send it "
+                    "along, ray.init(runtime_env=flain_ray.runtime_env()) before the shards, or "
+                    "install it on every machine"
+                ) from error
             what = f"{who} is lost, and the samples it holds with it"
             raise _failed(what, error) from error
 

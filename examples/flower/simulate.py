@@ -15,6 +15,15 @@ from backdoored_mnist import client_app, server_app
 from flwr.simulation import run_simulation
 
 
+def flat(config, above=""):
+    """Tables by dotted keys, as Flower hands them over."""
+    plain = {}
+    for key, value in config.items():
+        inner = flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+        plain |= inner
+    return plain
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, default=5)
@@ -25,7 +34,7 @@ def main():
         given = tomllib.loads("\n".join(options.config))
     except tomllib.TOMLDecodeError as error:
         parser.error(f"expected TOML, with text in quotes, as 'out=\"models\"'; {error}")
-    config = project["tool"]["flwr"]["app"]["config"] | given
+    config = flat(project["tool"]["flwr"]["app"]["config"]) | flat(given)
 
     def configured(context):
         given, context.run_config = context.run_config, config

@@ -3,6 +3,8 @@
 FLAIN_DATA names the folder with MNIST/raw. Run it in NVIDIA FLARE's simulator:
 
     FLAIN_DATA=data python job.py --workspace flain-job
+
+With --export --export-dir FOLDER it writes the job into a folder instead, to be submitted.
 """
 
 import argparse
@@ -61,7 +63,8 @@ def main():
     )
     add_purification(recipe, purify)
     add_final_global_evaluation(recipe, participating_clients=[f"site-{options.clients}"])
-    run = recipe.run(SimEnv(num_clients=options.clients, workspace_root=str(workspace)))
+    # With --export the job goes into a folder, and the script ends here.
+    run = recipe.execute(SimEnv(num_clients=options.clients, workspace_root=str(workspace)))
 
     server = Path(run.get_result()) / "server" / "simulate_job"
     report = json.loads((server / "purification.json").read_text())

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from flain_core.activation import ActivationStatistics
+from flain_core.asked import Asked
 from flain_core.directions import Flipping
 from flain_core.errors import DataError, FlainError, FlainWarning, SettingsError
 from flain_core.flipping import FlippingOrder
@@ -122,6 +123,12 @@ class Coordinator:
         self._values_of: dict[str, int] = {}
         self._trained_scores: dict[tuple[str, Task], Scored] = {}
         self._said: dict[tuple[str, int], Scored] = {}
+
+    @property
+    def asked(self) -> Asked | None:
+        """What the questions took so far; None where the way to the holders does not count."""
+        asked: Asked | None = getattr(self.samples.holders, "asked", None)
+        return asked if isinstance(asked, Asked) else None
 
     def score_of(
         self, network: Network, *, probes: bool = True, candidate: int | None = None

@@ -21,6 +21,7 @@ from flain_core.outputs import Outputs
 from flain_core.score import Score, Scored, accuracy
 from flain_core.threads import one_blas_thread, one_thread_for
 
+from .letters import LACKING, LackingError, Memory, opened, with_memory
 from .messages import Answer, ModelState, Question
 from .wire import read_question, read_trained, write_answer
 
@@ -188,11 +189,12 @@ def answered(
     *,
     score: Score = accuracy,
     batch_size: int | None = None,
+    memory: Memory | None = None,
 ) -> dict[str, Array]:
-    """Answer a question that carries the trained model, for holders that keep nothing in between.
+    """Answer a question that carries the trained model, or what of it the memory does not have.
 
-    A client of a federation forgets between two messages, and has the architecture but not the
-    trained weights, so each question takes these along.
+    A client of a federation has the architecture but not the trained weights, so the first question
+    takes these along; and each one does to a client that forgets in between.
 
     Args:
         arrays: The question. Its arrays are read as numbers; nothing is unpickled.
@@ -201,9 +203,12 @@ def answered(
         data: The samples, in any form that ``flain.purify(data=...)`` takes.
         score: Worth of a sample, a function of (scores, y).
         batch_size: Samples per pass; None lets the size of a sample decide.
+        memory: What this client kept of earlier questions, by hash; it is brought up to date. None
+            for a client that forgets.
 
     Returns:
-        The answer: sums and counts over all the samples, as arrays by name.
+        The answer: sums and counts over all the samples, as arrays by name. Or one that asks for
+        the whole question, if the memory does not have what the question leaves out.
 
     Raises:
         FlainError: The question cannot be read, or does not fit the model or the samples.
@@ -219,6 +224,10 @@ def answered(
         >>> read_answer(answered(arrays, untrained, (np.eye(2, 3), [0, 1]))).scored[0].clean
         Tally(total=2, count=2, uncertain=0.0)
     """
+    try:
+        arrays = opened(arrays, memory)
+    except LackingError:
+        return with_memory(LACKING, memory)
     question = read_question(arrays)
     trained = read_trained(arrays)
     architecture = registry.architecture(model)
@@ -228,7 +237,7 @@ def answered(
         held | fitting("the trained model", named, held), like=architecture
     )
     holder = Holder(network, LocalSamples.of(data, score=score, batch_size=batch_size))
-    return write_answer(holder.answer(question))
+    return with_memory(write_answer(holder.answer(question)), memory)
 
 
 def _check_candidates(question: Question) -> None:

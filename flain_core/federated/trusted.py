@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 
+import numpy as np
+
+from flain_core.asked import Asked
 from flain_core.errors import DataError, FlainError, SettingsError
 from flain_core.network import Array, Network
 from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.sample_source import SampleFacts, Scorer
 from flain_core.settings import Settings, one_of, whole_number
 
+from .by_number import by_number
 from .coordinator import CoordinatedSamples
+from .letters import Letter, asks_for_all, keeps
 from .merging import Merging, Rule
-from .messages import Answer, Question
+from .messages import Answer, ModelState, Question
 from .wire import printable, read_answer, write_question, write_trained
 
-__all__ = ["Reply", "Trusted"]
+__all__ = ["MissedError", "Reply", "Trusted"]
 
 Id = TypeVar("Id", int, str)
 
@@ -26,15 +32,20 @@ Reply: TypeAlias = Callable[[], Mapping[str, Array]]
 """Reads the arrays that a holder sent; raises the reason why there are none."""
 
 
+class MissedError(DataError):
+    """A question did not reach a holder, or its answer got lost: asking again may help."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trusted(ABC, Generic[Id]):
     """Clean samples that lie at trusted holders, as the ``data`` of a purification.
 
-    It implements :class:`~flain_core.sample_source.SampleSource`. Each question carries the trained
-    model, since holders forget it in between; an answer holds sums over all samples of a holder,
-    never a sample. A holder that fails, does not answer in time, or answers what cannot be true, is
-    left out with a warning, and the search starts again with the others. A holder that gave no
-    answer is not asked again, so as to wait for it only once.
+    It implements :class:`~flain_core.sample_source.SampleSource`. The first question carries the
+    trained model, and so does each one to a holder that does not keep it; an answer holds sums over
+    all samples of a holder, never a sample. A holder that does not answer in time, or cannot be
+    reached, is asked again, and waited for twice as long. One that still gives no answer, fails, or
+    answers what cannot be true, is left out with a warning, and the search starts again with the
+    others.
 
     ``docs/federated-auxiliary-data.md`` says what a holder that lies can do, and what the answers
     give away.
@@ -52,7 +63,9 @@ class Trusted(ABC, Generic[Id]):
             for more than half of those asked.
         outputs: What the scores of a classifier are, ``"logits"`` or ``"probabilities"``; None has
             every holder recognise it.
-        timeout: Seconds to wait for the answers to a question.
+        timeout: Seconds to wait for the answers to a question; each time that a question is put
+            again, twice as many.
+        tries: How often a question is put to a holder that misses it, at least 1.
         lookahead: Number of thresholds to ask about in a message, roughly; a message is slow.
 
     Raises:
@@ -70,6 +83,7 @@ class Trusted(ABC, Generic[Id]):
     outputs: Outputs | None = None
     timeout: float = 300.0
     lookahead: int = 512
+    tries: int = 2
 
     def __post_init__(self) -> None:
         whom = self.whom
@@ -94,8 +108,8 @@ class Trusted(ABC, Generic[Id]):
         if self.least is not None:
             least = whole_number(self.least, f"least, in {self.kind}s,", least=1)
             object.__setattr__(self, "least", least)
-        lookahead = whole_number(self.lookahead, "lookahead, in thresholds,", least=1)
-        object.__setattr__(self, "lookahead", lookahead)
+        for name, what in (("lookahead", "lookahead, in thresholds,"), ("tries", "tries")):
+            object.__setattr__(self, name, whole_number(getattr(self, name), what, least=1))
 
     @property
     def whom(self) -> Sequence[Id] | Literal["all"]:
@@ -112,8 +126,17 @@ class Trusted(ABC, Generic[Id]):
         """Return all holders that are connected."""
 
     @abstractmethod
-    def send(self, arrays: Mapping[str, Array], holders: Sequence[Id]) -> Mapping[Id, Reply]:
-        """Send a question to some holders; leave out of the result those that do not answer."""
+    def send(self, letters: Mapping[Id, Mapping[str, Array]], timeout: float) -> Mapping[Id, Reply]:
+        """Send letters, each to a holder, and return the replies.
+
+        Args:
+            letters: Arrays by holder; holders that get the same have the same object.
+            timeout: Seconds to wait.
+
+        Returns:
+            A reply by holder, without those that do not answer. It raises :class:`MissedError`
+            where a holder was not reached, and any other error where it failed.
+        """
 
     @property
     def facts(self) -> SampleFacts:
@@ -149,29 +172,100 @@ class _TrustedHolders(Generic[Id]):
         self.lookahead = trusted.lookahead
         self._trusted: Trusted[Id] = trusted
         self._holders: set[Id] = set(holders)
+        # Hashes of what each says that it keeps.
+        self._kept: dict[Id, frozenset[str]] = {}
+        self._searched: ModelState | None = None
+        self.asked = Asked(holders=len(self._holders), kind=trusted.kind)
 
     def open(self, network: Network) -> None:
         """Prepare for questions about this trained model."""
-        self._trained = write_trained(network)
+        self._network = network
+        self._trained = Letter.of(write_trained(network))
 
     def ask(self, question: Question) -> Mapping[str, Answer | FlainError]:
         """Return everyone's answer, and ask no more those that gave none."""
-        holders = sorted(self._holders)
-        replies = self._trusted.send(write_question(question) | self._trained, holders)
-        answers = {holder: self._answer(replies.get(holder)) for holder in holders}
-        self._holders = {holder for holder, each in answers.items() if isinstance(each, Answer)}
-        return {self._name(holder): each for holder, each in answers.items()}
+        question = by_number(question, self._searched, self._network)
+        if question.state.initial is not None:
+            self._searched = question.state
+        letter = Letter.of(write_question(question)) | self._trained
+        self.asked = replace(self.asked, questions=self.asked.questions + 1)
+        found: dict[Id, Answer | FlainError] = {}
+        waiting = sorted(self._holders)
+        for attempt in range(self._trusted.tries):
+            found |= self._put(letter, waiting, self._trusted.timeout * 2**attempt)
+            waiting = [each for each in waiting if isinstance(found[each], MissedError)]
+            if not waiting:
+                break
+        self._holders = {holder for holder, each in found.items() if isinstance(each, Answer)}
+        return {self._name(holder): found[holder] for holder in sorted(found)}
 
-    def _answer(self, reply: Reply | None) -> Answer | FlainError:
+    def _put(
+        self, letter: Letter, holders: Sequence[Id], timeout: float
+    ) -> dict[Id, Answer | FlainError]:
+        """Put a question to holders, and again in full to those that lack something."""
+        replies = self._exchange(letter, {each: self._kept.get(each) for each in holders}, timeout)
+        lacking = [
+            holder
+            for holder, reply in replies.items()
+            if not isinstance(reply, FlainError) and asks_for_all(reply)
+        ]
+        if lacking:
+            replies |= self._exchange(letter, dict.fromkeys(lacking), timeout)
+        return {holder: self._answer(holder, reply) for holder, reply in replies.items()}
+
+    def _exchange(
+        self, letter: Letter, held: Mapping[Id, frozenset[str] | None], timeout: float
+    ) -> dict[Id, Mapping[str, Array] | FlainError]:
+        """Send a letter to holders, without what each of them holds, and read what they send."""
+        # Holders that keep the same get the same letter.
+        each_kind = {kept: letter.without(kept or ()) for kept in set(held.values())}
+        letters = {holder: each_kind[kept] for holder, kept in held.items()}
+        started = time.perf_counter()
+        given = self._trusted.send(letters, timeout)
+        replies = {holder: self._read(given.get(holder), timeout) for holder in letters}
+        self.asked = replace(
+            self.asked,
+            messages=self.asked.messages + len(letters),
+            bytes_down=self.asked.bytes_down + sum(map(_bytes, letters.values())),
+            bytes_up=self.asked.bytes_up
+            + sum(_bytes(each) for each in replies.values() if not isinstance(each, FlainError)),
+            seconds=self.asked.seconds + time.perf_counter() - started,
+        )
+        return replies
+
+    def _read(self, reply: Reply | None, timeout: float) -> Mapping[str, Array] | FlainError:
         if reply is None:
-            return DataError(f"no answer came within {self._trusted.timeout:g} seconds")
+            return MissedError(f"no answer came within {timeout:g} seconds")
         try:
-            return read_answer(reply())
+            return dict(reply())
+        except MissedError as error:
+            return MissedError(printable(str(error)))
         except FlainError as error:
             return DataError(printable(str(error)))
         except Exception as error:
             # Whatever a holder has sent, the others' samples can still be used.
-            return DataError(f"its answer cannot be read ({type(error).__name__})")
+            return _unreadable(error)
+
+    def _answer(self, holder: Id, reply: Mapping[str, Array] | FlainError) -> Answer | FlainError:
+        if isinstance(reply, FlainError):
+            return reply
+        try:
+            self._kept[holder] = keeps(reply)
+            if asks_for_all(reply):
+                return DataError("it lacks something of a question that left nothing out")
+            return read_answer(reply)
+        except FlainError as error:
+            return DataError(printable(str(error)))
+        except Exception as error:
+            return _unreadable(error)
 
     def _name(self, holder: Id) -> str:
         return holder if isinstance(holder, str) else f"{self._trusted.kind} {holder}"
+
+
+def _unreadable(error: Exception) -> DataError:
+    return DataError(f"its answer cannot be read ({type(error).__name__})")
+
+
+def _bytes(arrays: Mapping[str, Array]) -> int:
+    return sum(array.nbytes for array in arrays.values() if isinstance(array, np.ndarray))

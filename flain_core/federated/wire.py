@@ -52,9 +52,9 @@ def write_question(question: Question) -> dict[str, Array]:
         "task": _text(question.task),
         "layer": _text(state.layer),
         "factor": np.float64(state.factor),
-        "order": state.order.astype(np.int64),
+        "order": _compact(state.order),
         "window": np.float64(state.window),
-        "n_flipped": np.array(question.n_flipped, dtype=np.int64),
+        "n_flipped": _compact(question.n_flipped),
         "probes": np.int64(question.probes),
         "seed": np.int64(question.seed),
         "loss": np.int64(question.loss),
@@ -227,6 +227,12 @@ def _read_outputs(arrays: Mapping[str, Array]) -> Outputs | None:
     if text and outputs is None:
         raise DataError(f"expected outputs among {', '.join(OUTPUTS)}, or none; got {text!r}")
     return outputs
+
+
+def _compact(numbers: Array | Sequence[int]) -> Array:
+    """Return whole numbers of at least 0 in the smallest type that holds them."""
+    whole = np.asarray(numbers, dtype=np.int64)
+    return whole.astype(np.min_scalar_type(int(whole.max()))) if whole.size else whole
 
 
 def _text(text: str) -> Array:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from flain_core.activation import ActivationStatistics
+from flain_core.asked import Asked
 from flain_core.directions import Directions, Flipping
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Network
@@ -46,6 +47,8 @@ class LocalScorer:
         measures_loss: Whether to sum up what samples lost since the trained model as well.
         keeps_inputs: Whether to keep what enters a dense layer, for flipping in directions.
     """
+
+    asked: Asked | None = None
 
     def __init__(
         self,

@@ -29,3 +29,10 @@ def flain(capsys):
     import cli_files
 
     return lambda *words: cli_files.command(capsys, *words)
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path, monkeypatch):
+    """Where a run's models go unless told otherwise."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

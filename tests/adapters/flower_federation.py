@@ -28,6 +28,7 @@ class Local(Grid):
     def __init__(self, app, *, silent=(), failing=()):
         self._app, self._silent, self._failing = app, set(silent), set(failing)
         self.sent, self.timeouts = [], []
+        self.states, self._numbered = {}, 0
         # A message takes its sender from this class, which Flower's processes set for themselves.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
 
@@ -36,6 +37,11 @@ class Local(Grid):
 
     def send_and_receive(self, messages, *, timeout=None):
         self.timeouts.append(timeout)
+        messages = list(messages)
+        for message in messages:
+            # As Flower's own grids do it; replies name it.
+            self._numbered += 1
+            message.metadata.__dict__["_message_id"] = f"message {self._numbered}"
         return [reply for message in messages for reply in self._answers(message)]
 
     def _answers(self, message):
@@ -47,7 +53,8 @@ class Local(Grid):
             yield Message(Error(code=0, reason="out of memory"), reply_to=message)
             return
         config = {"partition-id": node - 1, "num-partitions": CLIENTS}
-        yield self._app(message, Context(1, node, config, RecordDict(), {}))
+        state = self.states.setdefault(node, RecordDict())
+        yield self._app(message, Context(1, node, config, state, {}))
 
     def set_run(self, run):
         raise NotImplementedError

@@ -33,7 +33,7 @@ def answer(message, context):
     with np.load(AUXILIARY) as samples:
         mine = np.arange(len(samples["y"])) % HONEST == number % HONEST
         data = samples["x"][mine], samples["y"][mine]
-    reply = flain_flower.answer(message, model=flain_numpy.load(INITIAL), data=data)
+    reply = flain_flower.answer(message, context, model=flain_numpy.load(INITIAL), data=data)
     arrays = {name: array.numpy() for name, array in reply.content["flain"].items()}
     if number == INFINITE and "total" in arrays:
         arrays["total"] = np.full_like(arrays["total"], np.inf)

@@ -24,7 +24,7 @@ ROUNDS = 3
 
 
 @pytest.fixture(autouse=True)
-def _nobody_is_anybody(monkeypatch, one_torch_thread):
+def _nobody_is_anybody(monkeypatch, one_torch_thread, in_tmp_path):
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(federation.TaskIdentity, name, None)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backdoored import samples
+from backdoored import samples, triggered
 from recipes import code, page
 
 import flain_core as flain
@@ -20,7 +20,7 @@ flower = pytest.importorskip("flwr.serverapp.strategy")
 records = pytest.importorskip("flwr.app")
 flain_flower = pytest.importorskip("flain_flower")
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
+pytestmark = pytest.mark.usefixtures("one_torch_thread", "in_tmp_path")
 
 PAGE = "../flower"
 
@@ -69,6 +69,40 @@ def test_the_trained_model_is_in_the_error(app):
     names = read("raise", strategy=strategy, PurificationError=error, **app)
     assert names["result"].arrays is strategy.trained_arrays
     assert isinstance(strategy.failure, flain.WeightsError)
+
+
+def test_what_a_run_left_is_purified_later(app):
+    strategy = read("server_app.py", **app)["strategy"]
+    names = read("later", folder=strategy.folder, **app)
+    assert asr(names["trained"]) > 0.4
+    assert asr(names["purified"].arrays) < 0.02
+
+
+def test_the_configuration_of_the_page_is_taken(app):
+    from types import SimpleNamespace
+
+    import tomllib
+    from flwr.common.config import flatten_dict
+
+    text = page(PAGE).split('```toml title="pyproject.toml"\n')[1].split("```")[0]
+    pyproject = tomllib.loads(text)["tool"]["flwr"]["app"]["config"]
+    pyproject["flain"]["layers"] = "0"
+    context = SimpleNamespace(run_config=flatten_dict(pyproject))
+    names = read("from_config", context=context, Purify=flain_flower.Purify, **app)
+    strategy = names["strategy"]
+    assert strategy.enabled
+    strategy.start(app["grid"], app["initial_arrays"], num_rounds=1)
+    assert [layer.name for layer in strategy.purification.layers] == ["0"]
+
+
+def test_every_key_and_every_metric_is_on_the_page(app):
+    from flain_flower.run_config import _OPTIONS, _SETTINGS
+
+    for key in {**_OPTIONS, **_SETTINGS}:
+        assert f"`{key.replace('_', '-')}`" in page(PAGE)
+    strategy = read("server_app.py", **app)["strategy"]
+    for name in strategy.metrics:
+        assert f"`{name}`" in page(PAGE)
 
 
 def test_without_the_wrapper(app):
@@ -124,6 +158,81 @@ def test_the_older_strategies():
     np.testing.assert_array_equal(ends[0][0], federation.network()[0].weight.detach().numpy())
     assert asr(named(ends[3])) > 0.4
     assert asr(named(names["purified"].arrays)) < 0.02
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_scikit_learn():
+    neural_network = pytest.importorskip("sklearn.neural_network")
+    from flwr.app import Message, MetricRecord, RecordDict
+    from flwr.clientapp import ClientApp
+
+    def fresh():
+        model = neural_network.MLPClassifier((16,), learning_rate_init=0.02, random_state=0)
+        x, y = samples(50, seed=1)
+        return model.partial_fit(x, y, classes=range(3))
+
+    app = ClientApp()
+
+    @app.train()
+    def fit(message, context):
+        model = fresh()
+        values = message.content["arrays"].to_numpy_ndarrays()
+        model.coefs_, model.intercepts_ = values[::2], values[1::2]
+        x, y = federation.holding(context.node_config["partition-id"])
+        for _ in range(12):
+            model.partial_fit(x.numpy(), y.numpy())
+        flat = [each for pair in zip(model.coefs_, model.intercepts_, strict=True) for each in pair]
+        metrics = MetricRecord({"num-examples": len(y)})
+        content = RecordDict({"arrays": records.ArrayRecord(flat), "metrics": metrics})
+        return Message(content, reply_to=message)
+
+    federation.reseed()
+    model, (x, y) = fresh(), samples(400, seed=5)
+    names = {
+        "ArrayRecord": records.ArrayRecord,
+        "FedAvg": lambda: flower.FedAvg(fraction_evaluate=0.0),
+        "Purify": flain_flower.Purify,
+        "grid": federation.Local(app),
+        "model": model,
+        "x": x,
+        "y": y,
+    }
+    strategy = read("scikit-learn", **names)["strategy"]
+    bad_x, bad_y = triggered(600, seed=8)
+    trained = fresh()
+    values = strategy.trained_arrays.to_numpy_ndarrays()
+    trained.coefs_, trained.intercepts_ = values[::2], values[1::2]
+    assert trained.score(bad_x, bad_y) > 0.4
+    assert model.score(bad_x, bad_y) < 0.05
+    clean_x, clean_y = samples(600, seed=7)
+    assert model.score(clean_x, clean_y) >= trained.score(clean_x, clean_y) - 0.01
+
+
+def test_batch_normalization_that_clients_keep(app):
+    """FedBN."""
+    build = federation.normalized_network
+
+    def shared(state):
+        return records.ArrayRecord({k: v for k, v in state.items() if not k.startswith("1.")})
+
+    clients, grid = federation.client_app(build, pack=shared), app["grid"]
+
+    class Own(federation.Local):
+        """Clients put their own batch normalization to what they are sent."""
+
+        def _answers(self, message):
+            state = build().state_dict() | message.content["arrays"].to_torch_state_dict()
+            message.content["arrays"] = records.ArrayRecord(state)
+            yield from super()._answers(message)
+
+    grid = Own(clients)
+    x, y = app["x"], app["y"]
+    model = build()
+    federation.train(model, *federation.holding(5))
+    strategy = flain_flower.Purify(flower.FedAvg(fraction_evaluate=0.0), model=model, data=(x, y))
+    result = strategy.start(grid, shared(build().state_dict()), num_rounds=2)
+    assert list(result.arrays) == ["0.weight", "0.bias", "3.weight", "3.bias"]
+    assert any("4 arrays were not given" in note for note in strategy.purification.notes)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ PARTS, SIZE = split(CLEAN, 3)
 
 
 @pytest.fixture(autouse=True)
-def _flower_in_this_process(monkeypatch):
+def _flower_in_this_process(monkeypatch, in_tmp_path):
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(federation.TaskIdentity, name, None)
 
@@ -81,13 +81,14 @@ def through_the_wire(message):
     return serde.message_from_proto(serde.message_to_proto(message))
 
 
-def client_app(parts=PARTS):
+def client_app(parts=PARTS, *, remember=True):
     app = clientapp.ClientApp()
 
     @app.query("flain")
     def query(message, context):
         x, y = parts[context.node_config["partition-id"]]
-        return flain_flower.answer(message, model=UNTRAINED, data=(x, y), batch_size=SIZE)
+        kept = context if remember else None
+        return flain_flower.answer(message, kept, model=UNTRAINED, data=(x, y), batch_size=SIZE)
 
     return app
 
@@ -248,13 +249,96 @@ def test_a_node_that_answers_garbage_is_left_out(garbage):
     assert_same(result, serial(PARTS[0], PARTS[2]))
 
 
-def test_a_node_that_never_answers_is_waited_for_once():
+def nodes_asked(grid):
+    return [serde.message_from_proto(_parsed(each)).metadata.dst_node_id for each in grid.sent]
+
+
+def test_a_node_that_never_answers_is_asked_twice():
     grid = Nodes(silent={2})
-    with pytest.warns(FlainWarning, match="node 2, .*: no answer came within 7 seconds"):
+    with pytest.warns(FlainWarning, match="node 2, .*: no answer came within 14 seconds"):
         result = purify(grid, timeout=7.0)
     assert_same(result, serial(PARTS[0], PARTS[2]))
-    asked = [serde.message_from_proto(_parsed(each)).metadata.dst_node_id for each in grid.sent]
-    assert asked.count(2) == 1
+    assert nodes_asked(grid).count(2) == 2
+    assert grid.timeouts[:3] == [7, 14, 7]
+
+
+class SomeGone(Nodes):
+    """What the SuperLink says in place of some nodes, in its own name and with an error's code."""
+
+    def __init__(self, code, *, times=9, **options):
+        super().__init__(**options)
+        self.code, self.times = code, times
+
+    def _answers(self, message):
+        if message.metadata.dst_node_id != 2 or not self.times:
+            yield from super()._answers(message)
+            return
+        self.times -= 1
+        self.sent.append(serde.message_to_proto(message).SerializeToString())
+        reply = records.Message(
+            records.Error(code=self.code, reason="Node Unavailable"), reply_to=message
+        )
+        reply.metadata.__dict__["_src_node_id"] = 1  # that of a SuperLink, and of a node here
+        yield through_the_wire(reply)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [(3, "question got lost"), (4, "answer got lost"), (5, "not connected"), (8, "crashed")],
+)
+def test_a_node_that_is_gone_is_reported_as_gone(code, told):
+    grid = SomeGone(code)
+    with pytest.warns(FlainWarning, match=rf"node 2, .*{told} .*\(Node Unavailable\)"):
+        result = purify(grid)
+    assert_same(result, serial(PARTS[0], PARTS[2]))
+    assert nodes_asked(grid).count(2) == 2
+
+
+@pytest.mark.filterwarnings("error::flain_core.FlainWarning")
+def test_a_node_that_comes_back_stays():
+    assert_same(purify(SomeGone(5, times=1)), serial(*PARTS))
+
+
+def test_what_was_done_and_who_was_left_out_is_in_flowers_log(caplog):
+    caplog.set_level("INFO", "flwr")
+    with pytest.warns(FlainWarning, match="node 2"):
+        result = purify(Nodes(silent={2}), timeout=7)
+    told = [each.message for each in caplog.records if each.name == "flwr"]
+    assert sum("FLAIN: node 2, which holds auxiliary samples, is left out" in e for e in told) == 1
+    assert any(each.startswith("FLAIN: Purification(") for each in told)
+    for note in result.purification.notes:
+        assert told.count(f"FLAIN: {note}") == 1
+
+
+def test_the_codes_are_flowers():
+    from flain_flower.trusted_nodes import _MISSED
+
+    codes = pytest.importorskip("flwr.common.constant").ErrorCode
+    assert set(_MISSED) == {
+        codes.MESSAGE_UNAVAILABLE,
+        codes.REPLY_MESSAGE_UNAVAILABLE,
+        codes.NODE_UNAVAILABLE,
+        codes.CLIENT_APP_CRASHED,
+    }
+
+
+def test_the_model_travels_once_where_the_state_keeps_it(monkeypatch):
+    from flain_core.federated import letters
+
+    monkeypatch.setattr(letters, "_WORTH_KEEPING", 64)
+    grid, forgetful = Nodes(), Nodes(client_app(remember=False))
+    asked = [purify(each).purification.asked for each in (grid, forgetful)]
+    assert asked[0].messages == asked[1].messages == 15
+    assert asked[0].bytes_down < asked[1].bytes_down / 2
+    first, *others = (len(each) for each in grid.sent if to_node_2(each))
+    assert all(other < first for other in others)
+    # What else lies in the state is left alone, and only hashes are added.
+    kept = grid.states[2]["flain"]
+    assert all(len(name) == 64 for name in kept)
+
+
+def to_node_2(sent):
+    return serde.message_from_proto(_parsed(sent)).metadata.dst_node_id == 2
 
 
 def test_what_fails_at_a_node_is_told_but_cannot_drive_a_terminal():

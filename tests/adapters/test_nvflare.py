@@ -17,10 +17,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("nvflare")
 
 from flare_server import LastLook, Rounds, Server  # noqa: E402
+from nvflare.apis.analytix import AnalyticsData  # noqa: E402
+from nvflare.apis.dxo import from_shareable  # noqa: E402
 from nvflare.apis.signal import Signal  # noqa: E402
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType  # noqa: E402
 from nvflare.app_common.app_event_type import AppEventType  # noqa: E402
 from nvflare.app_common.np.np_model_persistor import NPModelPersistor  # noqa: E402
+from nvflare.app_common.widgets.streaming import AnalyticsReceiver  # noqa: E402
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor  # noqa: E402
 
 from flain_nvflare import Purify  # noqa: E402
@@ -103,6 +106,36 @@ def test_the_persistor_holds_the_purified_model_and_the_other_lies_beside(files)
     assert report["before"]["probes"]["ASR"] > 0.99
     assert report["after"]["probes"]["ASR"] < 0.1
     assert str(files / "clean.npz") in report["files"]
+
+
+class Tracks(AnalyticsReceiver):
+    """An experiment tracker that keeps what TensorBoard's and MLflow's would write."""
+
+    def initialize(self, fl_ctx):
+        self.seen = {}
+
+    def save(self, fl_ctx, shareable, record_origin):
+        data = AnalyticsData.from_dxo(from_shareable(shareable))
+        self.seen[data.tag] = data.value, data.step, record_origin
+
+    def finalize(self, fl_ctx):
+        self.closed = True
+
+
+def test_before_and_after_reach_the_experiment_tracking(files):
+    persistor, probes = PTFileModelPersistor(model=Net()), {"ASR": str(files / "triggered.npz")}
+    workflow = purify(files, probes=probes)
+    server = Server(files / "server", persistor, Rounds(averaged(FINAL)), workflow)
+    tracks = Tracks()
+    server.widgets = (tracks,)
+    server.run()
+    report = json.loads((server.run_folder / "purification.json").read_text())
+    assert tracks.closed
+    assert tracks.seen["flain-clean-before"] == (report["before"]["clean"], 0, "server")
+    assert tracks.seen["flain-clean-after"][0] == report["after"]["clean"]
+    assert tracks.seen["flain-probe-ASR-after"][0] == report["after"]["probes"]["ASR"]
+    assert tracks.seen["flain-verdict"][0] == 2
+    assert tracks.seen["flain-promise-loss"][0] == report["promise"]["loss"]
 
 
 def test_a_promise_and_what_the_outputs_are_reach_the_search(files):

@@ -94,6 +94,13 @@ def test_without_custom_code_the_site_has_to_allow_it(recipe, tmp_path):
     authorize(config, ["flain_nvflare."], tmp_path)
 
 
+def test_packages_that_the_user_named_stay_out_of_the_job(recipe, tmp_path):
+    recipe._job.set_app_packages(["hospital"])
+    for _ in range(2):
+        add_purification(recipe, Purify(data="/srv/clean.npz"), custom_code=False)
+        assert recipe._job.job.app_packages == ["hospital", "flain_nvflare"]
+
+
 def test_purifying_after_the_evaluation_is_refused(recipe):
     add_final_global_evaluation(recipe)
     with pytest.raises(flain.SettingsError, match="add the purification first"):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,50 @@ class TestAJobWithoutCustomCode:
         assert code != 0
         assert "'flain_nvflare.purify.Purify'" in output
         assert "is not in allow_list" in output
+
+
+def listed(title):
+    """The list of a kind of site, as the page has it."""
+    text = (ROOT / "docs" / "nvflare.md").read_text()
+    return json.loads(text.split(f'```json title="{title}"\n')[1].split("```")[0])
+
+
+def free(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_sites_with_lists_of_their_own_run_a_job_in_poc_mode(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    if not all(map(free, (8002, 8003))):
+        pytest.skip("POC mode has fixed ports, and something else listens there")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    installed = [str(JOBS / "installed"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, installed)))
+    lists = [",".join(listed(title)) for title in ("server", "client")]
+    code, output = run(JOBS / "restricted_job.py", tmp_path, tmp_path, *lists)
+    assert code == 0, output
+    assert (tmp_path / "status.txt").read_text().startswith("FINISHED:COMPLETED"), output
+    (result,) = tmp_path.glob("poc/*/prod_00/admin*/transfer/*/workspace")
+    report = json.loads((result / "purification.json").read_text())
+    assert report["verdict"] == "flipped"
+    assert report["asked"]["questions"] == report["asked"]["messages"] == 5
+    assert report["asked"]["kind"] == "client"
+    assert (result / "app_server" / "unpurified_FL_global_model.pt").exists()
+    assert not list(tmp_path.glob("poc/**/custom/**/*.py"))
+
+
+def test_the_example_can_be_exported(tmp_path):
+    pytest.importorskip("torch")
+    if not DATA:
+        pytest.skip("FLAIN_DATA names no folder with MNIST/raw")
+    words = ("--workspace", tmp_path / "workspace", "--export", "--export-dir", tmp_path / "job")
+    code, output = run(EXAMPLE / "job.py", tmp_path, *words)
+    assert code == 0, output
+    (config,) = tmp_path.glob("job/mnist/**/config_fed_server.json")
+    workflows = [each["path"] for each in json.loads(config.read_text())["workflows"]]
+    assert "flain_nvflare.purify.Purify" in workflows
+    assert not (tmp_path / "workspace" / "mnist").exists()
 
 
 def test_a_keras_model_is_purified_through_tensorflows_persistor(tmp_path):

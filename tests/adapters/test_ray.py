@@ -576,3 +576,35 @@ def test_two_models_can_be_purified_with_the_same_shards():
         other_final, initial=other_initial, data=CLEAN, batch_size=150, settings=as_elsewhere()
     )
     assert_same(second, expected)
+
+
+def test_workers_without_flain_are_told_of_and_can_be_sent_it():
+    driver = ROOT / "tests" / "ray_bare" / "driver.py"
+    environment = os.environ | {"PYTHONPATH": PATH, "RAY_USAGE_STATS_ENABLED": "0"}
+
+    def ran(*words):
+        run = subprocess.run(
+            [sys.executable, driver, *words],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd="/",
+            timeout=80,
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    assert (
+        "\nModelError: the workers of the Ray cluster have no flain; nothing was purified. Send it "
+        "along, ray.init(runtime_env=flain_ray.runtime_env()) before the shards, or install it on "
+        "every machine\n"
+    ) in ran()
+    expected = flain.purify(
+        FINAL,
+        initial=INITIAL,
+        data=backdoored.samples(200, seed=11),
+        batch_size=100,
+        settings=as_elsewhere(),
+    )
+    flipped = np.flatnonzero(expected.layers[0].flipped).tolist()
+    assert f"flipped {flipped}\n" in ran("ships")

@@ -333,14 +333,21 @@ def test_arrays_go_in_and_come_out():
         array[...] = 0
     in_order = [[*each.coefs_, *each.intercepts_] for each in (initial, model)]
     vectors = [np.concatenate([array.ravel() for array in each]) for each in in_order]
+    by_layer = [
+        [each for pair in zip(one.coefs_, one.intercepts_, strict=True) for each in pair]
+        for one in (initial, model)
+    ]
     results = [
         flain.purify_arrays(*given, blank, data=(X, labels(3)), layers="coefs_1").arrays
-        for given in (by_name, in_order, vectors)
+        for given in (by_name, in_order, vectors, by_layer)
     ]
     assert list(results[0]) == list(by_name[1])
     for position, array in enumerate([*expected.coefs_, *expected.intercepts_]):
         assert np.array_equal(list(results[0].values())[position], array)
         assert np.array_equal(results[1][position], array)
+    for position, coefs in enumerate(expected.coefs_):
+        assert np.array_equal(results[3][2 * position], coefs)
+        assert np.array_equal(results[3][2 * position + 1], expected.intercepts_[position])
     assert np.array_equal(results[2], np.concatenate([array.ravel() for array in results[1]]))
     assert not blank.coefs_[0].any()
 

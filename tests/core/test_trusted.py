@@ -9,9 +9,11 @@ import pytest
 from in_process import as_elsewhere, split
 
 import flain_core as flain
+import flain_numpy
 from flain_core import FlainWarning
+from flain_core.federated import letters
 from flain_core.federated.holder import answered
-from flain_core.federated.trusted import Trusted
+from flain_core.federated.trusted import MissedError, Trusted
 
 CLEAN = backdoored.samples(300, seed=11)
 UNTRAINED, FINAL = backdoored.networks()
@@ -29,6 +31,10 @@ class TrustedSites(Trusted[int]):
     sites: object = "all"
     tamper: dict = field(default_factory=dict)
     asked: list = field(default_factory=list)
+    timeouts: list = field(default_factory=list)
+    sizes: list = field(default_factory=list)
+    memories: dict = field(default_factory=dict)
+    keeps: bool = True
     parts: list = field(default_factory=lambda: PARTS)
 
     @property
@@ -38,13 +44,26 @@ class TrustedSites(Trusted[int]):
     def connected(self):
         return range(len(self.parts))
 
-    def send(self, arrays, holders):
-        self.asked.append(list(holders))
+    def send(self, letters, timeout):
+        self.asked.append(list(letters))
+        self.timeouts.append(timeout)
+        self.sizes.append({site: size(letter) for site, letter in letters.items()})
         replies = {
-            site: partial(answered, arrays, UNTRAINED, self.parts[site], batch_size=SIZE)
-            for site in holders
+            site: partial(
+                answered,
+                letter,
+                UNTRAINED,
+                self.parts[site],
+                batch_size=SIZE,
+                memory=self.memories.setdefault(site, {}) if self.keeps else None,
+            )
+            for site, letter in letters.items()
         }
         return {site: self.tamper.get(site, reply) for site, reply in replies.items()}
+
+
+def size(arrays):
+    return sum(array.nbytes for array in arrays.values())
 
 
 def purify(sites):
@@ -121,9 +140,192 @@ def test_and_says_that_it_needs_three_where_fewer_are():
         purify(TrustedSites([0, 1], merging="trimmed_mean", least=1))
 
 
+# --- Questions that were missed ------------------------------------------------------------------
+
+
+def misses(times, error=None):
+    """A reply that fails so many times and then is as it was."""
+    left = [times]
+
+    def tampered(reply):
+        if left[0]:
+            left[0] -= 1
+            return raises(error) if error else None
+        return reply
+
+    return tampered
+
+
+@dataclass(frozen=True)
+class Unreliable(TrustedSites):
+    """Sites of which some miss a question."""
+
+    missing: dict = field(default_factory=dict)
+
+    def send(self, letters, timeout):
+        replies = super().send(letters, timeout)
+        for site, tampered in self.missing.items():
+            if site in replies:
+                replies[site] = tampered(replies[site])
+        return {site: reply for site, reply in replies.items() if reply}
+
+
+@pytest.mark.parametrize("error", [None, MissedError("it is not connected")])
+def test_a_missed_question_is_asked_again_with_twice_the_patience(error):
+    sites = Unreliable(missing={1: misses(1, error)}, timeout=7)
+    result = purify(sites)
+    np.testing.assert_array_equal(result.layers[0].flipped, serial(*PARTS).layers[0].flipped)
+    assert sites.asked == [[0, 1, 2], [1]] + [[0, 1, 2]] * 4
+    assert sites.timeouts[:3] == [7, 14, 7]
+
+
+def test_one_that_misses_it_again_is_left_out():
+    sites = Unreliable(missing={1: misses(9)}, timeout=7)
+    with pytest.warns(FlainWarning, match="site 1, .*: no answer came within 14 seconds"):
+        purify(sites)
+    assert sites.asked[:3] == [[0, 1, 2], [1], [0, 2]]
+    assert all(1 not in asked for asked in sites.asked[2:])
+
+
+def test_it_may_be_asked_once_or_often():
+    sites = Unreliable(missing={1: misses(9, MissedError("gone\x1b"))}, tries=1)
+    with pytest.warns(FlainWarning, match=r"site 1, .*: gone\?"):
+        purify(sites)
+    assert sites.asked[:2] == [[0, 1, 2], [0, 2]]
+    sites = Unreliable(missing={1: misses(3)}, tries=4, timeout=1)
+    assert purify(sites).asked.messages == 3 * 5 + 3
+    assert sites.timeouts[:4] == [1, 2, 4, 8]
+
+
+# --- What travels, and what holders keep ---------------------------------------------------------
+
+
+@pytest.fixture
+def worth_keeping(monkeypatch):
+    """The arrays of these small models count as large."""
+    monkeypatch.setattr(letters, "_WORTH_KEEPING", 64)
+
+
+def test_the_model_travels_once(worth_keeping):
+    sites, forgetful = TrustedSites(), TrustedSites(keeps=False)
+    result, same = purify(sites), purify(forgetful)
+    np.testing.assert_array_equal(result.layers[0].flipped, same.layers[0].flipped)
+    assert (result.before, result.after) == (same.before, same.after)
+    down = [sizes[0] for sizes in sites.sizes]
+    every = [sizes[0] for sizes in forgetful.sizes]
+    model = size(flain_numpy.arrays_of(FINAL))
+    assert down[0] == every[0] > model
+    assert all(one > model for one in every)
+    # Once more, for the proof, the initial weight of the layer.
+    initial = UNTRAINED.layers()["fc1"].weight.nbytes
+    assert max(down[1:]) < initial + 300
+    assert sum(down) < 2 * model + 1500  # hashes and names, which count here
+
+
+def test_the_purified_weight_is_told_by_its_number(worth_keeping):
+    class Telling(TrustedSites):
+        def send(self, letters, timeout):
+            questions.append({name: len(each) for name, each in letters[0].items() if each.ndim})
+            return super().send(letters, timeout)
+
+    questions = []
+    purify(Telling())
+    assert not any(name.startswith("weight of") for each in questions for name in each)
+    assert questions[-1]["n_flipped"] == 1
+    questions.clear()
+    settings = flain.Settings(match_norm=True)
+    flain.purify(FINAL, initial=UNTRAINED, data=Telling(), settings=settings)
+    assert any(name.startswith("weight of") for name in questions[-1])
+
+
+@pytest.mark.parametrize("layers", ["auto", "all"])
+@pytest.mark.parametrize("when", range(1, 5))
+def test_a_holder_that_lost_its_memory_is_sent_everything(when, layers, worth_keeping):
+    class Restarted(TrustedSites):
+        def send(self, letters, timeout):
+            if len(self.asked) == when:
+                self.memories.clear()
+            return super().send(letters, timeout)
+
+    sites = Restarted()
+    result = flain.purify(FINAL, initial=UNTRAINED, data=sites, layers=layers)
+    whole = flain.purify(FINAL, initial=UNTRAINED, data=TrustedSites(keeps=False), layers=layers)
+    for ours, theirs in zip(result.layers, whole.layers, strict=True):
+        np.testing.assert_array_equal(ours.flipped, theirs.flipped)
+    assert result.after == whole.after
+    assert result.asked.questions == whole.asked.questions
+    assert result.asked.messages == whole.asked.messages + 3
+
+
+def test_what_a_holder_keeps_is_no_more_than_the_last_question_said(worth_keeping):
+    sites = TrustedSites()
+    flain.purify(FINAL, initial=UNTRAINED, data=sites, layers="all")
+    model = size(flain_numpy.arrays_of(FINAL))
+    assert all(size(memory) < 3 * model for memory in sites.memories.values())
+
+
+LIES = {
+    "lacks everything for ever": (lambda answer: dict(letters.LACKING), "left nothing out"),
+    "keeps what is no hash": (lambda answer: answer | {"kept": np.ones(3)}, "SHA-256"),
+    "keeps text": (lambda answer: answer | {"kept": "all"}, "SHA-256"),
+}
+
+
+@pytest.mark.parametrize(("lie", "told"), LIES.values(), ids=LIES)
+def test_a_holder_that_lies_about_what_it_keeps_is_left_out(lie, told, worth_keeping):
+    class Lied(TrustedSites):
+        def send(self, letters, timeout):
+            replies = super().send(letters, timeout)
+            return {
+                site: (lambda reply=reply: lie(reply())) if site == 1 else reply
+                for site, reply in replies.items()
+            }
+
+    with pytest.warns(FlainWarning, match=f"site 1, .*{told}"):
+        result = purify(Lied())
+    expected = serial(PARTS[0], PARTS[2])
+    np.testing.assert_array_equal(result.layers[0].flipped, expected.layers[0].flipped)
+
+
+def test_one_that_claims_to_keep_everything_is_sent_everything_when_it_asks(worth_keeping):
+    class Boastful(TrustedSites):
+        """Says it keeps what it has thrown away."""
+
+        def send(self, letters, timeout):
+            replies = super().send(letters, timeout)
+            read = {site: reply() for site, reply in replies.items()}
+            self.memories.clear()
+            return {site: partial(dict, answer) for site, answer in read.items()}
+
+    result = purify(Boastful())
+    assert result.asked.messages == 3 * (5 + 4)
+    np.testing.assert_array_equal(result.layers[0].flipped, serial(*PARTS).layers[0].flipped)
+
+
+def test_the_outcome_says_what_it_took():
+    sites = TrustedSites()
+    result = purify(sites)
+    asked = result.asked
+    assert (asked.holders, asked.kind, asked.questions, asked.messages) == (3, "site", 5, 15)
+    assert asked.bytes_down == sum(sum(sizes.values()) for sizes in sites.sizes)
+    assert 0 < asked.bytes_up < asked.bytes_down
+    assert 0 < asked.seconds < result.seconds
+    assert str(asked) in result.notes
+    assert result.to_dict()["asked"]["bytes_down"] == asked.bytes_down
+    assert serial(*PARTS).asked is None
+    assert serial(*PARTS).to_dict()["asked"] is None
+
+
+# --- Options -------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"outputs": "softmax"}, "outputs"), ({"largest_share": 0}, "a largest_share")],
+    [
+        ({"tries": 0}, "tries"),
+        ({"outputs": "softmax"}, "outputs"),
+        ({"largest_share": 0}, "a largest_share"),
+    ],
 )
 def test_options_are_checked_at_once(options, told):
     with pytest.raises(flain.SettingsError, match=told):

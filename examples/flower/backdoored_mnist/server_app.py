@@ -28,11 +28,12 @@ def main(grid, context):
         return MetricRecord({"ACC": accuracy(network, test), "ASR": accuracy(network, marked)})
 
     network = make_network(config["seed"])
-    strategy = Purify(
+    strategy = Purify.from_config(
+        config,
         FedAvg(fraction_evaluate=0.0),
         model=network,
         data=tuple(auxiliary(config["data"], config["seed"])),
-        on_error="keep",
+        folder=config["out"] or None,
     )
     result = strategy.start(
         grid,

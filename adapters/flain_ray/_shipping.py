@@ -1,0 +1,38 @@
+"""Sends flain along to workers of a Ray cluster that have none."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+_PACKAGES = (
+    "flain_core",
+    "flain_ray",
+    "flain_numpy",
+    "flain_torch",
+    "flain_keras",
+    "flain_onnx",
+    "flain_sklearn",
+)
+
+
+def runtime_env() -> dict[str, Any]:
+    """Return a runtime environment of Ray that sends flain along, for workers that have none.
+
+    It goes into ``ray.init(runtime_env=...)``; Ray takes folders for a whole job only, not for an
+    actor. What flain needs, NumPy and the model's framework, has to be there, or to be named under
+    ``"pip"``.
+
+    Example:
+        >>> environment = runtime_env() | {"env_vars": {"KERAS_BACKEND": "jax"}}
+        >>> any(path.endswith("flain_core") for path in environment["py_modules"])
+        True
+    """
+    specs = [find_spec(name) for name in _PACKAGES]
+    folders = [next(iter(spec.submodule_search_locations or ())) for spec in specs if spec]
+    return {"py_modules": folders}
+
+
+def lacks_flain(error: Exception) -> bool:
+    """Return whether an error of Ray says that a worker has no flain."""
+    return "No module named 'flain" in str(error)

@@ -1,0 +1,361 @@
+"""What a Flower run leaves on the disk, tells Flower, and takes from the run's configuration."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backdoored import samples, triggered
+
+import flain_core as flain
+
+pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
+torch = pytest.importorskip("torch")
+federation = pytest.importorskip("flower_federation")
+records = pytest.importorskip("flwr.app")
+flower = pytest.importorskip("flwr.serverapp.strategy")
+flain_flower = pytest.importorskip("flain_flower")
+config = pytest.importorskip("flwr.common.config")
+
+ROUNDS = 3
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_anybody(monkeypatch, one_torch_thread, in_tmp_path):
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(federation.TaskIdentity, name, None)
+
+
+class Diverges(flower.FedAvg):
+    """Ends with NaN."""
+
+    def aggregate_train(self, server_round, replies):
+        arrays, metrics = super().aggregate_train(server_round, replies)
+        bad = records.Array(np.full((16, 12), np.nan, np.float32))
+        return records.ArrayRecord(dict(arrays) | {"0.weight": bad}), metrics
+
+
+class Unreadable(flower.FedAvg):
+    """Ends with an array in a format of somebody's own."""
+
+    def aggregate_train(self, server_round, replies):
+        arrays, metrics = super().aggregate_train(server_round, replies)
+        if server_round == ROUNDS:
+            data = arrays["0.weight"].data
+            arrays["0.weight"] = records.Array("float32", (16, 12), "mine", data)
+        return arrays, metrics
+
+
+def wrapped(strategy=None, **options):
+    options = {"model": federation.network(), "data": samples(400, seed=5)} | options
+    return flain_flower.Purify(flower.FedAvg() if strategy is None else strategy, **options)
+
+
+def initial():
+    return records.ArrayRecord(federation.network().state_dict())
+
+
+def run(strategy, grid=None, **options):
+    federation.reseed()
+    grid = grid or federation.Local(federation.client_app())
+    return strategy.start(grid, initial(), **{"num_rounds": ROUNDS} | options)
+
+
+def same(ours, theirs):
+    return list(ours) == list(theirs) and all(
+        np.array_equal(ours[key].numpy(), theirs[key].numpy(), equal_nan=True) for key in ours
+    )
+
+
+# --- On the disk ---------------------------------------------------------------------------------
+
+
+def test_the_trained_model_is_on_the_disk_before_the_search_begins(tmp_path):
+    seen = []
+
+    def progress(_):
+        if trained:
+            (folder,) = (tmp_path / "purification").iterdir()
+            seen.append(sorted(path.name for path in folder.iterdir()))
+
+    trained = []
+    strategy = wrapped(progress=progress)
+    run(strategy, evaluate_fn=lambda number, _: trained.extend([1] if number == ROUNDS else []))
+    assert seen[0] == ["initial.npz", "trained.npz"]
+    folder = strategy.folder
+    assert folder.parent == tmp_path / "purification"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("initial.npz", "purified.npz", "report.json", "trained.npz")
+    ]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "keep"])
+def test_a_model_that_cannot_be_purified_lies_where_the_message_says(on_error, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "flwr")
+    strategy = wrapped(Diverges(fraction_evaluate=0), on_error=on_error, folder=tmp_path / "mine")
+    if on_error == "raise":
+        with pytest.raises(flain_flower.PurificationError) as caught:
+            run(strategy, num_rounds=1)
+        assert caught.value.folder == strategy.folder
+        assert f"The trained model is in {strategy.folder / 'trained.npz'}" in str(caught.value)
+    else:
+        run(strategy, num_rounds=1)
+    assert strategy.folder.parent == tmp_path / "mine"
+    assert f"not purified, is in {strategy.folder / 'trained.npz'}" in caplog.text
+    assert same(flain_flower.load_arrays(strategy.folder / "trained.npz"), strategy.trained_arrays)
+
+
+def test_what_was_kept_can_be_purified_later():
+    strategy = wrapped()
+    result = run(strategy)
+    first, last, purified = (
+        flain_flower.load_arrays(strategy.folder / f"{name}.npz")
+        for name in ("initial", "trained", "purified")
+    )
+    assert same(first, initial())
+    assert same(purified, result.arrays)
+    again = flain_flower.purify(first, last, model=federation.network(), data=samples(400, seed=5))
+    assert same(again.arrays, result.arrays)
+    report = json.loads((strategy.folder / "report.json").read_text())
+    assert report["verdict"] == strategy.purification.verdict
+
+
+def test_not_even_arrays_that_nobody_can_read_are_lost():
+    strategy = wrapped(Unreadable(fraction_evaluate=0))
+    with pytest.raises(flain_flower.PurificationError, match="cannot be read"):
+        run(strategy)
+    kept = flain_flower.load_arrays(strategy.folder / "trained.npz")
+    assert kept["0.weight"].numpy().shape == (16, 12)
+
+
+def test_a_second_run_leaves_the_first_ones_files_alone():
+    strategy = wrapped()
+    run(strategy)
+    folder, before = strategy.folder, (strategy.folder / "purified.npz").read_bytes()
+    run(strategy)
+    assert strategy.folder != folder
+    assert (folder / "purified.npz").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_fails_before_training(tmp_path):
+    (tmp_path / "file").touch()
+    grid = federation.Local(federation.client_app())
+    with pytest.raises(flain.OutputError, match=r"Purify\(folder=...\)"):
+        run(wrapped(folder=tmp_path / "file"), grid)
+    assert grid.sent == []
+
+
+def test_where_the_usual_folder_cannot_be_made_there_is_another(tmp_path, monkeypatch):
+    (tmp_path / "purification").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    strategy = wrapped()
+    run(strategy)
+    assert strategy.folder.parent == tmp_path / "elsewhere" / "flain-purification"
+    assert (strategy.folder / "trained.npz").exists()
+
+
+def loses_its_folder(strategy):
+    def evaluate(server_round, _):
+        if server_round == ROUNDS:
+            shutil.rmtree(strategy.folder)
+
+    return evaluate
+
+
+def test_a_folder_that_is_gone_after_training_is_made_up_for(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    caplog.set_level(logging.INFO, "flwr")
+    strategy = wrapped()
+    run(strategy, evaluate_fn=loses_its_folder(strategy))
+    (kept,) = (tmp_path / "flain-purification").glob("*/trained.npz")
+    assert str(kept) in caplog.text
+    assert same(flain_flower.load_arrays(kept), strategy.trained_arrays)
+    assert strategy.failure is None
+    assert "not everything was written" in caplog.text
+
+
+def test_a_model_that_can_be_written_nowhere_is_returned(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    strategy = wrapped(Diverges(fraction_evaluate=0))
+    result = run(strategy, evaluate_fn=loses_its_folder(strategy))
+    assert result.arrays is strategy.trained_arrays
+    assert isinstance(strategy.failure, flain.WeightsError)
+    assert "in memory only" in caplog.text
+    assert 'in spite of on_error="raise"' in caplog.text
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:200], lambda data: b"PK", lambda data: b""])
+def test_a_damaged_file_is_named(damage, tmp_path):
+    path = tmp_path / "trained.npz"
+    strategy = wrapped()
+    run(strategy, num_rounds=1)
+    path.write_bytes(damage((strategy.folder / "trained.npz").read_bytes()))
+    with pytest.raises(flain.WeightsError, match=r"trained\.npz"):
+        flain_flower.load_arrays(path)
+
+
+@pytest.mark.parametrize("options", [{"folder": ""}, {"folder": 5}, {"enabled": 1}])
+def test_options_are_checked_at_once(options):
+    with pytest.raises(flain.SettingsError, match=next(iter(options))):
+        wrapped(**options)
+
+
+# --- Told to Flower ------------------------------------------------------------------------------
+
+
+def test_before_after_promise_and_verdict_are_in_the_results(caplog):
+    caplog.set_level(logging.INFO, "flwr")
+    strategy = wrapped(probes={"ASR": triggered(300, seed=6)})
+    result = run(strategy, num_rounds=4, evaluate_fn=lambda *_: records.MetricRecord({"ACC": 0.75}))
+    metrics, done = strategy.metrics, strategy.purification
+    assert result.evaluate_metrics_serverapp[5] == records.MetricRecord({"ACC": 0.75, **metrics})
+    assert metrics["flain-clean-before"] == done.before.clean
+    assert metrics["flain-probe-ASR-before"] == done.before.probes["ASR"] > 0.7
+    assert metrics["flain-probe-ASR-after"] == done.after.probes["ASR"] < 0.02
+    assert metrics["flain-verdict"] == 2
+    assert metrics["flain-promise-loss"] == done.promise.loss
+    assert metrics["flain-promise-confidence"] == 0.95
+    final = caplog.text.split("Final results, of the purified model:")[1]
+    assert f"'flain-probe-ASR-after': '{metrics['flain-probe-ASR-after']:.4e}'" in final
+
+
+def test_they_are_there_without_an_evaluation_too():
+    strategy = wrapped()
+    result = run(strategy)
+    assert result.evaluate_metrics_serverapp == {ROUNDS + 1: strategy.metrics}
+
+
+def test_notes_and_warnings_are_logged_once(caplog, recwarn):
+    caplog.set_level(logging.INFO, "flwr")
+    few = samples(60, seed=5)
+    strategy = wrapped(data=few)
+    run(strategy)
+    assert not [each for each in recwarn if issubclass(each.category, flain.FlainWarning)]
+    notes = strategy.purification.notes
+    assert len(notes) >= 2
+    for note in notes:
+        assert caplog.messages.count(f"FLAIN: {note}") == 1
+    serious = [each.message for each in caplog.records if each.levelno == logging.WARNING]
+    assert any("too few to steer the search" in message for message in serious)
+
+
+def test_filters_keep_their_say(caplog):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", flain.FlainWarning)
+        strategy = wrapped(data=samples(60, seed=5), on_error="keep")
+        run(strategy)
+    assert isinstance(strategy.failure, flain.FlainWarning)
+
+
+# --- From the run's configuration ----------------------------------------------------------------
+
+
+def from_toml(text, override=None):
+    """What ``context.run_config`` is where pyproject.toml says that."""
+    import tomllib
+
+    app = tomllib.loads(text)["tool"]["flwr"]["app"]["config"]
+    return config.fuse_dicts(config.flatten_dict(app), config.parse_config_args([override or ""]))
+
+
+CONFIG = """
+[tool.flwr.app.config]
+rounds = 3
+[tool.flwr.app.config.flain]
+enabled = true
+tolerance = ""
+layers = "2"
+folder = ""
+held-back = 0.25
+"""
+
+
+def test_the_configuration_overrides_the_code_and_the_command_the_configuration(tmp_path):
+    def configured(override=None):
+        return flain_flower.Purify.from_config(
+            from_toml(CONFIG, override),
+            flower.FedAvg(),
+            model=federation.network(),
+            data=samples(400, seed=5),
+            layers=["0"],
+            folder=tmp_path / "code",
+            settings=flain.Settings(tolerance=0.02, confidence=0.9),
+        )
+
+    strategy = configured()
+    run(strategy)
+    settings = strategy.purification.settings
+    assert (settings.tolerance, settings.confidence, settings.held_back) == (0.02, 0.9, 0.25)
+    assert [layer.name for layer in strategy.purification.layers] == ["2"]
+    assert strategy.folder.parent == tmp_path / "code"
+    strategy = configured('flain.tolerance=0.001 flain.layers="0,2" flain.folder="other"')
+    run(strategy)
+    assert strategy.purification.settings.tolerance == 0.001
+    assert [layer.name for layer in strategy.purification.layers] == ["0", "2"]
+    assert strategy.folder.parent == tmp_path / "other"
+
+
+def test_switched_off_it_trains_alone_and_reads_nothing(tmp_path, caplog):
+    strategy = flain_flower.Purify.from_config(
+        from_toml(CONFIG, "flain.enabled=false"), flower.FedAvg(), model=None, data="nowhere.npz"
+    )
+    result, plain = run(strategy), run(flower.FedAvg())
+    assert same(result.arrays, plain.arrays)
+    assert strategy.trained_arrays is result.arrays
+    assert strategy.purification is strategy.failure is strategy.folder is None
+    assert list(tmp_path.iterdir()) == []
+    assert "will not be purified" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"flain.tolerence": 0.1}, r"flain.tolerence'\. Did you mean 'flain.tolerance'"),
+        ({"flain.tolerance": "0.1"}, "flain.tolerance of the run's configuration to be a number"),
+        ({"flain.tolerance": True}, "to be a number"),
+        ({"flain.tolerance": 7}, "tolerance from 0 to 1"),
+        ({"flain.enabled": "no"}, "to be true or false"),
+        ({"flain.seed": 0.5}, "to be a whole number"),
+        ({"flain.layers": 3}, "to be text"),
+        ({"flain.on-error": "ignore"}, '"raise" or "keep"'),
+    ],
+)
+def test_what_the_configuration_cannot_mean_is_refused(given, words):
+    with pytest.raises(flain.SettingsError, match=words):
+        flain_flower.Purify.from_config(
+            given, flower.FedAvg(), model=federation.network(), data=samples(400, seed=5)
+        )
+
+
+# --- Flower itself -------------------------------------------------------------------------------
+
+
+def test_a_flower_that_is_too_old_is_named_with_the_remedy(tmp_path):
+    there = tmp_path / "flwr-1.20.0.dist-info"
+    there.mkdir()
+    (there / "METADATA").write_text("Metadata-Version: 2.1\nName: flwr\nVersion: 1.20.0\n")
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import flain_flower"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=tmp_path
+    )
+    last = ran.stderr.strip().splitlines()[-1]
+    assert last == (
+        "ImportError: flain_flower needs Flower 1.27 or newer; flwr 1.20.0 is installed: "
+        "pip install -U 'flwr>=1.27'"
+    )
+
+
+def test_the_floor_is_the_one_that_the_package_asks_for():
+    from flain_flower.floor import FLOOR
+
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert f'flower = ["flwr>={FLOOR[0]}.{FLOOR[1]};' in text

@@ -1,0 +1,1 @@
+"""An app without a framework, so that its processes start soon."""
