@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from .array_forms import (
     packed,
 )
 from .errors import WeightsError, listed
-from .network import Array
+from .network import Array, Network
 from .options import PurifyOptions, check_names
 from .outcome import Purification
 from .purify import purify
@@ -60,7 +60,7 @@ class PurifiedArrays:
 
 
 def purify_arrays(
-    initial: Arrays,
+    initial: Arrays | None,
     final: Arrays,
     model: Any,
     *,
@@ -70,7 +70,8 @@ def purify_arrays(
     """Remove a backdoor from a trained model whose weights are plain arrays.
 
     Args:
-        initial: The arrays that training started from, in the same form as ``final``.
+        initial: The arrays that training started from, in the same form as ``final``. None stands
+            for a model of PyTorch with its LoRA adapter off.
         final: The trained arrays, in one of three forms. A mapping by the names of PyTorch's
             ``state_dict()``, the paths of Keras's ``weights``, or those that the ``arrays_of`` of
             the model's backend gives; in any order, and all with one prefix if need be, such as
@@ -79,9 +80,11 @@ def purify_arrays(
             ``parameters()`` of a PyTorch module, or ``trainable_weights`` of a Keras model. What
             is lacking of batch normalization, all of it or its statistics, is taken from ``model``,
             and a note says so. Types that averaging changed are read as the model's; tensors of
-            PyTorch are arrays as well, and come back as tensors.
+            PyTorch are arrays as well, and come back as tensors. If the model has a LoRA adapter,
+            the arrays may be those of the adapter alone, by the names of its file or of the state
+            dict, or in their order.
         model: The architecture: a model, or the path of one. Weights of it that are given do not
-            matter, and it is never changed.
+            matter, those beside an adapter that is given alone do; and it is never changed.
         data: The clean samples, as :func:`purify` takes them.
         options: Every option of :func:`purify`, such as ``layers``, ``settings`` or ``probes``.
 
@@ -109,30 +112,24 @@ def purify_arrays(
     from .storage.files import hashes  # late, so that `import flain_core` stays light
 
     check_names(options, "purify_arrays")
-    forms = form_of("initial", initial), form_of("final", final)
+    forms = form_of("initial", final if initial is None else initial), form_of("final", final)
     if forms[0] != forms[1]:
         raise WeightsError(
             f"expected initial and final in the same form; got {forms[0]} and {forms[1]}"
         )
     architecture = registry.architecture(model)
-    own = registry.arrays_of(architecture)
-    parameters = registry.arrays_of(architecture, buffers=False)
-    lacking = dispensable(own, parameters)
-    started, ended = (
-        by_name(which, _plain(which, given), _those_in(given, forms[1], own, parameters))
-        for which, given in (("initial", initial), ("final", final))
-    )
-    start = own | fitting("initial", started, own, may_lack=lacking)
-    end = registry.open_network(
-        own | fitting("final", ended, own, may_lack=lacking), like=architecture
-    )
+    held = _Held.of(architecture, final, forms[1])
+    end, ended = held.opened("final", final)
+    start = None if initial is None else held.opened("initial", initial)[0]
     before = registry.arrays_of(end.native)
-    purification = purify(
-        end, initial=registry.open_network(start, like=architecture), data=data, **options
-    )
+    purification = purify(end, initial=start, data=data, **options)
     after = registry.arrays_of(purification.model)
-    arrays = [_changed(name, ended[name], before[name], after[name]) for name in ended]
-    filled = [name for name in own if name not in ended and own[name].ndim]
+    own = held.names
+    arrays = [
+        _changed(name, each, before[own.get(name, name)], after[own.get(name, name)])
+        for name, each in ended.items()
+    ]
+    filled = [name for name in held.may_lack if name not in ended and held.all[name].ndim]
     return PurifiedArrays(
         arrays=_like(packed(arrays, _plain("final", final)), final),
         purification=replace(
@@ -143,13 +140,48 @@ def purify_arrays(
     )
 
 
-def _those_in(
-    given: Arrays, form: Form, own: Mapping[str, Array], parameters: Mapping[str, Array]
-) -> Mapping[str, Array]:
-    """Return the model's arrays that a form holds: a list may be of ``parameters()`` alone."""
-    flat = form == "a flat vector"
-    short = form == "arrays in order" and len(given) == len(parameters)
-    return parameters if flat or short else own
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """The arrays of an architecture that were given, all or some of them.
+
+    Attributes:
+        architecture: The model.
+        all: Every array of it, by name.
+        in_order: Those that arrays in order, or a vector, stand for.
+        expected: Those that are expected, by the names that are expected.
+        may_lack: Names of those among them that need not be given.
+        names: Their names among all, where these are others.
+    """
+
+    architecture: Any
+    all: Mapping[str, Array]
+    in_order: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    may_lack: Collection[str]
+    names: Mapping[str, str]
+
+    @classmethod
+    def of(cls, architecture: Any, final: Arrays, form: Form) -> _Held:
+        """Find out which arrays were given: all, ``parameters()``, or an adapter's alone."""
+        own = registry.arrays_of(architecture)
+        names = registry.adapter_names(architecture)
+        adapter = {name: own[whole] for name, whole in names.items()}
+        flat = form == "a flat vector"
+        if adapter and len(final) == (sum(map(np.size, adapter.values())) if flat else len(names)):
+            if isinstance(final, Mapping) and not names.keys() & final.keys():
+                adapter, names = {whole: own[whole] for whole in names.values()}, {}
+            return cls(architecture, own, adapter, adapter, (), names)
+        parameters = registry.arrays_of(architecture, buffers=False)
+        short = flat or (form == "arrays in order" and len(final) == len(parameters))
+        lacking = [name for name in own if name in dispensable(own, parameters)]
+        return cls(architecture, own, parameters if short else own, own, lacking, {})
+
+    def opened(self, which: str, given: Arrays) -> tuple[Network, dict[str, Array]]:
+        """Open the model with arrays, and return these by name."""
+        named = by_name(which, _plain(which, given), self.in_order)
+        fitted = fitting(which, named, self.expected, may_lack=self.may_lack)
+        state = {**self.all, **{self.names.get(name, name): fitted[name] for name in fitted}}
+        return registry.open_network(state, like=self.architecture), named
 
 
 def _plain(which: str, given: Arrays) -> Any:

@@ -14,6 +14,9 @@ flips less than the whole elsewhere; a factor of 3 removes the update already wh
 share that minimises the expected squared error (Schaefer and Strimmer, 2005, target D; after Ledoit
 and Wolf, 2004), so that an input which clean data activates is spared even in directions that no
 sample happened to show.
+
+A layer may see a sample several times, as a transformer's do once for each token. Each sight is
+then a row of ``X``, and what was fitted without a sample is fitted without all of its rows.
 """
 
 from __future__ import annotations
@@ -45,8 +48,9 @@ class InputSpace:
         mean: ``(in,)`` float64; zero for a layer without a bias, which cannot keep a mean.
         variance: ``(in,)`` float64.
         active: ``(k,)`` indices of the inputs that vary at all.
-        centred: ``(n, k)`` float64, the active inputs less their mean.
+        centred: ``(n * positions, k)`` float64, the active inputs less their mean.
         shrinkage: From 0 to 1: share by which the covariance is moved towards its diagonal.
+        positions: How often the layer sees a sample.
     """
 
     mean: Array
@@ -54,27 +58,29 @@ class InputSpace:
     active: Array
     centred: Array
     shrinkage: float
+    positions: int = 1
 
     @classmethod
     def of(cls, inputs: Array, *, bias: bool) -> InputSpace:
-        """Estimate from inputs ``(n, in)`` of a layer with or without a bias.
+        """Estimate from inputs ``(n, in, *positions)`` of a layer with or without a bias.
 
         Raises:
             LayerError: The inputs do not vary.
         """
-        values = np.asarray(inputs, dtype=np.float64)
+        values = rows_of(np.asarray(inputs, dtype=np.float64))
+        positions = len(values) // max(len(inputs), 1)
         with np.errstate(over="ignore", invalid="ignore"):
             mean = values.mean(axis=0) if bias else np.zeros(values.shape[1])
             variance = np.square(values - mean).mean(axis=0)
             active = np.flatnonzero(variance)
             centred = values[:, active] - mean[active]
-            shrinkage = _shrinkage(centred, variance[active])
+            shrinkage = _shrinkage(centred, variance[active], positions)
         if not active.size or not np.isfinite([*variance, shrinkage]).all():
             raise LayerError(
                 "the inputs of the layer are the same for all samples, or too large; check the "
                 "data and the layers before it"
             )
-        return cls(mean, variance, active, centred, shrinkage)
+        return cls(mean, variance, active, centred, shrinkage, positions)
 
     @property
     def strengths(self) -> Array:
@@ -121,20 +127,15 @@ class Directions:
         return self.network.replace({layer.name: weight}, {layer.name: bias})
 
     def taken(self, number: int, *, unseen: bool = False) -> Array:
-        """``(n, out)``: what a candidate, not 0, takes from the pre-activations of the samples.
+        """``(n * positions, out)``: what a candidate, not 0, takes from the pre-activations.
 
         Args:
             number: The candidate.
-            unseen: Judge each sample as if it had had no part in the fit. Leaving a sample out of a
-                ridge regression divides its residual by one less its leverage (Allen's PRESS,
-                1974); the mean counts as one more regressor.
+            unseen: Judge each sample as if it had had no part in the fit.
         """
-        _, kept, solved = self._solved(number)
-        taken: Array = solved * (self.factor * self._strength(number) / self._scale)
-        if unseen:
-            share_of_mean = 1 / len(kept) if self.layer.bias is not None else 0.0
-            taken /= np.maximum(kept - share_of_mean, _LEAST_KEPT)[:, np.newaxis]
-        return taken
+        _, solved, left_out = self._solved(number)
+        taken = left_out if unseen else solved
+        return taken * (self.factor * self._strength(number) / self._scale)
 
     def change(self, number: int) -> Array:
         """``(out, in)``: what a candidate, not 0, takes from the weight.
@@ -142,7 +143,7 @@ class Directions:
         Inputs that never vary are flipped wholly.
         """
         active = self.space.active
-        weight, _, solved = self._solved(number)
+        weight, solved, _ = self._solved(number)
         spared = solved.T @ self.space.centred
         spared *= self._scale
         change = self.factor * self.update
@@ -169,7 +170,7 @@ class Directions:
         return {}
 
     def _solved(self, number: int) -> tuple[Array, Array, Array]:
-        """Return a candidate's weight of each input, one less each sample's leverage, and solution.
+        """Return a candidate's weight of each input, its solution, and that without each sample.
 
         Woodbury's identity lets a matrix over the samples be inverted, or over inputs. The smaller
         of the two is, so that the cost grows with the larger number only linearly.
@@ -185,16 +186,57 @@ class Directions:
             root = inverse_of_lower(np.linalg.cholesky(inner))
             target = (rows * np.sqrt(weight)) @ self.update[:, space.active].T
             if wide:
-                kept, solved = np.square(root).sum(axis=0), root.T @ (root @ target)
+                solved = root.T @ (root @ target)
+                left_out = self._left_out(solved, root.T, wide=True)
             else:
                 used = rows @ root.T
-                kept, solved = 1 - np.square(used).sum(axis=1), target - used @ (used.T @ target)
-            self._fits[number] = weight, kept, solved
+                solved = target - used @ (used.T @ target)
+                left_out = self._left_out(solved, used, wide=False)
+            self._fits[number] = weight, solved, left_out
         return self._fits[number]
+
+    def _left_out(self, solved: Array, factors: Array, *, wide: bool) -> Array:
+        """Return for each sample what would have been solved without it.
+
+        Leaving a sample out of a ridge regression divides its residual by one less its leverage
+        (Allen's PRESS, 1974); the mean counts as one more regressor. For a sample of several rows
+        these are matrices over its rows.
+
+        Args:
+            solved: ``(n * positions, out)`` with all samples.
+            factors: One row for each; their products are the leverages, or if wide one less these.
+            wide: See there.
+        """
+        positions = self.space.positions
+        share_of_mean = 1 / len(solved) if self.layer.bias is not None else 0.0
+        if positions == 1:
+            products = np.square(factors).sum(axis=1)
+            kept = (products if wide else 1 - products) - share_of_mean
+            alone: Array = solved / np.maximum(kept, _LEAST_KEPT)[:, np.newaxis]
+            return alone
+        one = np.eye(positions)
+        left_out = np.empty_like(solved)
+        for start in range(0, len(solved), positions):
+            rows = slice(start, start + positions)
+            products = factors[rows] @ factors[rows].T
+            kept = (products if wide else one - products) - share_of_mean + _LEAST_KEPT * one
+            left_out[rows] = np.linalg.solve(kept, solved[rows])
+        return left_out
 
 
 Flipping: TypeAlias = FlippingOrder | Directions
 """One layer of a network whose update is to be flipped, candidate by candidate."""
+
+
+def rows_of(inputs: Array) -> Array:
+    """Return inputs ``(n, in, *positions)`` as rows ``(n * positions, in)``, sample by sample.
+
+    >>> rows_of(np.array([[[1, 2], [3, 4]]]))
+    array([[1, 3],
+           [2, 4]])
+    """
+    rows: Array = np.moveaxis(inputs, 1, -1).reshape(-1, inputs.shape[1])
+    return rows
 
 
 def inverse_of_lower(lower: Array) -> Array:
@@ -222,21 +264,26 @@ def _fitted(array: Array, like: Array) -> Array:
     return fitted
 
 
-def _shrinkage(centred: Array, variance: Array) -> float:
+def _shrinkage(centred: Array, variance: Array, positions: int) -> float:
     """The share of the diagonal that minimises the expected squared error of the covariance.
 
     The sum over ``i != j`` of the variance of each estimated entry, over the sum of their squares;
-    both follow from the samples' inner products.
+    both follow from the samples' inner products. The rows of one sample count as one.
     """
-    samples = len(centred)
+    samples = len(centred) // positions
     if samples < 2:
         return _MOST_SHRUNK
-    inner = centred @ centred.T if samples <= centred.shape[1] else centred.T @ centred
-    squares = float(np.square(inner).sum()) / samples**2
-    fourth = float(np.square(np.square(centred).sum(axis=1)).sum()) / samples
+    inner = centred @ centred.T if len(centred) <= centred.shape[1] else centred.T @ centred
+    squares = float(np.square(inner).sum()) / len(centred) ** 2
+    by_sample = centred.reshape(samples, positions, -1)
+    if positions == 1:
+        products = np.square(centred).sum(axis=1)
+    else:
+        products = by_sample @ by_sample.swapaxes(1, 2) / positions
+    fourth = float(np.square(products).sum()) / samples
     off_diagonal = squares - float(np.square(variance).sum())
     of_entries = (fourth - squares) / samples
-    fourth_of_each = float(np.square(np.square(centred)).sum()) / samples
+    fourth_of_each = float(np.square(np.square(by_sample).mean(axis=1)).sum()) / samples
     of_diagonal = (fourth_of_each - float(np.square(variance).sum())) / samples
     if off_diagonal <= 0:
         return _MOST_SHRUNK

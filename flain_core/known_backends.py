@@ -30,7 +30,9 @@ class Backend:
     ``arrays_of(model, *, buffers=True)``, the inverse of opening bare weights, if these may be
     plain arrays: a dict of new arrays by name, in the framework's own order, which ``open_network``
     takes and puts into the architecture of ``like``. Without buffers it holds what a flat vector of
-    the framework's parameters holds.
+    the framework's parameters holds. Where models may have low-rank adapters,
+    ``adapter_off(model)`` opens one without its adapter, and ``adapter_names(model)`` pairs the
+    names in an adapter's file with those of ``arrays_of``.
 
     Attributes:
         module: What to import.

@@ -37,6 +37,9 @@ def initial_weights(
     ours, theirs = final.layers(), initial.layers()
     names = chosen_layers(final, layers)
     _check_same_architecture(ours, theirs)
+    # A backend may know that weights alone do not tell what training changed.
+    if (check := getattr(final, "check_initial", None)) is not None:
+        check(initial, names)
     weights = {name: np.asarray(theirs[name].weight) for name in names}
     for name, weight in weights.items():
         for which, each in (("final", ours[name].weight), ("initial", weight)):

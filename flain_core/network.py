@@ -129,8 +129,10 @@ class Cut(Protocol):
 class Network(Protocol):
     """A model as the algorithm sees it. Evaluated only: dropout off, statistics frozen.
 
-    A further method is optional: ``refused_layers()`` gives, by name, the reason why each layer
-    that :meth:`layers` leaves out cannot be purified.
+    Two further methods are optional: ``refused_layers()`` gives, by name, the reason why each layer
+    that :meth:`layers` leaves out cannot be purified. ``check_initial(initial, layers)`` raises
+    :class:`WeightsError` where the weights of those layers do not tell what training changed since
+    the network ``initial``.
     """
 
     @property

@@ -209,7 +209,7 @@ def _ways(
         reason = "its inputs were not kept" if proof.faithful else proof.why
         raise LayerError(
             f"{layer.name!r} cannot be flipped in directions ({reason}); that needs a dense layer "
-            "of float32 weights that runs once for each sample, at least 10 samples in memory, and "
+            "of float32 weights that runs once in a pass, at least 10 samples in memory, and "
             'a memory_limit that holds what enters the layer. Say flip="auto" or flip="neurons"'
         )
     activation = getattr(statistics, settings.statistic)

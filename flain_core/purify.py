@@ -52,6 +52,7 @@ def purify(
         model: The trained global model: a framework's model, the path of a file that holds a whole
             model, or any object with the methods of :class:`Network`. It is never changed.
         initial: The model that training started from, likewise; for PyTorch also its state dict.
+            None stands for a model of PyTorch with its LoRA adapter off.
         data: A few hundred clean samples with labels: ``(x, y)``, a loader or dataset of such
             pairs, or the path of an ``.npz`` file with ``x`` and ``y``. Or an
             :class:`~flain_core.sample_source.SampleSource`, where the samples lie elsewhere.

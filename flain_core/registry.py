@@ -26,6 +26,7 @@ def open_network(model: Any, *, like: Any = None) -> Network:
             :class:`~flain_core.Network`.
         like: A model of the same architecture, or its path, for backends that can read bare weights
             with it, such as a PyTorch state dict, or that name layers after it, as ONNX and Keras.
+            If the model is None, it is opened with its adapter off.
 
     Raises:
         ModelError: No backend knows the model, or its framework is not installed.
@@ -37,6 +38,8 @@ def open_network(model: Any, *, like: Any = None) -> Network:
         )
     # Before any work: a broken backend of somebody else is warned of.
     third_party()
+    if model is None and like is not None:
+        return _open_adapter_off(architecture(like))
     if is_network(model):
         return cast("Network", model)
     if isinstance(model, (str, os.PathLike)):
@@ -45,6 +48,18 @@ def open_network(model: Any, *, like: Any = None) -> Network:
     if backend is None:
         raise ModelError(_unknown(model))
     network: Network = backend.load_module().open_network(model, like=like)
+    return network
+
+
+def _open_adapter_off(like: Any) -> Network:
+    backend = _backend_of(like)
+    open_off = None if backend is None else getattr(backend.load_module(), "adapter_off", None)
+    if open_off is None:
+        raise ModelError(
+            "initial=None stands for a PyTorch model with its LoRA adapter off; give the model "
+            f"that training started from, as a {type(like).__qualname__} has no adapter"
+        )
+    network: Network = open_off(like)
     return network
 
 
@@ -115,6 +130,17 @@ def arrays_of(model: Any, *, buffers: bool = True) -> dict[str, Array]:
         )
     arrays: dict[str, Array] = give(model, buffers=buffers)
     return arrays
+
+
+def adapter_names(model: Any) -> dict[str, str]:
+    """Pair the names that an adapter's file has for arrays with those of :func:`arrays_of`.
+
+    Args:
+        model: A model that a backend knows; one without an adapter has none.
+    """
+    backend = _backend_of(model)
+    give = None if backend is None else getattr(backend.load_module(), "adapter_names", None)
+    return {} if give is None else dict(give(model))
 
 
 def imported(name: str, *, what: str, remedy: str) -> Callable[[], Any]:

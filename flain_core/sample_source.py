@@ -136,9 +136,9 @@ class Scorer(Protocol):
         """Run the samples once up to a layer.
 
         Returns:
-            Statistics of how they activate the layer's input neurons; and ``(n, in)`` what enters a
-            dense layer for the clean samples, for flipping in directions, or None where candidates
-            cannot be scored for any pre-activations.
+            Statistics of how they activate the layer's input neurons; and ``(n, in, *positions)``
+            what enters a dense layer for the clean samples, for flipping in directions, or None
+            where candidates cannot be scored for any pre-activations.
         """
         ...
 

@@ -12,7 +12,16 @@ from __future__ import annotations
 from flain_core.extras import needs
 
 with needs("flain_torch", "torch", "torch"):
-    from ._network import TorchNetwork, open_network
-    from ._weights import arrays_of, load, save, weights_in
+    from ._network import TorchNetwork, adapter_off, open_network
+    from ._weights import adapter_names, arrays_of, load, save, weights_in
 
-__all__ = ["TorchNetwork", "arrays_of", "load", "open_network", "save", "weights_in"]
+__all__ = [
+    "TorchNetwork",
+    "adapter_names",
+    "adapter_off",
+    "arrays_of",
+    "load",
+    "open_network",
+    "save",
+    "weights_in",
+]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,14 @@ from flain_core.errors import LayerError, ModelError
 from flain_core.flipping import only
 from flain_core.network import Array
 
-from ._layers import Convolution, TransposedConvolution, WeightLayer, exchanged, wide
+from ._layers import (
+    Convolution,
+    TransposedConvolution,
+    WeightLayer,
+    exchanged,
+    is_dense,
+    wide,
+)
 from ._replay import Replay, row_by_row
 from ._run import TorchBatch, run, scores_array
 from ._tape import Escapes, Tape
@@ -83,7 +90,7 @@ _LayerInput: TypeAlias = _DenseInput | _ConvolutionInput
 
 def _copied_input(layer: WeightLayer, x: Tensor) -> _LayerInput:
     """Copy what enters ``layer``, in the arrangement that its products read fastest."""
-    sample_axes = 1 if isinstance(layer, nn.Linear) else 1 + len(layer.kernel_size)
+    sample_axes = 1 if is_dense(layer) else 1 + len(cast("Convolution", layer).kernel_size)
     is_plain = not x.is_nested and x.layout is torch.strided and not is_functorch_wrapped_tensor(x)
     if not is_plain or x.dim() <= sample_axes:
         raise LayerError(
@@ -91,7 +98,7 @@ def _copied_input(layer: WeightLayer, x: Tensor) -> _LayerInput:
             "nested, sparse, without an axis of samples, or inside a function transform such as "
             "torch.vmap; choose another layer"
         )
-    return _DenseInput(x) if isinstance(layer, nn.Linear) else _ConvolutionInput(layer, x)
+    return _DenseInput(x) if is_dense(layer) else _ConvolutionInput(cast("Convolution", layer), x)
 
 
 def _transposed_convolution(layer: Any, x: Tensor, kernel: Tensor, output: Tensor) -> Tensor:
@@ -212,7 +219,9 @@ def cut_at(name: str, layer: WeightLayer, module: nn.Module, batch: TorchBatch) 
 @contextmanager
 def _observing(seen: _Observation, tape: Tape | None) -> Iterator[None]:
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.inputs.append(_copied_input(seen.layer, args[0] if args else kwargs["input"]))
+        seen.inputs.append(
+            _copied_input(seen.layer, args[0] if args else next(iter(kwargs.values())))
+        )
 
     def after(_: nn.Module, __: object, output: Tensor) -> None:
         # If the layer runs several times, only its inputs are of use.

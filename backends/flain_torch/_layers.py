@@ -25,22 +25,43 @@ from flain_core.backend_kit import (
 from flain_core.errors import WeightsError
 from flain_core.network import Array
 
+from ._lora import Adapter, is_within, original_of
 from ._tape import memory_of
 
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 TransposedConvolution: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 WeightLayer: TypeAlias = nn.Linear | Convolution | TransposedConvolution
-"""The kinds of layers, subclasses included."""
+"""The kinds of layers, subclasses included; and :func:`is_transposed_dense`."""
 
 _COMPUTES_A_LAYER = re.compile(r"(linear|addmm|conv\d?d?|convolution|conv_transpose\dd)(\.|$)")
+_AXES_OF_DENSE = 2
 _NUMPY_TYPES = (torch.float16, torch.float32, torch.float64)
+
+
+def is_dense(layer: nn.Module) -> bool:
+    """Return whether a layer is no convolution, whatever the axes of its weight."""
+    return not isinstance(layer, Convolution | TransposedConvolution)
+
+
+def is_transposed_dense(module: nn.Module) -> bool:
+    """Return whether a module is the dense layer of GPT-2, with a weight ``(in, out)``.
+
+    The Transformers library calls it ``Conv1D``; it is told by its structure.
+    """
+    weight = getattr(module, "weight", None)
+    return (
+        any(cls.__name__ == "Conv1D" for cls in type(module).__mro__)
+        and isinstance(weight, Tensor)
+        and weight.dim() == _AXES_OF_DENSE
+        and weight.shape[1] == getattr(module, "nf", None)
+    )
 
 
 def exchanged(layer: WeightLayer, weight: Tensor) -> Tensor:
     """Turn a weight of ``layer`` into ``(out, in / groups, *kernel)``, or one of those back."""
     if isinstance(layer, TransposedConvolution):
         weight = exchange_channels(weight, layer.groups)
-    return weight
+    return weight.t() if is_transposed_dense(layer) else weight
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -139,17 +160,42 @@ def shared_parameters(module: nn.Module) -> Mapping[str, str]:
     return shared
 
 
-def catalogue(model: nn.Module, shared: Mapping[str, str]) -> dict[str, WeightLayer | str]:
+def catalogue(
+    model: nn.Module, shared: Mapping[str, str], adapters: Mapping[str, Adapter | str]
+) -> dict[str, WeightLayer | str]:
     """Return the dense and convolutional layers, or why they are refused, in the model's order.
 
-    ``shared`` is what :func:`shared_parameters` says. A model that is itself a layer goes by the
-    name of its class.
+    ``shared`` is what :func:`shared_parameters` says, ``adapters`` what
+    :func:`~flain_torch._lora.adapters_in` does: an adapted layer stands for the first half of its
+    adapter. A model that is itself a layer goes by the name of its class.
     """
     entries: dict[str, WeightLayer | str] = {}
+    originals: set[str] = set()
     for name, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, WeightLayer):
-            entries[name or type(module).__name__] = _refusal(model, name, module, shared) or module
+        if original_of(module) is not None:
+            originals.add(f"{name}.original_module".lstrip("."))
+        if is_within(name, adapters):
+            continue
+        if name in adapters:
+            entries[name or type(module).__name__] = _adapted(model, adapters[name], shared)
+        elif isinstance(module, WeightLayer) or is_transposed_dense(module):
+            layer = cast("WeightLayer", module)
+            named = name or type(module).__name__
+            if name in originals or is_within(name, originals):
+                entries[named] = "it is what PEFT keeps of a module that is trained as a whole"
+            else:
+                entries[named] = _refusal(model, name, layer, shared) or layer
     return entries | _traced(model, taken=entries)
+
+
+def _adapted(
+    model: nn.Module, adapter: Adapter | str, shared: Mapping[str, str]
+) -> WeightLayer | str:
+    if isinstance(adapter, str):
+        return adapter
+    if not isinstance(adapter.a, WeightLayer):
+        return f"its lora_A is a {type(adapter.a).__name__}, no dense layer and no convolution"
+    return _refusal(model, adapter.path, adapter.a, shared) or adapter.a
 
 
 def _traced(model: nn.Module, taken: Collection[str]) -> dict[str, str]:

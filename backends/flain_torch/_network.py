@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from flain_core.backend_kit import find_layer, refusals, usable
 from flain_core.errors import ModelError
-from flain_core.network import Array, Batch, Layer
+from flain_core.network import Array, Batch, Layer, Network
 
 from ._copy import private_copy, unwrapped
 from ._cut import TorchCut, cut_at
 from ._layers import (
+    Convolution,
     WeightLayer,
     assign_bias,
     assign_weight,
     bias_of,
     catalogue,
+    is_dense,
     shared_parameters,
     weight_of,
 )
+from ._lora import Adapter, adapters_in, check_start, turn_off
 from ._run import as_batch, run, scores_array
 from ._weights import load_state
 
@@ -67,6 +71,20 @@ def open_network(
     return TorchNetwork(module, modes, shared_parameters(unwrapped(source)))
 
 
+def adapter_off(model: nn.Module) -> TorchNetwork:
+    """Open a module as it was before its LoRA adapters were trained: with these off.
+
+    Args:
+        model: A module with adapters, as PEFT puts them into it. It is never touched.
+
+    Raises:
+        ModelError: It has no adapter, or one that did not start at zero.
+    """
+    module = private_copy(model)
+    turn_off(module)
+    return open_network(module)
+
+
 class TorchNetwork:
     """Implements :class:`flain_core.network.Network`, with scores in float32 or float64.
 
@@ -90,12 +108,28 @@ class TorchNetwork:
     def layers(self) -> dict[str, Layer]:
         """Return the ``nn.Linear``, ``nn.Conv*d`` and ``nn.ConvTranspose*d`` layers by name.
 
-        A model that is itself a layer goes by the name of its class.
+        So does ``Conv1D`` of the Transformers library. A layer with a LoRA adapter stands for that:
+        its weight is ``lora_A``, or zero where the adapter adds nothing. A model that is itself a
+        layer goes by the name of its class.
         """
         return dict(self._layers)
 
     def refused_layers(self) -> dict[str, str]:
         return refusals(self._catalogue)
+
+    def check_initial(self, initial: Network, layers: Collection[str]) -> None:
+        """Refuse an initial model from which the update of an adapted layer is not ``lora_A``.
+
+        Args:
+            initial: The model that training started from.
+            layers: The layers that are to be purified.
+
+        Raises:
+            WeightsError: Changing ``lora_A`` alone cannot flip what training added.
+        """
+        if isinstance(initial, TorchNetwork):
+            for name in layers:
+                check_start(name, self._adapters.get(name), initial._adapters.get(name))
 
     def predict(self, x: Batch) -> Array:
         return scores_array(run(self._module, as_batch(x, self._module)))
@@ -121,7 +155,11 @@ class TorchNetwork:
 
     @cached_property
     def _catalogue(self) -> Mapping[str, WeightLayer | str]:
-        return catalogue(self._module, self._shared)
+        return catalogue(self._module, self._shared, self._adapters)
+
+    @cached_property
+    def _adapters(self) -> Mapping[str, Adapter | str]:
+        return adapters_in(self._module)
 
     @cached_property
     def _layers(self) -> Mapping[str, Layer]:
@@ -130,15 +168,20 @@ class TorchNetwork:
 
     def _layer(self, name: str, module: WeightLayer) -> Layer:
         path = "" if module is self._module else name
-        return _described(name, module, bias_of(path, module, self._shared))
+        adapter = self._adapters.get(path)
+        if not isinstance(adapter, Adapter):
+            return _described(name, module, weight_of(module), bias_of(path, module, self._shared))
+        weight = weight_of(module)
+        # What is not kept in the adapter's file must not change.
+        return _described(name, module, np.zeros_like(weight) if adapter.is_off else weight, None)
 
 
-def _described(name: str, module: WeightLayer, bias: Array | None) -> Layer:
+def _described(name: str, module: WeightLayer, weight: Array, bias: Array | None) -> Layer:
     return Layer(
         name=name,
-        kind="dense" if isinstance(module, nn.Linear) else "conv",
-        weight=weight_of(module),
-        groups=1 if isinstance(module, nn.Linear) else module.groups,
+        kind="dense" if is_dense(module) else "conv",
+        weight=weight,
+        groups=1 if is_dense(module) else cast("Convolution", module).groups,
         epsilon=torch.finfo(module.weight.dtype).eps,
         bias=bias,
     )

@@ -26,6 +26,7 @@ from flain_core.provenance.zip_member import add_member, read_member
 from flain_core.storage.archives import check_unpacked
 from flain_core.storage.files import readable, written_whole
 
+from . import _lora
 from ._copy import private_copy, unwrapped
 from ._layers import array_of
 
@@ -61,6 +62,15 @@ def arrays_of(module: nn.Module, *, buffers: bool = True) -> dict[str, Array]:
                 "tensors, which no array holds; load the weights into two modules and give those"
             )
     return {name: array_of(tensor) for name, tensor in state.items()}
+
+
+def adapter_names(module: nn.Module) -> dict[str, str]:
+    """Pair the names that tensors have in the file of a LoRA adapter with those in the state dict.
+
+    Args:
+        module: A module; one without an adapter, or with several active ones, has none.
+    """
+    return _lora.adapter_names(unwrapped(module))
 
 
 def _tied(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from flain_core.directions import Directions
+from flain_core.directions import Directions, rows_of
 from flain_core.network import Array, Cut
 from flain_core.score import Scored
 
@@ -30,7 +30,7 @@ class ByDirection:
     that would have been fitted without it.
 
     Args:
-        batches: All samples, with their cuts, the layer's pre-activations ``(n, out)``.
+        batches: All samples, with their cuts, the layer's pre-activations ``(n, *positions, out)``.
         directions: The candidates.
         grader: Grades the scores.
         window: Relative error of a score that rounding can cause.
@@ -77,11 +77,13 @@ class ByDirection:
             output = pre_activation(cut)
             moved = output
             if batch.probe is None and taken is not None:
-                moved = output - taken[start : start + len(output)]
-                start += len(output)
+                end = start + len(output) * self._directions.space.positions
+                moved = output - taken[start:end].reshape(output.shape)
+                start = end
             elif number:
                 change = self._directions.change(number) if change is None else change
-                moved = output - (cut.inputs - self._directions.space.mean) @ change.T
+                rows = rows_of(cut.inputs) - self._directions.space.mean
+                moved = output - (rows @ change.T).reshape(output.shape)
             with np.errstate(over="ignore"):
                 moved = moved.astype(output.dtype, copy=False)
             scores = _scores_of(cut, moved)
@@ -102,8 +104,6 @@ def takes_outputs(batches: Sequence[CutBatch]) -> bool:
 
 def _takes_outputs(cut: Cut) -> bool:
     """Return whether the tail of a cut, given the cut's own pre-activations, scores alike."""
-    if cut.inputs.ndim != 2:
-        return False
     scores = cut.tail(cut.output)
     given = _scores_of(cut, pre_activation(cut))
     if given.shape != scores.shape:

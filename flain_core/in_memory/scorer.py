@@ -46,6 +46,7 @@ class LocalScorer:
         samples: The samples that decide, and the probes.
         measures_loss: Whether to sum up what samples lost since the trained model as well.
         keeps_inputs: Whether to keep what enters a dense layer, for flipping in directions.
+        keeps_positions: Whether to do so where it sees a sample several times.
     """
 
     asked: Asked | None = None
@@ -56,11 +57,12 @@ class LocalScorer:
         *,
         measures_loss: bool = False,
         keeps_inputs: bool = False,
+        keeps_positions: bool = False,
     ) -> None:
         self.held_back: HeldBack | None = None
         """Bears out a promise; None for none."""
         self.samples = samples
-        self._keeps_inputs = keeps_inputs
+        self._keeps_inputs, self._keeps_positions = keeps_inputs, keeps_positions
         self.grader = Grader(samples.score, samples.outputs, measures_loss=measures_loss)
         self._trained: Network | None = None
         self.batches: tuple[CutBatch, ...] = ()
@@ -98,7 +100,7 @@ class LocalScorer:
             with _naming(probe):
                 cut = network.cut(layer, batch.x)
             once = once and cut.calls == 1
-            flat = cut.inputs.ndim == 2
+            flat = cut.inputs.ndim == 2 or self._keeps_positions
             if once:
                 # A copy in double precision, where one will be made.
                 copy = 8 * cut.inputs.size if flat and inputs is not None else 0
@@ -106,7 +108,9 @@ class LocalScorer:
             kept = once and left > 0
             if probe is None:
                 statistics = statistics.update(cut.inputs)
-                if inputs is not None and flat and kept:
+                # A batch may be padded to a length of its own.
+                alike = not inputs or inputs[0].shape[1:] == cut.inputs.shape[1:]
+                if inputs is not None and flat and kept and alike:
                     inputs.append(cut.inputs)
                 else:
                     inputs = None

@@ -297,3 +297,48 @@ def test_more_samples_than_inputs_cost_no_matrix_over_the_samples():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20 * x.nbytes
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("count", [3, 30])
+def test_a_sample_of_several_tokens_is_left_out_with_all_of_them(count, bias):
+    """Once with fewer rows than inputs, and once with more."""
+    tokens = inputs(count * 2).reshape(count, 2, IN).swapaxes(1, 2)
+    space = InputSpace.of(tokens, bias=bias)
+    assert space.positions == 2
+    assert space.centred.shape == (count * 2, IN)
+    found = at_strength(directions(tokens, bias=bias, space=space), 0.3)
+    taken, unseen = found.taken(1), found.taken(1, unseen=True)
+    rows = tokens.swapaxes(1, 2).reshape(-1, IN)
+    weight, offset = arrays(found.candidate(1))
+    before, start = arrays(found.network)
+    moved = rows @ (before - weight).T + ((start - offset) if bias else 0)
+    assert taken == pytest.approx(moved, abs=1e-8)
+    # Refitted without the sample: the same penalty, which counts less as there are fewer rows.
+    centred = rows - space.mean
+    diagonal = np.diag(space.shrinkage * space.variance + 0.3)
+    for sample in range(count):
+        left = np.delete(np.arange(count * 2), [2 * sample, 2 * sample + 1])
+        kept = (1 - space.shrinkage) / (count * 2) * centred[left].T @ centred[left]
+        if bias:
+            # Leaving a sample out moves the mean as well.
+            kept = _with_mean(rows[left], count * 2, space)
+        solved = found.factor * 0.3 * found.update @ np.linalg.inv(kept + diagonal)
+        own = rows[2 * sample : 2 * sample + 2] - (rows[left].mean(axis=0) if bias else 0)
+        expected = own @ solved.T
+        assert unseen[2 * sample : 2 * sample + 2] == pytest.approx(expected, rel=0.01, abs=0.02)
+
+
+def _with_mean(rows, count, space):
+    centred = rows - rows.mean(axis=0)
+    return (1 - space.shrinkage) / count * centred.T @ centred
+
+
+def test_tokens_of_one_sample_count_as_one_in_the_shrinkage():
+    once = inputs(40)
+    twice = np.repeat(once[:, :, np.newaxis], 3, axis=2)
+    one, three = InputSpace.of(once, bias=True), InputSpace.of(twice, bias=True)
+    assert three.shrinkage == pytest.approx(one.shrinkage)
+    assert three.variance == pytest.approx(one.variance)
+    flattened = InputSpace.of(twice.swapaxes(1, 2).reshape(-1, IN), bias=True)
+    assert flattened.shrinkage < 0.5 * one.shrinkage

@@ -92,6 +92,44 @@ def pytorch():
     }
 
 
+def lora():
+    """A transformer with an adapter, whose samples are what it takes them for."""
+    torch = pytest.importorskip("torch")
+    peft = pytest.importorskip("peft", reason="PEFT is not installed")
+
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.value, self.key = torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)
+
+        def forward(self, x):
+            return x + (x @ self.key(x).mT).softmax(dim=-1) @ self.value(x)
+
+    class Base(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList([Block(), Block()])
+
+        def forward(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return 10 * x[:, 0, :3]
+
+    def make_base():
+        torch.manual_seed(0)
+        return Base()
+
+    model = peft.get_peft_model(make_base(), peft.LoraConfig(target_modules=["value", "key"]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    x = torch.randn(400, 5, 6)
+    x[..., 3:] *= 0.05
+    with torch.no_grad():
+        y = model.eval()(x).argmax(dim=1)
+    return {"model": model, "make_base": make_base, "x": x, "y": y}
+
+
 def results():
     names = usual()
     return names | {"result": flain.purify(names["model"], initial=names["initial"], data=SAMPLES)}
@@ -232,6 +270,7 @@ HERE = {
     "docs/start.md": usual,
     "docs/stacks.md": stacks,
     "docs/auxiliary-data.md": usual,
+    "docs/lora.md": lora,
     "docs/nvflare.md": nvflare,
     "docs/ray.md": ray,
     "docs/report.md": report,
