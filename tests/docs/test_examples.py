@@ -513,7 +513,8 @@ def known(words):
         return (pages.ROOT / words[1]).exists()
     if words[0] == "flwr":
         return words[1] == "run"
-    return not words or words[0] in {"flain", "export"}
+    # What Flower starts, tests/adapters/test_flower_deployment.py starts as well.
+    return not words or words[0] in {"flain", "export", "flower-superlink", "flower-supernode"}
 
 
 @pytest.mark.parametrize("page", pages.every())
