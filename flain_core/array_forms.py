@@ -200,7 +200,8 @@ def _wrapping_of_model(given: Mapping[str, Array], held: Mapping[str, Array]) ->
         return ""
     fits = [name.removesuffix(first) for name in held if name.endswith(first)]
     for prefix in sorted(fits, key=len):
-        if all(isinstance(name, str) and prefix + name in held for name in given):
+        wraps_all = all(name.startswith(prefix) for name in held)
+        if wraps_all and all(isinstance(name, str) and prefix + name in held for name in given):
             return prefix
     return ""
 
