@@ -71,9 +71,11 @@ class InputSpace:
         positions = len(values) // max(len(inputs), 1)
         with np.errstate(over="ignore", invalid="ignore"):
             mean = values.mean(axis=0) if bias else np.zeros(values.shape[1])
-            variance = np.square(values - mean).mean(axis=0)
+            deviation = values - mean
+            variance = np.square(deviation, out=deviation).mean(axis=0)
             active = np.flatnonzero(variance)
-            centred = values[:, active] - mean[active]
+            centred = values[:, active]
+            centred -= mean[active]
             shrinkage = _shrinkage(centred, variance[active], positions)
         if not active.size or not np.isfinite([*variance, shrinkage]).all():
             raise LayerError(
@@ -184,7 +186,8 @@ class Directions:
             inner = rows @ rows.T if wide else rows.T @ rows
             np.fill_diagonal(inner, inner.diagonal() + 1)
             root = inverse_of_lower(np.linalg.cholesky(inner))
-            target = (rows * np.sqrt(weight)) @ self.update[:, space.active].T
+            scaled = np.multiply(rows, np.sqrt(weight), out=rows if wide else None)
+            target = scaled @ self.update[:, space.active].T
             if wide:
                 solved = root.T @ (root @ target)
                 left_out = self._left_out(solved, root.T, wide=True)
@@ -274,16 +277,18 @@ def _shrinkage(centred: Array, variance: Array, positions: int) -> float:
     if samples < 2:
         return _MOST_SHRUNK
     inner = centred @ centred.T if len(centred) <= centred.shape[1] else centred.T @ centred
-    squares = float(np.square(inner).sum()) / len(centred) ** 2
-    by_sample = centred.reshape(samples, positions, -1)
+    squares = float(np.square(inner, out=inner).sum()) / len(centred) ** 2
+    squared = np.square(centred)
     if positions == 1:
-        products = np.square(centred).sum(axis=1)
+        products = squared.sum(axis=1)
     else:
+        by_sample = centred.reshape(samples, positions, -1)
         products = by_sample @ by_sample.swapaxes(1, 2) / positions
+        squared = squared.reshape(by_sample.shape).mean(axis=1)
     fourth = float(np.square(products).sum()) / samples
     off_diagonal = squares - float(np.square(variance).sum())
     of_entries = (fourth - squares) / samples
-    fourth_of_each = float(np.square(np.square(by_sample).mean(axis=1)).sum()) / samples
+    fourth_of_each = float(np.square(squared, out=squared).sum()) / samples
     of_diagonal = (fourth_of_each - float(np.square(variance).sum())) / samples
     if off_diagonal <= 0:
         return _MOST_SHRUNK
