@@ -13,7 +13,10 @@ IN_PARALLEL := -n 2 --dist loadfile
 # Pyright's complaints that each folder may have, and the core none: lower a number, never raise it.
 PYRIGHT_AT_MOST := backends=34 adapters=9
 
-.PHONY: demo test test-fast test-floors test-floors-torch check pyright bench parity reference site figures dist release example clean
+# How many mutants `make fuzz` and `make trust` read; 2000 take a minute or two.
+FUZZ_MUTANTS ?= 20000
+
+.PHONY: demo test test-fast test-floors test-floors-torch check pyright bench parity reference site figures fuzz kills trust dist release example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
@@ -62,6 +65,15 @@ reference: $(VENV)/dev  ## the command's reference, from the command; writes doc
 
 site: $(VENV)/dev  ## the documentation as a site, in site/
 	$(VENV)/bin/python -m mkdocs build --strict
+
+fuzz: $(VENV)/dev  ## mutants of every format, each read in a child process with limits
+	$(VENV)/bin/python -m benchmarks.trust fuzz --mutants $(FUZZ_MUTANTS)
+
+kills: $(VENV)/dev  ## writes killed at every file event, full disks, Ctrl-C at random moments
+	$(VENV)/bin/python -m benchmarks.trust kills
+
+trust: $(VENV)/dev  ## all of these, in one table; writes it into docs/security.md
+	$(VENV)/bin/python -m benchmarks.trust all --mutants $(FUZZ_MUTANTS) --write
 
 dist: $(VENV)/dev  ## the wheel and the sdist in dist/, checked as a package index checks them
 	rm -rf dist

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -15,7 +16,10 @@ def main() -> None:
                 from .run import run
         except MissingExtraError as error:
             sys.exit(f"error: {error}")
+        code = run()
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted\n")
-        sys.exit(130)
-    run()
+        code = 130
+    # What it came to is told. An interrupt while Python ends could only spoil the exit code.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)

@@ -24,10 +24,10 @@ __all__ = ["ended_with", "run"]
 _ARGUMENT = re.compile(r"\b\w+=\w+ \((--[a-z-]+) on the command line\)")
 
 
-def run() -> None:
-    """Run the command and exit."""
+def run() -> int:
+    """Run the command and return the exit code."""
     never_fail()
-    sys.exit(ended_with())
+    return ended_with()
 
 
 def ended_with(arguments: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from flwr.app import ArrayRecord
 import flain_core as flain
 from flain_core.network import Array
 from flain_core.options import check_names
+from flain_core.storage.npz import check_declared
 
 from .telling import log_purification, warnings_logged
 
@@ -134,6 +136,7 @@ def to_arrays(record: ArrayRecord, which: str) -> dict[str, Array]:
 
 def _to_numpy(array: FlowerArray, name: str) -> Array:
     try:
+        check_declared(BytesIO(array.data), len(array.data), name)
         plain: Array = array.numpy()
     except Exception as error:
         # Damaged bytes make NumPy raise nearly anything, even MemoryError.

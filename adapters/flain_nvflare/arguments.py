@@ -17,6 +17,7 @@ from flain_core import Grid, ModelError, Settings, SettingsError, WeightsError
 from flain_core.errors import nearest
 from flain_core.network import Array
 from flain_core.registry import imported
+from flain_core.storage.npz import check_declared, opened
 
 _FACTORY = re.compile(r"[\w.]+:[\w.]+")
 _TORCH = (".safetensors", ".pt", ".pth")
@@ -137,13 +138,17 @@ def read_initial(path: Path, model: Any) -> dict[str, Array]:
             f"{', '.join(_TORCH)}"
         )
     try:
+        if path.suffix == ".npz":
+            with opened(path, error=WeightsError) as held:
+                return dict(held)
         with path.open("rb") as stream:
-            held = np.load(stream, allow_pickle=False)
-            if path.suffix == ".npy":
-                return {NPConstants.NUMPY_KEY: held}
-            return {name: held[name] for name in held}
+            check_declared(stream, path.stat().st_size, path.name)
+            stream.seek(0)
+            return {NPConstants.NUMPY_KEY: np.load(stream, allow_pickle=False)}
     except FileNotFoundError as error:
         raise WeightsError(f"there is no initial model {path}") from error
+    except WeightsError:
+        raise
     except Exception as error:
         # A damaged file makes zipfile, zlib and NumPy raise nearly anything.
         raise WeightsError(

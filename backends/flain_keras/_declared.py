@@ -1,7 +1,7 @@
 """Looks at what a file declares before Keras builds anything of it.
 
 HDF5 files can declare gigabytes in a few bytes, and lead to other files; no model that Keras saved
-does. What Keras builds from the description itself is not looked at.
+does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from flain_core.errors import WeightsError
 from flain_core.storage.archives import check_unpacked
 from flain_core.storage.limits import check_memory
 
+from ._trial import check_readable
+
 _HDF5 = ".h5"
 
 
@@ -25,11 +27,12 @@ def check_declared(source: Path) -> None:
 
     On damaged files, zipfile and h5py raise anything.
     """
+    check_unpacked(source, error=WeightsError)
+    check_readable(source)
     if source.suffix == _HDF5:
         with h5py.File(source, "r") as file:
             _check(file, source, source.stat().st_size)
         return
-    check_unpacked(source, error=WeightsError)
     with ZipFile(source) as archive:
         for member in archive.infolist():
             if member.filename.endswith(_HDF5):

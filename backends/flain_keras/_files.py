@@ -19,6 +19,7 @@ from flain_core.provenance.purified_before import carry
 from flain_core.provenance.zip_member import add_member, read_member
 from flain_core.storage.files import readable, written_whole
 
+from ._allowance import allowance
 from ._declared import check_declared
 
 _ARCHIVE = ".keras"
@@ -69,13 +70,14 @@ def load(
     readable(source)
     try:
         check_declared(source)
-        model = keras.saving.load_model(
-            source,
-            custom_objects={**_of_keras_2(source), **(custom_objects or {})},
-            # Losses, metrics and optimizers of one's own need not be known to purify.
-            compile=False,
-            safe_mode=safe_mode,
-        )
+        with allowance(source.stat().st_size, str(source)):
+            model = keras.saving.load_model(
+                source,
+                custom_objects={**_of_keras_2(source), **(custom_objects or {})},
+                # Losses, metrics and optimizers of one's own need not be known to purify.
+                compile=False,
+                safe_mode=safe_mode,
+            )
     except FlainError:
         raise
     # Keras reports damaged files and unknown classes with whatever its parts raise.

@@ -5,7 +5,7 @@ What a model calls its files is looked up when it is read, and never obeyed when
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from math import prod
@@ -83,7 +83,7 @@ def located(tensor: TensorProto, folder: Path | None) -> Place:
     return Place(path, offset, length)
 
 
-def gathered(model: OnnxModel, file: Path) -> str:
+def gathered(places: Iterable[Place], file: Path) -> str:
     """Write what the model's external tensors hold, each place once, into a file of ours.
 
     Returns:
@@ -91,7 +91,7 @@ def gathered(model: OnnxModel, file: Path) -> str:
     """
     digest, starts = sha256(), dict[Place, int]()
     with file.open("wb") as stream:
-        for place in _places(model):
+        for place in places:
             if place not in starts:
                 padding = bytes(-stream.tell() % _ALIGNED)
                 starts[place] = stream.tell() + len(padding)
@@ -109,7 +109,7 @@ def moved(model: OnnxModel, name: str) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(model.proto)
     starts, end = dict[Place, int](), 0
-    for tensor, place in zip(_external(copy), _places(model), strict=True):
+    for tensor, place in zip(_external(copy), places(model), strict=True):
         if place not in starts:
             starts[place] = end + -end % _ALIGNED
             end = starts[place] + place.length
@@ -120,16 +120,17 @@ def moved(model: OnnxModel, name: str) -> ModelProto:
     return copy
 
 
-def _places(model: OnnxModel) -> list[Place]:
-    places = [located(tensor, model.folder) for tensor in _external(model.proto)]
-    different = set(places)
+def places(model: OnnxModel) -> list[Place]:
+    """Return the places of the model's external tensors, in the order of these."""
+    found = [located(tensor, model.folder) for tensor in _external(model.proto)]
+    different = set(found)
     held = sum(path.stat().st_size for path in {place.path for place in different})
     if sum(place.length for place in different) > held:
         raise WeightsError(
             "external tensors of the model overlap, so that they hold more than their files; "
             "export the model again"
         )
-    return places
+    return found
 
 
 def _external(proto: ModelProto) -> Iterator[TensorProto]:

@@ -16,7 +16,7 @@ from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.provenance.mark import KEY
 from flain_core.storage.files import check_writable, readable, written_whole
 
-from ._external import check_folder, external_files, gathered, moved
+from ._external import check_folder, external_files, gathered, moved, places
 from ._guard import one_error
 from ._model import OnnxModel, Provider
 
@@ -143,7 +143,9 @@ def _with_data(source: OnnxModel, scratch: Path, target: Path) -> ModelProto:
     """Write what lies in external files into one beside the target, and return the model for it."""
     gathering = scratch.with_name("data")
     with one_error():
-        name = f"{target.name}.{gathered(source, gathering)[:_DIGITS]}{_DATA}"
+        found = places(source)
+    # Outside, as a disk that is full is no fault of the model.
+    name = f"{target.name}.{gathered(found, gathering)[:_DIGITS]}{_DATA}"
     data = target.with_name(name)
     # The same name is the same content, unless somebody else wrote it.
     if not (data.is_file() and cmp(data, gathering, shallow=False)):

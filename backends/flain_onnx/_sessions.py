@@ -55,7 +55,7 @@ class Session:
         """Return all outputs, given at least the inputs it reads."""
         read = {name: feeds[name] for name in self._inputs}
         try:
-            with patience() as options:
+            with patience(sum(array.nbytes for array in read.values())) as options:
                 results: list[Array] = self._runtime.run(None, read, options)
         except ModelError:
             raise

@@ -10,7 +10,8 @@ import os
 from flain_core.errors import FlainError, SettingsError
 
 MEMORY = "FLAIN_MEMORY_LIMIT"
-"""Names the variable: GiB that a file may ask for beyond its own size; 2 by default."""
+"""Names the variable: GiB that a file may ask for beyond its own size, or a model on a batch; 2 by
+default."""
 
 TIME = "FLAIN_TIME_LIMIT"
 """Names the variable: seconds that a model in a file may run on one batch; 3600 by default."""

@@ -51,9 +51,7 @@ class Arrays(Mapping[str, Array]):
         self._taken += member.file_size
         check_memory(self._taken, size=self._size, what=self._path, error=self._error)
         with self._archive.open(member) as stream:
-            declared = _declared(stream)
-            if declared is not None and declared != member.file_size - stream.tell():
-                raise ValueError(f"{name!r} does not hold as many numbers as it declares")
+            check_declared(stream, member.file_size, name)
         # Opened again, not rewound: after that the checksum is not looked at any more.
         with self._archive.open(member) as stream:
             array: Array = np.lib.format.read_array(stream, allow_pickle=False)
@@ -74,6 +72,28 @@ def opened(path: str | os.PathLike[str], *, error: type[FlainError]) -> Iterator
 
     with open(path, "rb") as file, ZipFile(file) as archive:
         yield Arrays(archive, os.fspath(path), os.fstat(file.fileno()).st_size, error)
+
+
+def check_declared(stream: IO[bytes], size: int, name: str) -> None:
+    """Raise ValueError if an array in ``.npy`` form does not hold as many numbers as it declares.
+
+    NumPy reserves memory for all that is declared. What is no such array makes it raise anything.
+
+    Args:
+        stream: The array; it is read up to where the numbers begin.
+        size: Bytes in it.
+        name: A name for the message.
+
+    >>> from io import BytesIO
+    >>> np.save(stream := BytesIO(), np.zeros(3))
+    >>> check_declared(BytesIO(stream.getvalue()[:-1]), stream.tell() - 1, "x")
+    Traceback (most recent call last):
+        ...
+    ValueError: 'x' does not hold as many numbers as it declares
+    """
+    declared = _declared(stream)
+    if declared is not None and declared != size - stream.tell():
+        raise ValueError(f"{name!r} does not hold as many numbers as it declares")
 
 
 def _declared(stream: IO[bytes]) -> int | None:

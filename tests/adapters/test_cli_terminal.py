@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import flain_numpy
-from flain_cli import progress
+from flain_cli import entry, progress
 from flain_cli.terminal import one_line, plain
 from flain_core import Progress, Step
 
@@ -379,3 +379,30 @@ def test_an_array_with_objects_is_never_unpickled(files, flain):
     ran = flain("audit", *words)
     assert ran.code == 1
     assert "plain arrays x and y" in ran.err
+
+
+@pytest.mark.parametrize("code", [0, 4])
+def test_ctrl_c_after_all_is_told_does_not_change_the_exit_code(monkeypatch, code):
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("flain_cli.run.run", lambda: code)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            entry.main()
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == code
+
+
+def test_ctrl_c_outside_of_the_commands_ends_with_one_line_too(monkeypatch, capsys):
+    def stopped():
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("flain_cli.run.run", stopped)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            entry.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (ended.value.code, capsys.readouterr().err) == (130, "error: interrupted\n")

@@ -11,7 +11,7 @@ import pytest
 from in_process import as_elsewhere, split, upside_down
 
 import flain_core as flain
-from flain_core import FlainWarning
+from flain_core import FlainError, FlainWarning
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 
@@ -22,6 +22,7 @@ records = pytest.importorskip("flwr.app")
 clientapp = pytest.importorskip("flwr.clientapp")
 serde = pytest.importorskip("flwr.common.serde")
 flain_flower = pytest.importorskip("flain_flower")
+to_arrays = pytest.importorskip("flain_flower.purify").to_arrays
 flower = pytest.importorskip("flwr.serverapp.strategy")
 flain_numpy = pytest.importorskip("flain_numpy")
 
@@ -239,6 +240,13 @@ GARBAGE = {
     "no record": lambda arrays: records.RecordDict({}),
     "a list": lambda arrays: {"0": np.ones(3), "1": np.ones(3)},
 }
+
+
+def test_numbers_that_are_declared_and_not_there_are_not_made_room_for():
+    arrays = enormous({"x": records.Array(np.zeros(9))})
+    with pytest.raises(FlainError, match="does not hold as many numbers") as caught:
+        to_arrays(records.ArrayRecord(arrays), "the message")
+    assert not isinstance(caught.value.__cause__, MemoryError)
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)

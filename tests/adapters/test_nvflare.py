@@ -1,8 +1,10 @@
 """The NVIDIA FLARE workflow, with real persistors and events, and no network."""
 
+import io
 import json
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import backdoored
@@ -26,7 +28,9 @@ from nvflare.app_common.np.np_model_persistor import NPModelPersistor  # noqa: E
 from nvflare.app_common.widgets.streaming import AnalyticsReceiver  # noqa: E402
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor  # noqa: E402
 
+from flain_core import WeightsError  # noqa: E402
 from flain_nvflare import Purify  # noqa: E402
+from flain_nvflare.arguments import read_initial  # noqa: E402
 
 CLEAN = backdoored.samples(300, seed=11)
 TRIGGERED = backdoored.triggered(200, seed=12)
@@ -292,6 +296,22 @@ def test_the_initial_model_may_be_a_file(files, suffix):
     server = served(files, rounds, purify(files, initial=str(path)))
     assert server.panics == []
     assert_purified(saved(server.folder / "FL_global_model.pt"))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_an_initial_model_that_declares_more_than_it_holds(tmp_path, suffix):
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(7))
+    content = stream.getvalue().replace(b"(7,)", b"(7" + b"0" * 13 + b",)", 1)
+    content = content.replace(b" " * 13 + b"\n", b"\n", 1)
+    path = tmp_path / f"initial{suffix}"
+    path.write_bytes(content)
+    if suffix == ".npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("weight.npy", content)
+    with pytest.raises(WeightsError, match="does not hold as many numbers") as caught:
+        read_initial(path, None)
+    assert not isinstance(caught.value.__cause__, MemoryError)
 
 
 def test_relative_paths_start_from_the_apps_custom_folder(files):

@@ -8,17 +8,20 @@ import resource
 import time
 import zipfile
 from pathlib import Path
+from threading import Event, Thread
 
 import h5py
 import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from killed import killed_at
+from trust.killing import killed_at
 
 import flain_core as flain
 import flain_keras
-from flain_core.storage.limits import MEMORY
+from flain_core.storage.limits import MEMORY, TIME
+from flain_keras import _trial
+from flain_keras._allowance import allowance
 
 # Keras converts tensors of torch in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -126,6 +129,124 @@ def test_a_description_that_nests_without_end(tmp_path: Path) -> None:
     with pytest.raises(flain.WeightsError, match="damaged") as caught:
         flain_keras.load(tmp_path / "model.keras")
     assert len(str(caught.value)) < 500
+
+
+def test_hdf5_that_never_ends(h5: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TIME, "5")
+    content = bytearray(h5.read_bytes())
+    # The heap of texts says that the next one lies where this one begins.
+    at = content.index(b"GCOL") + 24
+    content[at : at + 8] = (2**64 - 16).to_bytes(8, "little")
+    h5.write_bytes(content)
+    before = time.monotonic()
+    with pytest.raises(flain.WeightsError, match="does not come to an end"):
+        flain_keras.load(h5)
+    assert time.monotonic() - before < 30
+
+
+@pytest.mark.parametrize("where", ["attribute", "dataset"])
+def test_one_text_that_comes_very_often(
+    h5: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MEMORY, "0.05")
+    length, times = 2**19, 2000
+    texts = np.array(["a" * length, *("b" for _ in range(times - 1))], object)
+    with h5py.File(h5, "a") as file:
+        if where == "attribute":
+            file.attrs.create("texts", texts, dtype=h5py.string_dtype())
+        else:
+            file.create_dataset("texts", data=texts, dtype=h5py.string_dtype())
+    content = bytearray(h5.read_bytes())
+    # Each is its length, the address of a heap, and a place there.
+    at = content.index(length.to_bytes(4, "little"), content.index(b"GCOL"))
+    while content[at + 16 : at + 20] != (1).to_bytes(4, "little"):
+        at = content.index(length.to_bytes(4, "little"), at + 1)
+    content[at : at + 16 * times] = content[at : at + 16] * times
+    h5.write_bytes(content)
+    before = time.monotonic()
+    with pytest.raises(flain.WeightsError, match=rf"asks for more memory .* set {MEMORY}"):
+        flain_keras.load(h5)
+    assert time.monotonic() - before < 60
+
+
+def test_hdf5_that_crashes(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "crashes.py"
+    program.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.setattr(_trial, "_PROGRAM", str(program))
+    with pytest.raises(flain.WeightsError, match=r"crashes on it \(signal 11\)"):
+        flain_keras.load(path)
+
+
+def test_no_module_comes_from_the_current_folder(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "h5py.py").write_text("open('here', 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    assert flain_keras.load(path).built
+    assert not os.path.exists("here")
+
+
+def redescribed(path: Path, **config: object) -> None:
+    """Give the dense layer of a file further options."""
+    if path.suffix == ".h5":
+        with h5py.File(path, "a") as file:
+            told = json.loads(file.attrs["model_config"])
+            told["config"]["layers"][-1]["config"] |= config
+            file.attrs["model_config"] = json.dumps(told)
+        return
+    with zipfile.ZipFile(path) as archive:
+        told = json.loads(archive.read("config.json"))
+    told["config"]["layers"][-1]["config"] |= config
+    replaced(path, "config.json", json.dumps(told).encode())
+
+
+@pytest.mark.parametrize("units", [10**7, 10**12])
+def test_a_description_of_an_enormous_layer(path: Path, units: int) -> None:
+    redescribed(path, units=units)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(flain.WeightsError, match=rf"asks for .* set {MEMORY}"):
+        flain_keras.load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 2**19  # KiB
+    # Others make variables as they like, before and after.
+    assert keras.Variable(np.zeros((2, 3))).shape == (2, 3)
+
+
+def test_what_another_thread_makes_does_not_count(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MEMORY, "0.001")
+    made = []
+    with allowance(2**20, "x"):
+        thread = Thread(target=lambda: made.append(keras.Variable(np.zeros((600, 600)))))
+        thread.start()
+        thread.join()
+        with pytest.raises(flain.WeightsError, match="x asks for"):
+            keras.Variable(keras.initializers.Zeros(), (600, 600))
+    assert len(made) == 1
+    assert keras.Variable(keras.initializers.Zeros(), (600, 600)).shape == (600, 600)
+
+
+def test_two_threads_leave_keras_as_it_was() -> None:
+    before = keras.Variable.__init__
+    inside, seen = Event(), []
+
+    def first() -> None:
+        with allowance(2**20, "x"):
+            inside.set()
+            time.sleep(0.2)
+
+    def second() -> None:
+        inside.wait()
+        with allowance(2**20, "y"):
+            seen.append(keras.Variable(keras.initializers.Zeros(), (2, 3)).shape)
+
+    threads = [Thread(target=each) for each in (first, second)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert seen == [(2, 3)]
+    assert keras.Variable.__init__ is before
 
 
 def described(path: Path, **options: object) -> None:

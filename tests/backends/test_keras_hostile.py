@@ -8,4 +8,4 @@ from engines import passed
 
 
 def test_the_suite_passes() -> None:
-    assert passed(Path(__file__).with_name("keras_hostile_suite.py"), "torch") == 22
+    assert passed(Path(__file__).with_name("keras_hostile_suite.py"), "torch") == 36

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from killed import killed_at
+from trust.killing import killed_at
 
 import flain_numpy as fn
 from flain_core.errors import OutputError

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_models as models
 import pytest
-from killed import killed_at
 from onnx import TensorProto
 from onnx_models import numbers
+from trust.killing import killed_at
 
 from flain_core.errors import OutputError, WeightsError
 from flain_onnx import files_of, load, open_network, save
@@ -53,6 +54,25 @@ def test_the_files_of_a_model_are_named_by_the_folder_that_the_caller_named(
     assert files_of(link) == [link, source.parent / "beside" / "weights.bin"]
     onnx.save(models.mlp(), tmp_path / "whole.onnx")
     assert files_of("whole.onnx") == [Path("whole.onnx")]
+
+
+def test_a_disk_that_is_full_is_no_fault_of_the_model(tmp_path: Path) -> None:
+    model = load(external(tmp_path / "from"))
+    out = tmp_path / "out"
+    out.mkdir()
+    child = os.fork()
+    if not child:
+        # Files may not grow beyond that, as on a disk that is full.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
+        code = 1
+        try:
+            save(model, out / "out.onnx")
+        except OutputError:
+            code = 7
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert names(out) == []
 
 
 @pytest.mark.parametrize("location", [".ssh/authorized_keys", "report.json", "out.onnx"])

@@ -141,9 +141,10 @@ def test_functions_that_call_themselves(chain: str) -> None:
         open_network(model)
 
 
-def endless() -> ModelProto:
+def endless(grows: bool = False) -> ModelProto:
+    step = node("Concat", ["v0", "v0"], ["v1"], axis=0) if grows else node("Relu", ["v0"], ["v1"])
     inside = helper.make_graph(
-        [node("Identity", ["c0"], ["c1"]), node("Relu", ["v0"], ["v1"])],
+        [node("Identity", ["c0"], ["c1"]), step],
         "body",
         [
             value("i", element=7),
@@ -163,6 +164,15 @@ def test_a_body_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(ModelError, match=rf"longer than 0\.3 seconds .* set {TIME}"):
             run()
         assert time.monotonic() - before < 5
+
+
+def test_a_body_that_doubles_what_it_has_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TIME, "20")
+    monkeypatch.setenv(MEMORY, "0.25")
+    before = time.monotonic()
+    with pytest.raises(ModelError, match=rf"more than 0\.2 GiB of memory .* set {MEMORY}"):
+        open_network(endless(grows=True)).predict(numbers(4, 6))
+    assert time.monotonic() - before < 15
 
 
 def test_a_forked_process_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
