@@ -1,10 +1,10 @@
 """Purifies LoRA adapters of backdoored federations, and compares statistics and layers.
 
-    FLAIN_DATA=... python benchmarks/lora.py --seed 0 --seed 1 --models FOLDER --write
+    FLAIN_DATA=... python benchmarks/lora.py --seed 0 --seed 1 --seed 2 --models FOLDER --write
 
 FOLDER keeps what was trained, a few minutes per seed, and each purified adapter as PEFT saves it.
-The script writes the tables of docs/lora.md. It fails if a purified adapter that PEFT loads again
-scores otherwise than the purified model.
+With --write the script puts the table into docs/lora.md. It fails if a purified adapter that PEFT
+loads again scores otherwise than the purified model.
 """
 
 from __future__ import annotations
