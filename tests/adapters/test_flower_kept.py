@@ -319,7 +319,7 @@ def test_switched_off_it_trains_alone_and_reads_nothing(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"flain.tolerence": 0.1}, r"flain.tolerence'\. Did you mean 'flain.tolerance'"),
+        ({"flain.tolerrance": 0.1}, r"flain.tolerrance'\. Did you mean 'flain.tolerance'"),
         ({"flain.tolerance": "0.1"}, "flain.tolerance of the run's configuration to be a number"),
         ({"flain.tolerance": True}, "to be a number"),
         ({"flain.tolerance": 7}, "tolerance from 0 to 1"),
