@@ -199,7 +199,7 @@ def _activations(result: Purification, outcome: LayerOutcome, bins: Bins, prefix
         Reading(box, f"{name}: {flipped} flipped, {kept} kept")
         for box, (name, flipped, kept) in zip(boxes, rows, strict=True)
     ]
-    of = "variance" if outcome.flip == "directions" else "activation"
+    of = _of(outcome)
     caption = (
         f"Input neurons by their {of} on clean samples. On the left are those that clean samples "
         "hardly use, where a backdoor can hide."
@@ -242,8 +242,13 @@ def _updates(
         "Each mark is an input neuron. Those high on the left were trained much, though clean "
         "samples hardly use them, as a backdoor would be."
     )
-    head = ("Activation", "Neurons", "Mean norm of the update", "Mean norm of what was changed")
-    table = Table("Norms of the update, by activation", head, rows)
+    head = (
+        _of(outcome).capitalize(),
+        "Neurons",
+        "Mean norm of the update",
+        "Mean norm of what was changed",
+    )
+    table = Table(f"Norms of the update, by {_of(outcome)}", head, rows)
     title = "How much training changed each input"
     return Chart("updates", title, caption, drawing, "Group", readings, table=table)
 
@@ -286,3 +291,8 @@ def _inputs(
 def _bin_names(bins: Bins) -> list[str]:
     edges = [number(edge) for edge in bins.edges.tolist()]
     return [f"{low} to {high}" for low, high in pairwise(edges)]
+
+
+def _of(outcome: LayerOutcome) -> str:
+    """Say what was measured of the layer's inputs."""
+    return "variance" if outcome.flip == "directions" else "activation"
