@@ -119,8 +119,8 @@ def purify_arrays(
         )
     architecture = registry.architecture(model)
     held = _Held.of(architecture, final, forms[1])
-    end, ended = held.opened("final", final)
     start = None if initial is None else held.opened("initial", initial)[0]
+    end, ended = held.opened("final", final)
     before = registry.arrays_of(end.native)
     purification = purify(end, initial=start, data=data, **options)
     after = registry.arrays_of(purification.model)

@@ -198,7 +198,12 @@ def test_training_is_byte_identical_and_what_comes_out_is_purified(
         assert result.arrays[key].dtype == plain.arrays[key].dtype
         assert result.arrays[key].shape == plain.arrays[key].shape
     changed = [key for key in result.arrays if result.arrays[key] != plain.arrays[key]]
-    assert changed == ["0.weight", "0.bias"]
+    if name.startswith("DP, adaptive"):
+        # Noise leaves a model that is no better than chance, which stays as it is.
+        assert strategy.purification.layers[0].stop_reason == "no better than chance"
+        assert changed == []
+    else:
+        assert changed == ["0.weight", "0.bias"]
     again = flain_flower.purify(
         initial(), plain.arrays, model=federation.network(), data=samples(400, seed=5)
     )
@@ -502,7 +507,7 @@ def test_bad_options_fail_at_once(options, error, words):
     [
         ({"model": None}, flain.ModelError, "expected a model"),
         ({"model": federation.network}, flain.ModelError, "model"),
-        ({"model": federation.normalized_network()}, flain.WeightsError, "num_batches_tracked"),
+        ({"model": federation.normalized_network()}, flain.WeightsError, "missing: '3.weight'"),
         ({"layers": "fc1"}, flain.LayerError, "'fc1'"),
         ({"layers": "conv"}, flain.LayerError, "no conv layer"),
         ({"data": broken_labels()}, flain.DataError, "3 classes"),
