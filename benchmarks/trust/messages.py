@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -88,10 +89,12 @@ def _changed(rng: Random, value: Any) -> Any:
         changed.reshape(-1)[rng.randrange(array.size)] = chosen
         return changed
     if how < 0.5:
-        with np.errstate(all="ignore"):
+        # Some types cannot become some others.
+        with np.errstate(all="ignore"), suppress(RuntimeError, ValueError, TypeError):
             return (
                 array.astype(rng.choice(_TYPES), casting="unsafe") if array.size < 10**5 else array
             )
+        return array
     if how < 0.7:
         shapes = ((), (0,), (1,), (3,), (2, 3), (1, 1, 1), (0, 5), (1000,), (1,) * 32)
         return np.resize(array, rng.choice(shapes))
