@@ -46,6 +46,9 @@ def interrupted(presses: int, seed: int = 1) -> Interrupted:
     done, rng = Interrupted(), Random(seed)  # noqa: S311
     with folder_for_now() as folder:
         write_inputs(folder)
+        # A process in the background ignores Ctrl-C, and so would what it starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _pressed(folder, None)
         started = time.monotonic()
         _pressed(folder, None)
         whole = time.monotonic() - started
@@ -53,6 +56,8 @@ def interrupted(presses: int, seed: int = 1) -> Interrupted:
             # Imports take most of the time; half of the presses come in the first third.
             share = rng.random() * rng.choice((0.35, 1.0))
             _judge(done, share, folder, *_pressed(folder, share * whole))
+    if presses and not done.ended:
+        done.faults.append("came too late each time")
     return done
 
 
