@@ -7,7 +7,9 @@ and no styles of Jupyter.
 from __future__ import annotations
 
 import base64
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from nbclient.exceptions import CellExecutionError
 _LINK = re.compile(r"(\((?:\.\./)*notebooks/[\w-]+)\.ipynb\)")
 _SHELL = "%%bash\n"
 _MINUTES = 10
+
+# Cells of shell find the commands of this environment, also where nobody activated it.
+os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 
 
 def executed(path: Path) -> Any:
