@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,9 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("FLWR_HOME", os.path.join(tempfile.gettempdir(), "flain-tests-flower"))
+
+# Flower's programs start one another by name: as in an active environment, this one's are found.
+os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 
 # A shell lets what runs in the background ignore Ctrl-C, and children of tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

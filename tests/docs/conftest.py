@@ -24,15 +24,10 @@ def site(tmp_path_factory):
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
         cwd=ROOT,
-        env=environment | {"NO_MKDOCS_2_WARNING": "1", "PATH": path_with_the_command()},
+        env=environment | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert built.returncode == 0, built.stderr[-4000:]
     return folder
-
-
-def path_with_the_command() -> str:
-    """Programs of this environment first, as in one that is active."""
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
