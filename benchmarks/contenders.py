@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 import flain_core as flain
 from flain_cli import example
-from flain_core import Grid, registry
+from flain_core import Grid
+from flain_core.opening import registry
 
 __all__ = ["CONTENDERS", "Contender"]
 

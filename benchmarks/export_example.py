@@ -21,7 +21,7 @@ from federation import SIDE, Network, Width
 
 import flain_numpy as fn
 import flain_onnx
-from flain_core.registry import open_network
+from flain_core.opening.registry import open_network
 
 # This metadata says where each line of code was on the exporting machine.
 LEFT_OUT = "pkg.torch.onnx.stack_trace"

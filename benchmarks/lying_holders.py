@@ -24,7 +24,6 @@ from rich.table import Table
 
 import flain_core as flain
 from flain_cli import example
-from flain_core import registry
 from flain_core.federated.coordinator import CoordinatedSamples
 from flain_core.federated.holder import Holder
 from flain_core.federated.merging import Merging, Rule
@@ -32,6 +31,7 @@ from flain_core.federated.messages import Answer, Question
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 from flain_core.network import Network
+from flain_core.opening import registry
 from flain_core.samples import Samples
 
 _RULES: tuple[Rule, ...] = get_args(Rule)

@@ -28,7 +28,7 @@ from parity_questions import (
 )
 
 import flain_core as flain
-from flain_core.registry import open_network
+from flain_core.opening.registry import open_network
 
 Build = Callable[[str, Arrays], Any]
 

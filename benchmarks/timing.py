@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 import flain_core as flain
-from flain_core import Grid, Settings, registry
+from flain_core import Grid, Settings
 from flain_core.flipping import FlippingOrder
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
+from flain_core.opening import registry
 from flain_core.schedule import Schedule
 from flain_core.search import search
 from flain_core.threads import one_blas_thread, one_thread_for

@@ -1,7 +1,7 @@
 """FLAIN: remove backdoors from federated models after training, by flipping weight updates."""
 
 from .activation import ActivationStatistics
-from .arrays import PurifiedArrays, purify_arrays
+from .arrays.purify_arrays import PurifiedArrays, purify_arrays
 from .errors import (
     DataError,
     FlainError,
@@ -13,9 +13,11 @@ from .errors import (
     WeightsError,
 )
 from .flipping import flip, low_activation, match_norm
-from .known_backends import Backend
 from .network import Cut, Layer, Network
-from .outcome import LayerOutcome, Measurement, Purification, Step
+from .opening.known_backends import Backend
+from .outcome.layer import LayerOutcome, Step
+from .outcome.measurement import Measurement
+from .outcome.purification import Purification
 from .progress import Progress
 from .promise import Promise
 from .purify import purify

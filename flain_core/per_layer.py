@@ -14,7 +14,7 @@ from .directions import Directions, Flipping, InputSpace
 from .errors import LayerError, ModelError
 from .flipping import FlippingOrder, match_norm
 from .network import SINGLE_PRECISION, Array, Layer, Network
-from .outcome import LayerOutcome, Step, StopReason
+from .outcome.layer import LayerOutcome, Step, StopReason
 from .progress import OnProgress, Progress
 from .proof import Proof
 from .sample_source import HolderLostError, SampleFacts, Scorer

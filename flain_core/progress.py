@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .outcome import Step
+from .outcome.layer import Step
 
 
 @dataclass(frozen=True)

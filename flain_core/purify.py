@@ -8,10 +8,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import registry
 from .errors import FlainWarning
+from .opening import registry
 from .options import MEMORY_LIMIT, typed_as_shown
-from .outcome import Measurement, Purification
+from .outcome.measurement import Measurement
+from .outcome.purification import Purification
 from .outputs import Outputs
 from .progress import OnProgress, listening
 from .score import Score, accuracy
@@ -103,7 +104,7 @@ def purify(
     # Late, so that `import flain_core` stays light.
     from .layer_choice import initial_weights, left_out, passed_by
     from .local_samples import source_of
-    from .notes import bears_out_a_promise, notes_on
+    from .outcome.notes import bears_out_a_promise, notes_on
     from .per_layer import SearchContext, purify_layers
     from .provenance.fingerprint import of_model
     from .provenance.purified_before import check_not_purified, remember

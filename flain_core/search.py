@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from .outcome import Step, StopReason
+from .outcome.layer import Step, StopReason
 from .sample_source import Candidates
 from .schedule import Schedule
 from .score import Scored

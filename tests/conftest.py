@@ -1,6 +1,7 @@
-"""What pytest leaves alone, and what tests tell nobody."""
+"""What pytest leaves alone, what tests tell nobody, and the browser that looks at pages."""
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -36,3 +37,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     named = {Path(argument.partition("::")[0]).resolve() for argument in config.args}
     return None if collection_path in named else True
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, which tells what it loaded and what a page complained of."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    driver = shutil.which("chromedriver")
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if not (driver and found):
+        pytest.skip("chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = found
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.set_script_timeout(120)
+    yield browser
+    browser.quit()

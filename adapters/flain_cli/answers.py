@@ -10,8 +10,8 @@ import numpy as np
 
 import flain_core as flain
 from flain_core.network import Array, Network
+from flain_core.opening.registry import open_network
 from flain_core.outputs import Outputs, Reading
-from flain_core.registry import open_network
 from flain_core.samples import Samples
 from flain_core.score import accuracy
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flain_core.registry import open_network
+from flain_core.opening.registry import open_network
 
 from . import display, example
 from .options import DebugOptions

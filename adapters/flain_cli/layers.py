@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flain_core.network import refused_layers
-from flain_core.registry import open_network
+from flain_core.opening.registry import open_network
 
 from . import display
 from .models import opened

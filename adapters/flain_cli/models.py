@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import flain_core as flain
-from flain_core.known_backends import built_in
-from flain_core.registry import imported
+from flain_core.opening.known_backends import built_in
+from flain_core.opening.registry import imported
 
 from .options import ModelOptions
 

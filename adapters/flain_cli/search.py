@@ -13,7 +13,7 @@ import typer
 
 import flain_core as flain
 from flain_core.layer_choice import chosen_layers
-from flain_core.registry import check_format, open_network
+from flain_core.opening.registry import check_format, open_network
 from flain_core.reporting.presenting import FORMATS, check_report
 from flain_core.storage.files import check_no_input, check_writable, hashes, same_file
 

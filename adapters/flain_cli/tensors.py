@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 import flain_core as flain
-from flain_core.known_backends import built_in
 from flain_core.network import Array
-from flain_core.registry import arrays_of, open_network
+from flain_core.opening.known_backends import built_in
+from flain_core.opening.registry import arrays_of, open_network
 
 from .models import is_factory, opened
 from .options import ModelOptions

@@ -16,7 +16,7 @@ from nvflare.app_common.np.constants import NPConstants
 from flain_core import Grid, ModelError, Settings, SettingsError, WeightsError
 from flain_core.errors import nearest
 from flain_core.network import Array
-from flain_core.registry import imported
+from flain_core.opening.registry import imported
 from flain_core.storage.npz import check_declared, opened
 
 _FACTORY = re.compile(r"[\w.]+:[\w.]+")

@@ -11,13 +11,13 @@ import numpy as np
 from nvflare.app_common.np.constants import NPConstants
 
 from flain_core import PurifiedArrays, Settings, WeightsError, purify_arrays
-from flain_core.array_forms import by_name, dispensable, fitting
+from flain_core.arrays.forms import by_name, dispensable, fitting
 from flain_core.layer_choice import chosen_layers
 from flain_core.local_samples import source_of
 from flain_core.network import Array
+from flain_core.opening.registry import architecture, arrays_of, open_network
 from flain_core.outputs import Outputs
 from flain_core.progress import OnProgress
-from flain_core.registry import architecture, arrays_of, open_network
 from flain_core.sample_source import SampleSource
 
 _KERAS_MARK = "_nvf_"

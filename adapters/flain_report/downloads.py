@@ -8,7 +8,8 @@ from base64 import b64encode
 from dataclasses import dataclass
 from io import StringIO
 
-from flain_core.outcome import LayerOutcome, Purification
+from flain_core.outcome.layer import LayerOutcome
+from flain_core.outcome.purification import Purification
 
 from .text import visible
 

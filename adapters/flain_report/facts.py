@@ -8,7 +8,9 @@ import numpy as np
 
 from flain_core.errors import LayerError, nearest
 from flain_core.network import Array
-from flain_core.outcome import ClassOutcome, LayerOutcome, Purification, Step
+from flain_core.outcome.layer import LayerOutcome, Step
+from flain_core.outcome.measurement import ClassOutcome
+from flain_core.outcome.purification import Purification
 
 __all__ = [
     "Baseline",

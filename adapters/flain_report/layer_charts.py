@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from flain_core.network import Array
-from flain_core.outcome import LayerOutcome, Purification, UpdateNorms
+from flain_core.outcome.layer import LayerOutcome, UpdateNorms
+from flain_core.outcome.purification import Purification
 from flain_core.reporting.input_grid import InputGrid
 
 from . import layer_plots

@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from flain_core.errors import LayerError
 from flain_core.network import Array
-from flain_core.outcome import LayerOutcome, Purification
+from flain_core.outcome.layer import LayerOutcome
+from flain_core.outcome.purification import Purification
 
 from .axes import LOST, SHARE, Scale, label, legend, new_axes, polish
 from .binning import bins_of

@@ -13,7 +13,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flain_core.outcome import LayerOutcome, Purification
+from flain_core.outcome.layer import LayerOutcome
+from flain_core.outcome.purification import Purification
 
 from . import words
 from .chart import Chart, Table

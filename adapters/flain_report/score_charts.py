@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from flain_core.outcome import Measurement, Purification
+from flain_core.outcome.measurement import Measurement
+from flain_core.outcome.purification import Purification
 
 from . import score_plots
 from .chart import Cell, Chart, Reading, Table

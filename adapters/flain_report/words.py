@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from flain_core.outcome import LayerOutcome, Purification
+from flain_core.outcome.layer import LayerOutcome
+from flain_core.outcome.purification import Purification
 
 from .facts import factor_of
 from .score_charts import score

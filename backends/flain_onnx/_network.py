@@ -32,7 +32,7 @@ from ._graph import Graph
 from ._guard import one_error
 from ._layers import Entry, catalogue, refused_fused, refused_in_bodies
 from ._model import OnnxModel, scores_output
-from ._names import renamed
+from ._pairs import renamed
 from ._stored import Stored, read, with_tensors
 
 

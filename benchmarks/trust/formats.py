@@ -377,7 +377,7 @@ def _keras_files(name: str) -> list[bytes]:
 
 
 def _read_keras(path: Path) -> None:
-    from flain_core import registry
+    from flain_core.opening import registry
 
     network: Any = registry.open_network(path)
     network.layers()

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flain_core import registry
 from flain_core.activation import ActivationStatistics
-from flain_core.array_forms import by_name, fitting
+from flain_core.arrays.forms import by_name, fitting
 from flain_core.errors import DataError, LayerError, WeightsError
 from flain_core.flipping import FlippingOrder
 from flain_core.in_memory.scorer import LocalScorer, Stepper
 from flain_core.local_samples import LocalSamples
 from flain_core.network import Array, Network
+from flain_core.opening import registry
 from flain_core.outputs import Outputs
 from flain_core.score import Score, Scored, accuracy
 from flain_core.threads import one_blas_thread, one_thread_for

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TypeAlias
 
 import numpy as np
 
 from flain_core.errors import DataError
 from flain_core.network import Array
+from flain_core.provenance.fingerprint import of_tensor
 
 __all__ = [
     "LACKING",
@@ -34,7 +34,7 @@ _BY_HASH = "hash of "
 _KEPT = "kept"
 _LACKING = "lacking"
 _WORTH_KEEPING = 1024
-_DIGEST = sha256().digest_size
+_DIGEST = len(of_tensor(np.zeros(1)))
 
 LACKING: Mapping[str, Array] = {_LACKING: np.ones(1, dtype=np.uint8)}
 """The answer that asks for the whole letter."""
@@ -69,7 +69,7 @@ class Letter:
     def of(cls, arrays: Mapping[str, Array]) -> Letter:
         """Return a letter with these arrays."""
         worth = {name: each for name, each in arrays.items() if each.nbytes >= _WORTH_KEEPING}
-        return cls(arrays, {name: _hash(each) for name, each in worth.items()})
+        return cls(arrays, {name: of_tensor(each).hex() for name, each in worth.items()})
 
     def __or__(self, other: Letter) -> Letter:
         """Return a letter with the arrays of both."""
@@ -109,7 +109,7 @@ def opened(letter: Mapping[str, Array], memory: Memory | None = None) -> dict[st
         else:
             arrays[name] = array
             if memory is not None and array.nbytes >= _WORTH_KEEPING:
-                now[_hash(array)] = array
+                now[of_tensor(array).hex()] = array
     if memory is not None:
         for hashed in set(memory) - set(now):
             del memory[hashed]
@@ -135,12 +135,6 @@ def keeps(answer: Mapping[str, Array]) -> frozenset[str]:
 def asks_for_all(answer: Mapping[str, Array]) -> bool:
     """Return whether an answer asks for the whole letter."""
     return _LACKING in answer
-
-
-def _hash(array: Array) -> str:
-    hashed = sha256(f"{array.dtype.str} {array.shape} ".encode())
-    hashed.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-    return hashed.hexdigest()
 
 
 def _packed(hashes: Iterable[str]) -> Array:

@@ -13,10 +13,10 @@ from typing import cast, get_args
 
 import numpy as np
 
-from flain_core import registry
 from flain_core.activation import SUMS, ActivationStatistics
 from flain_core.errors import DataError
 from flain_core.network import Array, Network
+from flain_core.opening import registry
 from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.proof import Proof
 from flain_core.score import Loss, Scored, Tally

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from flain_core.notes import reason_for
+from flain_core.outcome.notes import reason_for
 
 if TYPE_CHECKING:
-    from flain_core.outcome import Purification
+    from flain_core.outcome.purification import Purification
 
 __all__ = ["card"]
 

@@ -22,7 +22,7 @@ def of_tensor(tensor: Array) -> bytes:
     """
     little = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
     described = sha256(f"{little.dtype.str}{little.shape}".encode())
-    described.update(little.data)
+    described.update(little.reshape(-1).view(np.uint8).data)
     return described.digest()
 
 

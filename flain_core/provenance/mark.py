@@ -12,10 +12,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from flain_core.errors import WeightsError, listed
-from flain_core.outcome import Verdict
+from flain_core.outcome.verdict import Verdict
 
 if TYPE_CHECKING:
-    from flain_core.outcome import Purification
+    from flain_core.outcome.purification import Purification
 
 __all__ = ["KEY", "MOST_BYTES", "mark_of", "read_mark"]
 

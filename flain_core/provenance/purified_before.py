@@ -15,7 +15,7 @@ import numpy as np
 
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Layer, Network
-from flain_core.outcome import LayerOutcome
+from flain_core.outcome.layer import LayerOutcome
 
 from .fingerprint import of_tensor
 from .mark import read_mark

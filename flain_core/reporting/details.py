@@ -13,7 +13,8 @@ import numpy as np
 from flain_core.flipping import largest_of, row_blocks
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.network import Array, Layer, Network
-from flain_core.outcome import ClassOutcome, LayerOutcome, UpdateNorms
+from flain_core.outcome.layer import LayerOutcome, UpdateNorms
+from flain_core.outcome.measurement import ClassOutcome
 from flain_core.sample_source import Scorer
 
 from .input_grid import find_grid

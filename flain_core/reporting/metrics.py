@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flain_core.outcome import Purification
+    from flain_core.outcome.purification import Purification
 
 _VERDICTS = {"not flipped": 0, "hardly flipped": 1, "flipped": 2}
 

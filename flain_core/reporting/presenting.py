@@ -11,7 +11,7 @@ from flain_core.extras import how_to_install
 from flain_core.storage.files import check_writable, target_of, written_whole
 
 if TYPE_CHECKING:
-    from flain_core.outcome import Purification
+    from flain_core.outcome.purification import Purification
 
 __all__ = ["FORMATS", "Plots", "check_report", "html_or_none", "write_report"]
 

@@ -36,3 +36,12 @@ def in_tmp_path(tmp_path, monkeypatch):
     """Where a run's models go unless told otherwise."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def flower_alone(monkeypatch, one_torch_thread, in_tmp_path):
+    """Flower's server and clients in this process, which is then neither of them by name."""
+    from flower_federation import TaskIdentity
+
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, None)

@@ -9,7 +9,7 @@ import flain_core
 from flain_cli.exit_codes import MEANINGS, ExitCode
 from flain_cli.gates import CheckedGate, Gate, checked
 from flain_core import Purification
-from flain_core.registry import open_network
+from flain_core.opening.registry import open_network
 
 
 def test_every_code_has_a_meaning():

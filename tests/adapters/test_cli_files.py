@@ -17,8 +17,8 @@ import flain_core as flain
 import flain_numpy
 from flain_cli import example
 from flain_cli.app import app
+from flain_core.opening.registry import open_network
 from flain_core.provenance import purified_before
-from flain_core.registry import open_network
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

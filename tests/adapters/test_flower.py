@@ -20,13 +20,9 @@ flower = pytest.importorskip("flwr.serverapp.strategy")
 mods = pytest.importorskip("flwr.clientapp.mod")
 flain_flower = pytest.importorskip("flain_flower")
 
+pytestmark = pytest.mark.usefixtures("flower_alone")
+
 ROUNDS = 3
-
-
-@pytest.fixture(autouse=True)
-def _nobody_is_anybody(monkeypatch, one_torch_thread, in_tmp_path):
-    for name in ("_task_id", "_run_id", "_node_id"):
-        monkeypatch.setattr(federation.TaskIdentity, name, None)
 
 
 def wrapped(strategy=None, **options):

@@ -13,7 +13,7 @@ from in_process import as_elsewhere, split, upside_down
 import flain_core as flain
 import flain_numpy
 from flain_core import FlainWarning
-from flain_core.array_forms import by_name
+from flain_core.arrays.forms import by_name
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 

@@ -1,6 +1,5 @@
 """The report in a browser: at the width of a phone and of a desk, in light and dark."""
 
-import shutil
 from importlib import resources
 from types import SimpleNamespace
 
@@ -12,8 +11,6 @@ pytest.importorskip("matplotlib")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 pytest.importorskip("selenium_axe_python", reason="axe is not installed")
 
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -25,23 +22,6 @@ KINDS = ("usual", "convolution", "hostile", "nothing_known", "neurons")
 # axe takes minutes for the hundreds of rows of a long search.
 CHECKED = (*KINDS[:-1], "notebook")
 WIDTHS, THEMES = (390, 1280), ("light", "dark")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = shutil.which("chromedriver")
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if not (driver and found):
-        pytest.skip("chromium and chromedriver are not installed")
-    options = Options()
-    options.binary_location = found
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(driver))
-    browser.set_script_timeout(120)
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import flain_core as flain
-from flain_core.registry import open_network
+from flain_core.opening.registry import open_network
 from flain_numpy import Dense, Network, ReLU
 
 Ending = Literal["logit", "sigmoid", "softmax"]

@@ -13,11 +13,11 @@ import torch_models
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 
-from flain_core import registry
 from flain_core.flipping import FlippingOrder
 from flain_core.in_memory.by_sample import BySample
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
+from flain_core.opening import registry
 
 
 class Skips(nn.Module):

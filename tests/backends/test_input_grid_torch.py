@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from flain_core.registry import open_network
+from flain_core.opening.registry import open_network
 from flain_core.reporting.input_grid import InputGrid, find_grid
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import flain_core as flain
 from flain_core.network import refused_layers
-from flain_core.registry import open_network
+from flain_core.opening.registry import open_network
 
 CLEAN = backdoored.samples(300, seed=11)
 

@@ -22,7 +22,7 @@ import flain_numpy
 from flain_core.backend_kit import AS_TRAINED
 from flain_core.errors import LayerError, ModelError, OutputError, WeightsError
 from flain_core.network import Cut, Network
-from flain_core.registry import open_network as open_anything
+from flain_core.opening.registry import open_network as open_anything
 from flain_core.reporting.input_grid import InputGrid, find_grid
 from flain_onnx import OnnxModel, load, open_network, save
 

@@ -18,7 +18,7 @@ from onnx_models import numbers
 import flain_core as flain
 import flain_numpy
 from flain_core.errors import LayerError, WeightsError
-from flain_core.registry import open_network
+from flain_core.opening.registry import open_network
 
 EXPORT = Path(__file__).with_name("export_onnx.py")
 EXAMPLE = Path(flain_numpy.__file__).parents[2] / "adapters" / "flain_cli" / "data"

@@ -5,7 +5,7 @@ import pytest
 
 import flain_core as flain
 from flain_core import backend_kit as kit
-from flain_core.registry import imported
+from flain_core.opening.registry import imported
 
 ENTRIES = {"fc1": 1, "fc2": "it is quantized"}
 

@@ -8,7 +8,7 @@ import pytest
 
 from flain_core import FlainError, ModelError
 from flain_core.extras import needs
-from flain_core.known_backends import Backend
+from flain_core.opening.known_backends import Backend
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import backdoored
 import pytest
 
 import flain_core as flain
-from flain_core import known_backends
+from flain_core.opening import known_backends
 
 CLEAN = backdoored.samples(200, seed=1)
 INITIAL, FINAL = backdoored.networks()

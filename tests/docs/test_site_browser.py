@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import shutil
 import threading
 from importlib import resources
 
@@ -43,26 +42,6 @@ def address(site):
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    driver = shutil.which("chromedriver")
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if not (driver and found):
-        pytest.skip("chromium and chromedriver are not installed")
-    options = Options()
-    options.binary_location = found
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(driver))
-    browser.set_script_timeout(120)
-    yield browser
-    browser.quit()
 
 
 def opened(browser, url, width=1280, theme="light"):

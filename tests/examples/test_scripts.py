@@ -73,7 +73,7 @@ def test_the_three_frameworks_of_the_embedded_example_agree():
 
 def test_the_onnx_script_writes_the_purified_file(tmp_path):
     pytest.importorskip("onnxruntime")
-    from flain_core.registry import open_network
+    from flain_core.opening.registry import open_network
 
     run("purify_onnx.py", tmp_path / "purified.onnx")
     assert open_network(tmp_path / "purified.onnx").layers()["fc1"].weight.shape == (64, 1568)

@@ -12,10 +12,11 @@ from importlib import import_module
 from inspect import signature
 from typing import Any, cast
 
-from .errors import ModelError, OutputError
+from flain_core.errors import ModelError, OutputError
+from flain_core.network import MEMBERS, Array, Network, is_network
+from flain_core.provenance.purified_before import carried
+
 from .known_backends import Backend, backends, third_party
-from .network import MEMBERS, Array, Network, is_network
-from .provenance.purified_before import carried
 
 
 def open_network(model: Any, *, like: Any = None) -> Network:

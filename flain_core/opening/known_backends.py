@@ -10,8 +10,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from .errors import FlainWarning, ModelError
-from .extras import MissingExtraError, how_to_install
+from flain_core.errors import FlainWarning, ModelError
+from flain_core.extras import MissingExtraError, how_to_install
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from .errors import FlainWarning
-from .network import Network
-from .outcome import LayerOutcome, verdict_on
-from .per_layer import Purified, SearchContext
-from .promise import Promise, samples_needed
-from .sample_source import SampleFacts
-from .score import Tally
-from .settings import Settings, as_fraction
+from flain_core.errors import FlainWarning
+from flain_core.network import Network
+from flain_core.per_layer import Purified, SearchContext
+from flain_core.promise import Promise, samples_needed
+from flain_core.sample_source import SampleFacts
+from flain_core.score import Tally
+from flain_core.settings import Settings, as_fraction
+
+from .layer import LayerOutcome
+from .verdict import verdict_on
 
 _TOO_FEW_SAMPLES = 75
 _NOTABLE_LOSS = 0.01

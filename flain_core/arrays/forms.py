@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from .errors import WeightsError, listed
-from .network import Array
+from flain_core.errors import WeightsError, listed
+from flain_core.network import Array
 
 Arrays: TypeAlias = "Mapping[str, Array] | Sequence[Array] | Array"
 """All arrays of a model: by name, in order, or one after another in a flat vector. Tensors of

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import registry
-from .array_forms import (
+from flain_core.errors import WeightsError, listed
+from flain_core.network import Array, Network
+from flain_core.opening import registry
+from flain_core.options import PurifyOptions, check_names
+from flain_core.outcome.purification import Purification
+from flain_core.purify import purify
+
+from .forms import (
     Arrays,
     Form,
     as_array,
@@ -20,11 +26,6 @@ from .array_forms import (
     is_tensor,
     packed,
 )
-from .errors import WeightsError, listed
-from .network import Array, Network
-from .options import PurifyOptions, check_names
-from .outcome import Purification
-from .purify import purify
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -109,7 +110,7 @@ def purify_arrays(
         array([[  0.9,   0. ,  18. ],
                [  0. ,   0.9, -18. ]])
     """
-    from .storage.files import hashes  # late, so that `import flain_core` stays light
+    from flain_core.storage.files import hashes  # late, so that `import flain_core` stays light
 
     check_names(options, "purify_arrays")
     forms = form_of("initial", final if initial is None else initial), form_of("final", final)

@@ -1,0 +1,1 @@
+"""What a purification did, and what its reader should know."""
