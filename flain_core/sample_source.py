@@ -119,6 +119,11 @@ class Scorer(Protocol):
         """What questions to holders of samples took so far; None where samples are here."""
         ...
 
+    @property
+    def left_out(self) -> Sequence[str]:
+        """What was said of each holder of samples that was left out, as a warning at that time."""
+        ...
+
     def score_of(
         self, network: Network, *, probes: bool = True, candidate: int | None = None
     ) -> Scored:

@@ -112,6 +112,7 @@ class Coordinator:
         self, samples: CoordinatedSamples, trained: Network, *, measures_loss: bool
     ) -> None:
         self.samples = samples
+        self.left_out: list[str] = []
         self._measures_loss = measures_loss
         self._trained = trained.layers()
         self._members: set[str] | None = None
@@ -310,8 +311,6 @@ class Coordinator:
     def _leave(self, name: str, error: FlainError) -> None:
         if not self.samples.may_leave:
             raise DataError(f"{name}, which holds auxiliary samples, failed: {error}") from error
-        warnings.warn(
-            f"{name}, which holds auxiliary samples, is left out from now on: {error}",
-            FlainWarning,
-            stacklevel=2,
-        )
+        told = f"{name}, which holds auxiliary samples, is left out from now on: {error}"
+        self.left_out.append(told)
+        warnings.warn(told, FlainWarning, stacklevel=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -50,6 +50,7 @@ class LocalScorer:
     """
 
     asked: Asked | None = None
+    left_out: Sequence[str] = ()
 
     def __init__(
         self,

@@ -67,6 +67,7 @@ def notes_on(
             "as in training: pixels to 255 in place of 1 do this, and the model may then be "
             "damaged without a sign of it here"
         )
+    yield from map(FlainWarning, context.scorer.left_out)
     if context.scorer.asked:
         yield str(context.scorer.asked)
 

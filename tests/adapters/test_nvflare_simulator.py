@@ -178,16 +178,27 @@ def free(port):
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_sites_with_lists_of_their_own_run_a_job_in_poc_mode(tmp_path, monkeypatch):
+@pytest.fixture
+def in_poc_mode(tmp_path, monkeypatch):
+    """Run a job in POC mode, on the page's lists; return the output."""
     pytest.importorskip("torch")
     if not all(map(free, (8002, 8003))):
         pytest.skip("POC mode has fixed ports, and something else listens there")
     monkeypatch.setenv("HOME", str(tmp_path))
     installed = [str(JOBS / "installed"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, installed)))
-    lists = [",".join(listed(title)) for title in ("server", "client")]
-    code, output = run(JOBS / "restricted_job.py", tmp_path, tmp_path, *lists)
-    assert code == 0, output
+
+    def output_of(job):
+        lists = [",".join(listed(title)) for title in ("server", "client")]
+        code, output = run(JOBS / job, tmp_path, tmp_path, *lists)
+        assert code == 0, output
+        return output
+
+    return output_of
+
+
+def test_sites_with_lists_of_their_own_run_a_job_in_poc_mode(in_poc_mode, tmp_path):
+    output = in_poc_mode("restricted_job.py")
     assert (tmp_path / "status.txt").read_text().startswith("FINISHED:COMPLETED"), output
     (result,) = tmp_path.glob("poc/*/prod_00/admin*/transfer/*/workspace")
     report = json.loads((result / "purification.json").read_text())
@@ -196,6 +207,16 @@ def test_sites_with_lists_of_their_own_run_a_job_in_poc_mode(tmp_path, monkeypat
     assert report["asked"]["kind"] == "client"
     assert (result / "app_server" / "unpurified_FL_global_model.pt").exists()
     assert not list(tmp_path.glob("poc/**/custom/**/*.py"))
+
+
+def test_a_site_that_goes_down_while_it_is_asked_is_left_out(in_poc_mode, tmp_path):
+    in_poc_mode("killed_job.py")
+    (report,) = tmp_path.glob("poc/*/prod_00/server/*/purification.json")
+    report = json.loads(report.read_text())
+    assert report["verdict"] == "flipped"
+    assert report["asked"]["holders"] == 3
+    (said,) = [each for each in report["warnings"] if "site-3" in each]
+    assert "is left out from now on: no answer came within" in said
 
 
 def test_the_example_can_be_exported(tmp_path):

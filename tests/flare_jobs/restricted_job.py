@@ -5,10 +5,7 @@ and each client's own list has beside NVIDIA FLARE's, and commas between them. I
 started, and writes the job's status into WORKSPACE.
 """
 
-import json
-import os
 import sys
-import time
 from pathlib import Path
 
 import backdoored
@@ -18,12 +15,10 @@ from hospital.trainer import Trainer
 from nvflare.app_common.workflows.fedavg import FedAvg
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 from nvflare.job_config.api import FedJob
-from nvflare.recipe.session_mgr import SessionManager
-from nvflare.tool.poc import poc_commands as poc
+from poc_mode import sites
 
 from flain_nvflare import Answering, Purify, TrustedClients
 
-ADMIN = "admin@nvidia.com"
 MODEL = "hospital.network:Network"
 
 
@@ -41,32 +36,11 @@ def job_of(workspace):
     return job
 
 
-def restrict(site, allowed):
-    """Give a site a list of its own, as its operator would write it."""
-    path = site / "local" / "resources.json"
-    default = path.with_suffix(".json.default")
-    resources = json.loads(default.read_text())
-    resources["class_allow_list"] = [*resources["class_allow_list"], *allowed]
-    path.write_text(json.dumps(resources))
-
-
 def main(workspace, server, client):
-    place = workspace / "poc"
-    os.environ["NVFLARE_POC_WORKSPACE"] = str(place)
-    poc.prepare_poc_provision([], 2, str(place), None, False, "", None)
-    (prod,) = (place / "example_project").glob("prod_*")
-    for name, allowed in (("server", server), ("site-1", client), ("site-2", client)):
-        restrict(prod / name, allowed.split(","))
-    poc._start_poc(poc_workspace=str(place), gpu_ids=[], excluded=[ADMIN], services_list=[])
-    try:
-        time.sleep(3)
-        kit = {"username": ADMIN, "startup_kit_location": str(prod / ADMIN), "timeout": 20}
-        session = SessionManager(kit)
+    with sites(workspace, 2, server, client) as session:
         job = session.submit_job(job_of(workspace))
         result = session.get_job_result(job, timeout=80)
         (workspace / "status.txt").write_text(f"{session.get_job_status(job)} {result}")
-    finally:
-        poc._stop_poc(poc_workspace=str(place), excluded=[ADMIN], services_list=[])
 
 
 if __name__ == "__main__":
