@@ -67,6 +67,7 @@ class LocalSamples:
         """
         if batch_size is not None:
             batch_size = whole_number(batch_size, "batch_size, in samples,", least=1)
+        memory_limit = whole_number(memory_limit, "memory_limit, in bytes,", least=0)
         if not callable(score):
             raise SettingsError(
                 f"expected score to be a function of (scores, y); got {score!r}. Leave it out for "
@@ -78,15 +79,17 @@ class LocalSamples:
             if not classify:
                 raise SettingsError("outputs describes a classifier; leave it out with score=")
         return cls(
-            clean=Samples.of(data, classify=classify),
+            clean=Samples.of(data, classify=classify, memory_limit=memory_limit),
             probes={
-                name: Samples.of(probe, name=f"probe {name!r}", classify=classify)
+                name: Samples.of(
+                    probe, name=f"probe {name!r}", classify=classify, memory_limit=memory_limit
+                )
                 for name, probe in _checked_probes(probes).items()
             },
             score=score,
             outputs=outputs,
             batch_size=batch_size,
-            memory_limit=whole_number(memory_limit, "memory_limit, in bytes,", least=0),
+            memory_limit=memory_limit,
         )
 
     @property

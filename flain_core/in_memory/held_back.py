@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 
 import numpy as np
 
@@ -109,6 +108,7 @@ class HeldBack:
         self._batch_size = batch_size
         self._grader = grader
         self._settings = settings
+        self._right_before: Array | None = None
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -139,18 +139,22 @@ class HeldBack:
 
     def newly_wrong(self, network: Network) -> int:
         """Count the samples that the trained model classifies right and a network wrong."""
-        return int(np.count_nonzero(self._right_before & ~self._right(network)))
+        if self._right_before is None:
+            # In one pass, as it may cost much to draw the samples again.
+            self._right_before, right = self._right(self._trained, network)
+        else:
+            (right,) = self._right(network)
+        return int(np.count_nonzero(self._right_before & ~right))
 
-    @cached_property
-    def _right_before(self) -> Array:
-        return self._right(self._trained)
-
-    def _right(self, network: Network) -> Array:
-        batches = list(self._samples.batches(self._batch_size))
-        scores = [network.predict(batch.x) for batch in batches]
-        self._grader.recognise(scores)
-        right = [
-            self._grader.margins(each, batch.y).right
-            for each, batch in zip(scores, batches, strict=True)
-        ]
-        return np.concatenate(right)
+    def _right(self, *networks: Network) -> list[Array]:
+        """Return for each network which samples it classifies right."""
+        labels: list[Array] = []
+        scores: list[list[Array]] = [[] for _ in networks]
+        for batch in self._samples.batches(self._batch_size):
+            x = batch.x
+            labels.append(batch.y)
+            for of_network, network in zip(scores, networks, strict=True):
+                of_network.append(network.predict(x))
+        self._grader.recognise(scores[0])
+        graded = [map(self._grader.margins, of_network, labels) for of_network in scores]
+        return [np.concatenate([batch.right for batch in batches]) for batches in graded]

@@ -1,0 +1,105 @@
+"""Notes of the first pass over samples too large to keep: a label, and hashes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from .errors import DataError
+from .network import Array, Batch
+from .pixel_look import PixelLook
+from .sample_items import check_inputs, leaves
+
+__all__ = ["FirstPass"]
+
+
+class FirstPass:
+    """Notes of a first pass, by which later ones are known to give the same samples.
+
+    Args:
+        batches: Batches of at least one sample.
+        name: What error messages call the data.
+
+    Attributes:
+        y: Labels, as the loader gave them.
+        first_alike: ``(n,)`` for each sample the index of the first one with the same numbers in x.
+        nbytes: Bytes of all inputs.
+        types: The types of the inputs, in which all batches fit.
+
+    Raises:
+        DataError: There are no samples, or they cannot be used.
+    """
+
+    def __init__(self, batches: Iterable[tuple[Batch, Array]], name: str) -> None:
+        self._hashes: list[bytes] = []
+        self._looks: list[PixelLook] = []
+        self.nbytes = 0
+        self.types: list[np.dtype[Any]] = []
+        labels: list[Array] = []
+        alike: list[int] = []
+        seen: dict[bytes, int] = {}
+        form: object = None
+        for x, y in batches:
+            check_inputs(x, name)
+            if form is not None and form != (_form(x), y.shape[1:]):
+                raise DataError(f"{name}: samples of different shapes cannot be batched")
+            form = _form(x), y.shape[1:]
+            self._look_at(leaves(x))
+            # A copy, since a view may keep the whole batch.
+            labels.append(np.array(y))
+            for of_inputs, of_all in _hashes(x, y):
+                alike.append(seen.setdefault(of_inputs, len(alike)))
+                self._hashes.append(of_all)
+        if not labels:
+            raise DataError(f"{name}: expected at least one sample; the loader or dataset is empty")
+        self.y: Array = np.concatenate(labels)
+        self.first_alike: Array = np.array(alike, dtype=np.intp)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    @property
+    def are_pixels(self) -> bool:
+        """Whether the inputs look like pixels that nobody scaled."""
+        return all(look.found for look in self._looks)
+
+    def other(self, x: Batch, y: Array, rows: Array) -> int | None:
+        """Return the first of some samples that was another one then; None if all are the same."""
+        for row, (_, of_all) in zip(rows, _hashes(x, y), strict=True):
+            if of_all != self._hashes[row]:
+                return int(row)
+        return None
+
+    def _look_at(self, inputs: list[Array]) -> None:
+        if not self.types:
+            self.types = [leaf.dtype for leaf in inputs]
+            self._looks = [PixelLook() for _ in inputs]
+        pairs = zip(self.types, inputs, strict=True)
+        self.types = [np.promote_types(known, leaf.dtype) for known, leaf in pairs]
+        for look, leaf in zip(self._looks, inputs, strict=True):
+            look.see(leaf)
+        self.nbytes += sum(leaf.nbytes for leaf in inputs)
+
+
+def _hashes(x: Batch, y: Array) -> Iterator[tuple[bytes, bytes]]:
+    """Yield for each sample the hash of its inputs, and that of its inputs and label."""
+    inputs = leaves(x)
+    for index in range(len(y)):
+        numbers = sha256()
+        for leaf in inputs:
+            numbers.update(np.ascontiguousarray(leaf[index]).data)
+        of_inputs = numbers.digest()
+        numbers.update(np.ascontiguousarray(y[index]).data)
+        yield of_inputs, numbers.digest()
+
+
+def _form(x: Batch) -> object:
+    """Return the shapes of a sample's inputs, by name and in the order that they come in."""
+    if isinstance(x, dict):
+        return [(key, _form(value)) for key, value in x.items()]
+    if isinstance(x, tuple):
+        return tuple(map(_form, x))
+    return x.shape[1:]

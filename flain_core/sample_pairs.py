@@ -1,0 +1,82 @@
+"""Pairs ``(x, y)`` that a loader or dataset gives, each time that it is gone through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+from .errors import DataError, FlainError
+from .network import Array, Batch
+from .sample_items import pair_of
+
+__all__ = ["Pairs", "by_index"]
+
+
+class Pairs:
+    """Pairs ``(x, y)`` of arrays, read anew in each pass.
+
+    Args:
+        items: Gives pairs or dicts of columns, batches or samples.
+        name: What error messages call the data.
+        given: What the user gave, if ``items`` was made of it.
+    """
+
+    def __init__(self, items: Iterable[Any], name: str, given: object = None) -> None:
+        self._items = items
+        self.name = name
+        self.kind = type(items if given is None else given).__name__
+        if _has_no_end(items):
+            raise DataError(
+                f"{name}: the {self.kind} repeats its samples without end; leave out its repeat(), "
+                "or take as many as there are"
+            )
+
+    @property
+    def only_once(self) -> bool:
+        """Whether one pass uses them up, as that over a generator does."""
+        return isinstance(self._items, Iterator)
+
+    def __iter__(self) -> Iterator[tuple[Batch, Array]]:
+        """Go through all.
+
+        Raises:
+            DataError: An item is no pair, or the loader itself fails.
+        """
+        given = 0
+        try:
+            for given, item in enumerate(self._items, start=1):  # noqa: B007
+                yield _pair(item, self.name)
+        except FlainError:
+            raise
+        # Whatever the code of a user's own loader raises.
+        except Exception as error:
+            raise DataError(
+                f"{self.name}: the {self.kind} failed after {given} items, and no model was "
+                f"changed: {type(error).__name__}: {error}"
+            ) from error
+
+
+class by_index(Iterable[Any]):  # noqa: N801  used like a function
+    """Items ``0`` to ``count - 1`` of what has no end, or no iterator, of its own."""
+
+    def __init__(self, items: Any, count: int) -> None:
+        self._items, self._count = items, count
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._items[index] for index in range(self._count))
+
+
+def _pair(item: Any, name: str) -> tuple[Batch, Array]:
+    if isinstance(item, Mapping) or (isinstance(item, (tuple, list)) and len(item) == 2):
+        return pair_of(item, name)
+    raise DataError(
+        f"{name}: expected the loader or dataset to give (x, y) pairs, or dicts with a "
+        f"column of labels; it gives {type(item).__name__}"
+        + (f" of length {len(item)}" if isinstance(item, Sized) else "")
+    )
+
+
+def _has_no_end(items: Any) -> bool:
+    # TensorFlow's data sets tell their length, and -1 for one that repeats.
+    cardinality = getattr(items, "cardinality", None)
+    return hasattr(items, "element_spec") and callable(cardinality) and int(cardinality()) == -1
