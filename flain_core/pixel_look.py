@@ -42,5 +42,5 @@ class PixelLook:
 
     @property
     def found(self) -> bool:
-        """Whether all that was seen looks like pixels; without numbers nothing speaks against it."""
+        """Whether all that was seen looks like pixels, if anything was."""
         return self._possible and (self._brightest is None or self._brightest > _DARK)

@@ -50,9 +50,11 @@ class Pairs:
             raise
         # Whatever the code of a user's own loader raises.
         except Exception as error:
+            # A loader's worker tells where it failed, and in the last line why.
+            kind, why = type(error).__name__, str(error).strip().rpartition("\n")[2]
             raise DataError(
                 f"{self.name}: the {self.kind} failed after {given} items, and no model was "
-                f"changed: {type(error).__name__}: {error}"
+                f"changed: {kind}: {why.removeprefix(f'{kind}: ')}"
             ) from error
 
 

@@ -233,6 +233,7 @@ def _gathered(
         kept.append(pair)
         nbytes += sum(leaf.nbytes for leaf in leaves(pair[0]))
         if most is not None and nbytes > most:
+            del pair  # it would stay in memory until the first pass ends
             return SampleStream(pairs, chain(_taken_out(kept), giving), batches, _SHARE_KEPT)
     if not kept:
         raise DataError(

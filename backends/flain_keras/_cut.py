@@ -75,6 +75,7 @@ class KerasCut:
     ) -> None:
         self._name, self._entry, self._size = name, entry, size
         self._output, self._tail, self.calls = output, tail, len(inputs)
+        tail.let_go()
         is_dense = entry.kind.name == "dense"
         self._inputs = [DenseInput(x) if is_dense else _ConvolutionInput(entry, x) for x in inputs]
 
@@ -105,6 +106,11 @@ class KerasCut:
                 f"pre-activation of {self._name!r}: expected shape {expected}, given {output.shape}"
             )
         return self._tail(output)
+
+    @property
+    def bytes_beside(self) -> int:
+        """Bytes that the tail reads besides."""
+        return self._tail.nbytes
 
     @property
     def tails(self) -> Callable[[Sequence[Array]], Array] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -36,3 +37,9 @@ def as_array(tensor: Any) -> Array:
     if dtype_of(tensor) in _NARROW:
         tensor = keras.ops.cast(tensor, "float32")
     return np.array(keras.ops.convert_to_numpy(tensor), order="C")
+
+
+def nbytes_of(tensor: Any) -> int:
+    """Return about how many bytes an engine's tensor takes."""
+    bits = "".join(filter(str.isdigit, dtype_of(tensor))) or "8"
+    return int(math.prod(tensor.shape)) * int(bits) // 8

@@ -11,7 +11,7 @@ from keras import ops
 
 from flain_core.network import Array
 
-from ._engine import EPSILON, as_array
+from ._engine import EPSILON, as_array, nbytes_of
 from ._observation import Observation, Recording, having
 from ._run import Runner
 from ._trace import Traced, traced
@@ -52,6 +52,17 @@ class Tail:
 
         return scores
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what the tail keeps of the batch: all of it where the whole model runs."""
+        kept = keras.tree.flatten(self._x) if self._traced is None else self._beside
+        return sum(map(nbytes_of, kept))
+
+    def let_go(self) -> None:
+        """Keep no more of the batch than a trace reads; a search keeps many tails."""
+        if self._traced is not None:
+            self._x = None
+
     def trace(self, seen: Observation) -> Traced | None:
         """Prepare for many calls, from a run on the batch.
 
@@ -59,10 +70,10 @@ class Tail:
         this shape in which the same layers ran before.
         """
         flat = keras.tree.flatten(self._x)
-        recording = seen.recording
+        recording, structure = seen.recording, keras.tree.map_structure(lambda _: 0, self._x)
 
         def replayed(tensor: Any, *others: Any) -> Any:
-            x = keras.tree.pack_sequence_as(self._x, list(others[: len(flat)]))
+            x = keras.tree.pack_sequence_as(structure, list(others[: len(flat)]))
             return self._run(tensor, x, recording, others[len(flat) :])
 
         found = traced(replayed, self._tensor(seen.output), [*flat, *recording.tensors])

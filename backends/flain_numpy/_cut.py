@@ -56,6 +56,11 @@ class Cut:
         return self._behind(output)
 
     @property
+    def bytes_beside(self) -> int:
+        """Bytes that the tail reads besides."""
+        return sum(value.nbytes for value in self._side.values())
+
+    @property
     def tail_by_sample(self) -> Callable[[Array], Array] | None:
         return None if self._side or self.output.ndim != 2 else self._behind
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -77,10 +78,12 @@ class OnnxCut:
 
     For each chunk there are the layer's ``outputs``, which the tail calls ``name``, and ``sides``,
     what the tail reads besides. There is no ``tail`` if the output is the scores; a tail
-    ``by_sample`` treats each sample by itself, and reads nothing of it but the output.
+    ``by_sample`` treats each sample by itself, and reads nothing of it but the output. Of the bytes
+    of the sides, ``bytes_beside`` are no weights.
     """
 
     calls = 1
+    bytes_beside = 0
 
     def __init__(
         self,
@@ -92,7 +95,9 @@ class OnnxCut:
         name: str,
         by_sample: bool,
     ) -> None:
-        self._chunks, self._entered, self._sides, self._tail = chunks, entered, sides, tail
+        # Nothing below reads the samples, and a search keeps many cuts.
+        self._chunks = replace(chunks, feeds={})
+        self._entered, self._sides, self._tail = entered, sides, tail
         self._name, self._by_sample = name, by_sample
         self._element = outputs[0].dtype
         stacked = np.stack(outputs).astype(np.promote_types(self._element, np.float32))

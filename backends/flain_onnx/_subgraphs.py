@@ -81,7 +81,10 @@ class Subgraphs:
             tail = self._scorer({**halves.read, **fed}, threads)
         x = entering[0][None] if len(entering) == 1 else np.stack(entering)
         entered = halves.entered(x)
-        return OnnxCut(chunks, entered, outputs, sides, tail, layer.output, halves.by_sample)
+        cut = OnnxCut(chunks, entered, outputs, sides, tail, layer.output, halves.by_sample)
+        own = set(beside) - set(weights)
+        cut.bytes_beside = sum(side[name].nbytes for side in sides for name in own)
+        return cut
 
     def _scorer(self, given: Mapping[str, int], threads: int = 0) -> Session:
         key = frozenset(given), threads

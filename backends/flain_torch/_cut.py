@@ -141,7 +141,9 @@ class TorchCut:
     """
 
     def __init__(self, module: nn.Module, batch: TorchBatch, seen: _Observation) -> None:
-        self._module, self._batch, self._seen = module, batch, seen
+        self._module, self._seen = module, seen
+        # A replay needs no samples, and a search keeps many cuts.
+        self._batch = batch if seen.replay is None else None
         self._by_sample = [entered.by_sample(batch.size) for entered in seen.inputs]
         self.calls = len(self._by_sample)
 
@@ -169,12 +171,21 @@ class TorchCut:
         def replaced(*_: object) -> Tensor:
             return replacement.to(seen.dtype, copy=True)
 
+        assert self._batch is not None  # noqa: S101  it is kept where there is no replay
+
         # First in line: hooks of the model's owner must see the replacement as they see the output.
         hook = self._seen.layer.register_forward_hook(replaced, prepend=True)
         try:
             return scores_array(run(self._module, self._batch))
         finally:
             hook.remove()
+
+    @property
+    def bytes_beside(self) -> int:
+        """Bytes that the tail reads besides: of the whole batch, if it runs the module."""
+        if self._batch is not None:
+            return self._batch.nbytes
+        return self._seen.replay.nbytes if self._seen.replay else 0
 
     @property
     def tail_by_sample(self) -> Callable[[Array], Array] | None:

@@ -45,12 +45,19 @@ class Replay:
     """Computes the goal from any tensor in place of the origin, the same way every time.
 
     The origin, which the steps were recorded from, becomes slot 0. The goal is the slot of the
-    result, or the result itself where it does not depend on the origin.
+    result, or the result itself where it does not depend on the origin. ``nbytes`` are held by the
+    steps besides the parameters.
     """
 
     def __init__(
-        self, origin: Tensor, steps: Sequence[Step], goal: Slot | Tensor, overwrites_origin: bool
+        self,
+        origin: Tensor,
+        steps: Sequence[Step],
+        goal: Slot | Tensor,
+        overwrites_origin: bool,
+        nbytes: int = 0,
     ) -> None:
+        self.nbytes = nbytes
         self._shape, self._stride = origin.shape, origin.stride()
         self._dtype, self._device = origin.dtype, origin.device
         self.steps, self._goal, self._overwrites_origin = steps, goal, overwrites_origin

@@ -37,6 +37,10 @@ class TorchBatch:
         return ", ".join(f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors)
 
     @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (*self.args, *self.kwargs.values()))
+
+    @property
     def advice(self) -> str:
         if all(t.dtype != torch.int64 for t in (*self.args, *self.kwargs.values())):
             return f"; {AS_TRAINED}"

@@ -75,7 +75,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for step in steps:
             step.args, step.kwargs = _final(step.args), _final(step.kwargs)
         overwrites_origin = any(self._memory_of[0] in self._memories(each.writes) for each in steps)
-        return Replay(self._origin, steps, _final(goal), overwrites_origin)
+        held = found_in([(each.args, [*each.kwargs.values()]) for each in steps], Tensor)
+        nbytes = sum(each.nbytes for each in held if memory_of(each) not in self._constant)
+        return Replay(self._origin, steps, _final(goal), overwrites_origin, nbytes)
 
     def __torch_dispatch__(
         self,

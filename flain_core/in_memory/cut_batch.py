@@ -52,7 +52,9 @@ def pre_activation(cut: Cut) -> Array:
 def bytes_kept(cut: Cut) -> int:
     """Return about how many bytes a cut needs during a search."""
     # The inputs and a copy of them that is sorted by neuron; the output and two that follow it.
-    return 2 * int(cut.inputs.nbytes) + 3 * bytes_of(cut.output)
+    at_layer = 2 * int(cut.inputs.nbytes) + 3 * bytes_of(cut.output)
+    # What its tail reads besides: the whole batch, where nothing shorter than the model is right.
+    return at_layer + int(getattr(cut, "bytes_beside", 0))
 
 
 def bytes_of(output: Any) -> int:
