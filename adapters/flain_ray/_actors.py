@@ -19,16 +19,12 @@ from flain_core.local_samples import LocalSamples
 from flain_core.network import Array, Batch, Network
 from flain_core.score import Score
 
-from ._shipping import lacks_flain
+from ._cutting import Plan
+from ._shipping import LACKS_FLAIN, failed, lacks_flain
 
 # A share of the greatest score, far above what another machine's rounding does, even in half
 # precision.
 _DIFFERENCE_ALLOWED = 1e-2
-_SAMPLES_TO_COMPARE = 8
-_LONGEST_QUOTE = 300
-
-Shard: TypeAlias = Mapping[str, LocalSamples]
-"""Batches by name, each with the probes that are measured along with it."""
 
 Needed: TypeAlias = Sequence[Any]
 """References to the trained model and the score function, pickled, and to an actor's shards. They
@@ -83,7 +79,7 @@ class ActorPool:
     seconds, None for any time.
     """
 
-    samples: LocalSamples
+    plan: Plan
     shards: Sequence[Sequence[Any]]
     start: Callable[[], Any]
     timeout: float | None
@@ -94,10 +90,10 @@ class ActorPool:
     def open(self, network: Network) -> None:
         """Start the actors with this model; raise ModelError if it does not arrive as it was."""
         self.close()
-        packed = ray.put(_packed(network, self.samples.score))
+        packed = ray.put(_packed(network, self.plan.score))
         for shards in self.shards:
             self.actors.append((self.start(), [packed, *shards]))
-        few = self.samples.clean[:_SAMPLES_TO_COMPARE].x
+        few = self.plan.few
         asked = [actor.scores.remote(needed, few) for actor, needed in self.actors]
         here = network.predict(few)
         for there in self._all(asked):
@@ -152,16 +148,12 @@ class ActorPool:
             # A model or a score function of the user's own raised it, as it does without Ray.
             if not isinstance(error.cause, ray.exceptions.RayError):
                 raise error.cause from error
-            raise _failed(f"{who} failed", error.cause) from error
+            raise failed(f"{who} failed", error.cause) from error
         except ray.exceptions.RayError as error:
             if lacks_flain(error):
-                raise ModelError(
-                    "the workers of the Ray cluster have no flain; nothing was purified. Send it "
-                    "along, ray.init(runtime_env=flain_ray.runtime_env()) before the shards, or "
-                    "install it on every machine"
-                ) from error
+                raise ModelError(LACKS_FLAIN) from error
             what = f"{who} is lost, and the samples it holds with it"
-            raise _failed(what, error) from error
+            raise failed(what, error) from error
 
 
 def _packed(network: Network, score: Score) -> bytes:
@@ -201,8 +193,3 @@ def _check_same(here: Array, there: Array) -> None:
         "the model scores the same samples differently on an actor than here; is the same version "
         "of its code installed on every machine, and does it score alike each time?"
     )
-
-
-def _failed(what: str, error: Exception) -> DataError:
-    told = " ".join(str(error).split())[:_LONGEST_QUOTE]
-    return DataError(f"{what}; nothing was purified. Ray says: {told}")

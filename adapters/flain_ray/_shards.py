@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import ray
 
 from flain_core.errors import SettingsError
@@ -16,11 +14,11 @@ from flain_core.local_samples import LocalSamples
 from flain_core.network import Network
 from flain_core.options import SampleOptions
 from flain_core.sample_source import SampleFacts, Scorer
-from flain_core.samples import Samples
-from flain_core.score import accuracy
 from flain_core.settings import Settings, whole_number
 
-from ._actors import Actor, ActorPool, Shard
+from ._actors import Actor, ActorPool
+from ._cutting import Plan, cut
+from ._datasets import cut_there, is_dataset
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -40,7 +38,9 @@ class Shards:
     the bit if both compute with one thread: Ray gives an actor as many threads as it has CPUs.
 
     Args:
-        data: The samples, in any form that :func:`flain_core.purify` takes.
+        data: The samples, in any form that :func:`flain_core.purify` takes; or a
+            ``ray.data.Dataset`` with a column of labels, which a worker reads and cuts, so that its
+            samples never come here. A probe may be one as well then.
         actors: Number of actors that hold them.
         shards: Number of parts to cut the samples into, at least one per actor; None for one each.
         lookahead: Number of candidates to ask about at once. More of them save messages, and waste
@@ -82,7 +82,6 @@ class Shards:
                 f"Shards has no option {', '.join(sorted(unknown))}; those of samples are "
                 f"{', '.join(SampleOptions.__annotations__)}"
             )
-        samples = LocalSamples.of(data, **sample_options)
         self._actors = whole_number(actors, "actors", least=1)
         self._shards = whole_number(
             self._actors if shards is None else shards,
@@ -99,26 +98,23 @@ class Shards:
         self._start = _starter(self._options)
         self._pool: ActorPool | None = None
         self._running = ExitStack()
-        count = len(samples.clean)
-        usual = min(samples.clean.usual_batch, max(count // self._shards, 1))
-        self._batch_size = samples.batch_size or usual
-        batches = -(-count // self.batch_size)
-        if batches < self._shards:
-            raise SettingsError(
-                f"expected at most {batches} shards, as {count} samples make {batches} batches of "
-                f"{self.batch_size}; got {self._shards}. Take fewer shards, or a smaller batch_size"
-            )
-        self._samples = replace(samples, batch_size=self.batch_size)
+        self._samples: LocalSamples | None = None
+        self._there: list[Any] = []
+        if is_dataset(data):
+            self._plan, self._there = cut_there(data, self._shards, sample_options)
+        else:
+            self._samples = LocalSamples.of(data, **sample_options)
+            self._plan = Plan.of(self._samples, self._shards)
 
     @property
     def batch_size(self) -> int:
         """Samples per pass."""
-        return self._batch_size
+        return self._plan.batch_size
 
     @property
     def facts(self) -> SampleFacts:
         """Facts about the samples; a model is sent to the actors to be scored."""
-        return replace(self._samples.facts, local=False)
+        return self._plan.facts
 
     def scorer(self, network: Network, settings: Settings, seed: int) -> Scorer:
         """Send the trained model to the actors, and return what asks them about it.
@@ -131,8 +127,7 @@ class Shards:
                 "expected shards inside a with statement, which starts and stops the actors: "
                 "with flain_ray.Shards(...) as shards: flain_core.purify(..., data=shards)"
             )
-        probes = tuple(self._samples.probes)
-        samples = CoordinatedSamples(self._pool, probes=probes, facts=self.facts)
+        samples = CoordinatedSamples(self._pool, probes=self._plan.probes, facts=self.facts)
         return samples.scorer(network, settings, seed)
 
     def __enter__(self) -> Shards:
@@ -146,11 +141,11 @@ class Shards:
                 ray.init()
                 stack.callback(ray.shutdown)
             self._check_room()
-            shards = [
-                ray.put(shard) for shard in _cut(self._samples, self._shards, self.batch_size)
-            ]
+            shards = self._there
+            if self._samples is not None:
+                shards = [ray.put(shard) for shard in cut(self._samples, self._plan)]
             self._pool = ActorPool(
-                self._samples,
+                self._plan,
                 shards=[shards[first :: self._actors] for first in range(self._actors)],
                 start=self._start,
                 timeout=self._timeout,
@@ -174,35 +169,6 @@ class Shards:
                 'take fewer actors, or options={"num_cpus": ...} below 1; or, where the cluster '
                 "grows by itself, a timeout to wait for it"
             )
-
-
-def _cut(samples: LocalSamples, shards: int, batch_size: int) -> Iterator[Shard]:
-    """Yield the batches, with names in their order, in shards of about as many."""
-    batches = list(samples.clean.batches(batch_size))
-    probes = {
-        name: _spread(probe, len(batches), batch_size) for name, probe in samples.probes.items()
-    }
-    digits = len(str(len(batches)))
-    names = [f"batch {number:0{digits}}" for number in range(len(batches))]
-    for which in np.array_split(np.arange(len(batches)), shards):
-        yield {
-            names[number]: replace(
-                samples,
-                clean=batches[number],
-                probes={name: spread[number] for name, spread in probes.items() if spread[number]},
-                # The caller's travels with the model, pickled where a failure is explained.
-                score=accuracy,
-            )
-            for number in which
-        }
-
-
-def _spread(samples: Samples, parts: int, batch_size: int) -> list[Samples]:
-    """Cut samples into so many consecutive parts where their batches end; some may be empty."""
-    batches = -(-len(samples) // batch_size)
-    each = [len(which) * batch_size for which in np.array_split(np.arange(batches), parts)]
-    ends = np.cumsum(each)
-    return [samples[end - size : end] for end, size in zip(ends, each, strict=True)]
 
 
 def _starter(options: Mapping[str, Any]) -> Callable[[], Any]:

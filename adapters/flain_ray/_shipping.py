@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from flain_core.errors import DataError
+
 _PACKAGES = (
     "flain_core",
     "flain_ray",
@@ -13,6 +15,15 @@ _PACKAGES = (
     "flain_keras",
     "flain_onnx",
     "flain_sklearn",
+)
+
+
+_LONGEST_QUOTE = 300
+
+LACKS_FLAIN = (
+    "the workers of the Ray cluster have no flain; nothing was purified. Send it along, "
+    "ray.init(runtime_env=flain_ray.runtime_env()) before the shards, or install it on every "
+    "machine"
 )
 
 
@@ -36,3 +47,9 @@ def runtime_env() -> dict[str, Any]:
 def lacks_flain(error: Exception) -> bool:
     """Return whether an error of Ray says that a worker has no flain."""
     return "No module named 'flain" in str(error)
+
+
+def failed(what: str, error: Exception) -> DataError:
+    """Return an error that says what failed, and quotes what Ray says of it."""
+    told = " ".join(str(error).split())[:_LONGEST_QUOTE]
+    return DataError(f"{what}; nothing was purified. Ray says: {told}")

@@ -144,6 +144,9 @@ def test_a_cut_answers_as_the_whole_network_does(case: Case, name: str, n: int) 
     candidate = before - cut.linear(2 * update, some)
     answers = [cut.tail(candidate) for _ in range(4)]
     assert (cut._tail._traced is not None) is case.traced
+    # A search keeps many cuts, and must not keep all samples by that.
+    assert (cut._tail._x is None) is case.traced
+    assert (cut.bytes_beside == 0) is case.traced
     for answer in answers[1:]:
         close(answer, answers[0], 1e-6)
     close(cut.tail(cut.output), scores, 1e-6)
