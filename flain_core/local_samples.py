@@ -1,4 +1,4 @@
-"""The auxiliary samples in memory."""
+"""The auxiliary samples in this process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class LocalSamples:
         score: What a sample is worth.
         outputs: What a classifier's scores are; None recognises it.
         batch_size: Samples per batch; None lets the size of a sample decide.
-        memory_limit: Bytes that may be spent on keeping cut batches.
+        memory_limit: Bytes that may be spent on keeping cut batches, and an eighth of them on the
+            inputs of a loader.
     """
 
     clean: Samples

@@ -70,7 +70,8 @@ def purify(
         progress: True prints to stderr; a function receives a :class:`Progress` at each step.
         batch_size: Samples per pass; None chooses by the size of a sample.
         memory_limit: Bytes that may be spent on keeping batches at the layer; what does not fit is
-            run again for each candidate.
+            run again for each candidate. Inputs of a loader or dataset that take more than an
+            eighth of it are drawn anew in each pass, and must come in the same order.
         seed: Splits the samples, and chooses the neurons in the proof of the cut: the only random
             choices.
         again: Purify a model that was purified before, all the same.
