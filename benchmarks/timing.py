@@ -18,7 +18,7 @@ from rich.table import Table
 
 import flain_core as flain
 from flain_core import Grid, Settings
-from flain_core.flipping import FlippingOrder
+from flain_core.flipping_order import FlippingOrder
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 from flain_core.opening import registry

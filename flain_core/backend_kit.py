@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .blocks import is_handed_over, row_blocks
 from .errors import LayerError, ModelError, WeightsError, nearest
 from .network import Array
 
@@ -96,7 +97,8 @@ def fitting_weight(name: str, weight: Any, shape: tuple[int, ...], dtype: Any) -
         dtype: The floating-point type that the layer stores.
 
     Returns:
-        A new array, contiguous in memory.
+        A new array, contiguous in memory; or the weight itself, where it is that already and nobody
+        can write to it.
 
     Raises:
         WeightsError: The shape differs, or the numbers are not finite in that type.
@@ -142,9 +144,12 @@ def _fitting(what: str, name: str, values: Any, shape: tuple[int, ...], dtype: A
             f"{what} of {name!r}: expected real numbers of shape {shape}; got {given.dtype} of "
             f"shape {given.shape}"
         )
-    with np.errstate(over="ignore"):
-        rounded = np.array(given, dtype=dtype, order="C")
-    if not np.isfinite(rounded).all():
+    rounded = given
+    if not (is_handed_over(given) and given.dtype == dtype and given.flags.c_contiguous):
+        with np.errstate(over="ignore"):
+            rounded = np.array(given, dtype=dtype, order="C")
+    by_rows = np.atleast_1d(rounded)
+    if not all(np.isfinite(by_rows[rows]).all() for rows in row_blocks(by_rows)):
         raise not_finite(name, rounded.dtype, what)
     return rounded
 

@@ -10,86 +10,30 @@ keeps the mean pre-activation. A factor of 2 turns the sign where clean data has
 flips less than the whole elsewhere; a factor of 3 removes the update already where ``v`` is twice
 ``s``, so that a backdoor in directions that clean data uses a little goes at a smaller strength.
 
-``C`` is estimated from fewer samples than it has columns. It is shrunk towards its diagonal by the
-share that minimises the expected squared error (Schaefer and Strimmer, 2005, target D; after Ledoit
-and Wolf, 2004), so that an input which clean data activates is spared even in directions that no
-sample happened to show.
-
 A layer may see a sample several times, as a transformer's do once for each token. Each sight is
 then a row of ``X``, and what was fitted without a sample is fitted without all of its rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 
-from .errors import LayerError
-from .flipping import FlippingOrder, check_range
+from .blocks import column_blocks, handed_over, is_small, row_blocks
+from .flipping import check_range
+from .flipping_order import FlippingOrder
+from .input_space import InputSpace
 from .network import Array, Layer, Network
 
-__all__ = ["Directions", "Flipping", "InputSpace"]
+__all__ = ["Directions", "Flipping"]
 
-# So weak, as a single input or sample in other units can raise the variance of all.
-_WEAKEST, _STRONGEST, _RATIO = 4e-4 * 1.5**-40, 8.0, 1.5
-_MOST_SHRUNK = 0.95
 _LEAST_KEPT = 1e-3
 _SMALL_BLOCK = 48
-
-
-@dataclass(frozen=True, eq=False)
-class InputSpace:
-    """The inputs of a layer as clean samples use them.
-
-    Attributes:
-        mean: ``(in,)`` float64; zero for a layer without a bias, which cannot keep a mean.
-        variance: ``(in,)`` float64.
-        active: ``(k,)`` indices of the inputs that vary at all.
-        centred: ``(n * positions, k)`` float64, the active inputs less their mean.
-        shrinkage: From 0 to 1: share by which the covariance is moved towards its diagonal.
-        positions: How often the layer sees a sample.
-    """
-
-    mean: Array
-    variance: Array
-    active: Array
-    centred: Array
-    shrinkage: float
-    positions: int = 1
-
-    @classmethod
-    def of(cls, inputs: Array, *, bias: bool) -> InputSpace:
-        """Estimate from inputs ``(n, in, *positions)`` of a layer with or without a bias.
-
-        Raises:
-            LayerError: The inputs do not vary.
-        """
-        values = rows_of(np.asarray(inputs, dtype=np.float64))
-        positions = len(values) // max(len(inputs), 1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = values.mean(axis=0) if bias else np.zeros(values.shape[1])
-            deviation = values - mean
-            variance = np.square(deviation, out=deviation).mean(axis=0)
-            active = np.flatnonzero(variance)
-            centred = values[:, active]
-            centred -= mean[active]
-            shrinkage = _shrinkage(centred, variance[active], positions)
-        if not active.size or not np.isfinite([*variance, shrinkage]).all():
-            raise LayerError(
-                "the inputs of the layer are the same for all samples, or too large; check the "
-                "data and the layers before it"
-            )
-        return cls(mean, variance, active, centred, shrinkage, positions)
-
-    @property
-    def strengths(self) -> Array:
-        """``(candidates,)`` ascending, in units of the inputs' variance."""
-        count = int(np.log(_STRONGEST / _WEAKEST) / np.log(_RATIO)) + 1
-        ascending: Array = self.variance.mean() * _WEAKEST * _RATIO ** np.arange(count)
-        return ascending
+_BYTES_OF_FITS = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +65,16 @@ class Directions:
         layer = self.layer
         if not number:
             return self.network.replace({layer.name: layer.weight})
-        change = self.change(number)
-        weight = _fitted(layer.weight.astype(np.float64) - change, layer.weight)
-        if layer.bias is None:
-            return self.network.replace({layer.name: weight})
-        bias = _fitted(layer.bias.astype(np.float64) + change @ self.space.mean, layer.bias)
-        return self.network.replace({layer.name: weight}, {layer.name: bias})
+        weight, bias = np.empty(layer.weight.shape, layer.weight.dtype), layer.bias
+        moved = None if bias is None else bias.astype(np.float64)
+        for rows, change in self.changes(number):
+            weight[rows] = _fitted(layer.weight[rows].astype(np.float64) - change, weight)
+            if moved is not None:
+                moved[rows] += change @ self.space.mean
+        weights = {layer.name: handed_over(weight)}
+        if bias is None or moved is None:
+            return self.network.replace(weights)
+        return self.network.replace(weights, {layer.name: _fitted(moved, bias)})
 
     def taken(self, number: int, *, unseen: bool = False) -> Array:
         """``(n * positions, out)``: what a candidate, not 0, takes from the pre-activations.
@@ -135,29 +83,50 @@ class Directions:
             number: The candidate.
             unseen: Judge each sample as if it had had no part in the fit.
         """
-        _, solved, left_out = self._solved(number)
-        taken = left_out if unseen else solved
-        return taken * (self.factor * self._strength(number) / self._scale)
+        _, solved, kept = self._solved(number)
+        size = self.factor * self._strength(number) / self._scale
+        return _left_out(solved, kept, size) if unseen else solved * size
 
     def change(self, number: int) -> Array:
-        """``(out, in)``: what a candidate, not 0, takes from the weight.
+        """``(out, in)``: what a candidate, not 0, takes from the weight."""
+        return np.concatenate([change for _, change in self.changes(number)])
+
+    def changes(self, number: int) -> Iterator[tuple[slice, Array]]:
+        """Yield some rows at a time what a candidate, not 0, takes from the weight: ``(rows, in)``.
 
         Inputs that never vary are flipped wholly.
         """
-        active = self.space.active
+        active = self._active
         weight, solved, _ = self._solved(number)
-        spared = solved.T @ self.space.centred
-        spared *= self._scale
-        change = self.factor * self.update
-        change[:, active] -= self.factor * spared
-        change[:, active] *= self._strength(number) * weight
-        return change
+        for rows in row_blocks(self.layer.weight):
+            spared = solved[:, rows].T @ self.space.centred
+            spared *= self.factor * self._scale
+            change = self.factor * self._update(rows)
+            change[:, active] -= spared
+            change[:, active] *= self._strength(number) * weight
+            yield rows, change
+
+    def _update(self, rows: slice) -> Array:
+        """``(rows, in)`` float64: what training added to some rows of the weight."""
+        if self._kept_update is not None:
+            return self._kept_update[rows]
+        update: Array = np.subtract(self.layer.weight[rows], self.initial[rows], dtype=np.float64)
+        return update
 
     @cached_property
-    def update(self) -> Array:
-        """``(out, in)`` float64: what training added to the weight."""
-        final = self.layer.weight.astype(np.float64)
-        return final - np.asarray(self.initial, dtype=np.float64)
+    def _kept_update(self) -> Array | None:
+        """That of all rows, if it is small."""
+        final = self.layer.weight
+        if not is_small(final.size * np.dtype(np.float64).itemsize):
+            return None
+        update: Array = np.subtract(final, self.initial, dtype=np.float64)
+        return update
+
+    @property
+    def _active(self) -> Array | slice:
+        """The active inputs; as a slice where all are, as that makes no copy."""
+        space = self.space
+        return space.active if space.active.size < space.variance.size else slice(None)
 
     def _strength(self, number: int) -> float:
         return float(self.space.strengths[number - 1])
@@ -172,74 +141,104 @@ class Directions:
         return {}
 
     def _solved(self, number: int) -> tuple[Array, Array, Array]:
-        """Return a candidate's weight of each input, its solution, and that without each sample.
+        """Return a candidate's weight of each input, its solution, and what samples keep of it.
 
-        Woodbury's identity lets a matrix over the samples be inverted, or over inputs. The smaller
-        of the two is, so that the cost grows with the larger number only linearly.
+        The last is what :func:`_left_out` takes. The fits tried last are kept, as far as they are
+        small.
         """
-        if number not in self._fits:
-            space = self.space
-            variance = space.shrinkage * space.variance[space.active]
-            weight = 1 / (variance + self._strength(number))
-            rows = space.centred * (self._scale * np.sqrt(weight))
-            wide = rows.shape[0] <= rows.shape[1]
-            inner = rows @ rows.T if wide else rows.T @ rows
-            np.fill_diagonal(inner, inner.diagonal() + 1)
+        fits = self._fits
+        if number not in fits:
+            fits[number] = self._fit(number)
+            while len(fits) > 1 and sum(fit[1].nbytes for fit in fits.values()) > _BYTES_OF_FITS:
+                del fits[next(iter(fits))]
+        return fits[number]
+
+    def _fit(self, number: int) -> tuple[Array, Array, Array]:
+        """Woodbury's identity lets a matrix over the samples be inverted, or over inputs.
+
+        The smaller of the two is, so that the cost grows with the larger number only linearly.
+        """
+        space = self.space
+        variance = space.shrinkage * space.variance[space.active]
+        weight = 1 / (variance + self._strength(number))
+        root_of_weight = self._scale * np.sqrt(weight)
+        target = self._target(self._scale * weight)
+        if space.centred.shape[0] <= space.centred.shape[1]:
+            inner = np.eye(len(target))
+            for some in column_blocks(space.centred):
+                rows = space.centred[:, some] * root_of_weight[some]
+                inner += rows @ rows.T
             root = inverse_of_lower(np.linalg.cholesky(inner))
-            scaled = np.multiply(rows, np.sqrt(weight), out=rows if wide else None)
-            target = scaled @ self.update[:, space.active].T
-            if wide:
-                solved = root.T @ (root @ target)
-                left_out = self._left_out(solved, root.T, wide=True)
-            else:
-                used = rows @ root.T
-                solved = target - used @ (used.T @ target)
-                left_out = self._left_out(solved, used, wide=False)
-            self._fits[number] = weight, solved, left_out
-        return self._fits[number]
+            kept = self._kept_of_each(root.T, wide=True)
+            return weight, root.T @ (root @ target), kept
+        rows = space.centred * root_of_weight
+        inner = rows.T @ rows
+        np.fill_diagonal(inner, inner.diagonal() + 1)
+        root = inverse_of_lower(np.linalg.cholesky(inner))
+        for some in row_blocks(rows):
+            rows[some] = rows[some] @ root.T
+        kept = self._kept_of_each(rows, wide=False)
+        target -= rows @ (rows.T @ target)
+        return weight, target, kept
 
-    def _left_out(self, solved: Array, factors: Array, *, wide: bool) -> Array:
-        """Return for each sample what would have been solved without it.
+    def _target(self, scale: Array) -> Array:
+        """``(n * positions, out)``: the inputs times the update, each input times its scale."""
+        final = self.layer.weight
+        target = np.empty((len(self.space.centred), len(final)))
+        for rows in row_blocks(final):
+            update = self._update(rows)[:, self._active] * scale
+            target[:, rows] = self.space.centred @ update.T
+        return target
 
-        Leaving a sample out of a ridge regression divides its residual by one less its leverage
-        (Allen's PRESS, 1974); the mean counts as one more regressor. For a sample of several rows
-        these are matrices over its rows.
+    def _kept_of_each(self, factors: Array, *, wide: bool) -> Array:
+        """Return what samples keep of what is solved: one less their leverages.
+
+        The mean counts as one more regressor.
 
         Args:
-            solved: ``(n * positions, out)`` with all samples.
-            factors: One row for each; their products are the leverages, or if wide one less these.
+            factors: One row for each row of a sample; their products are the leverages, or if wide
+                one less these.
             wide: See there.
+
+        Returns:
+            ``(n,)``; ``(n, positions, positions)`` for samples of several rows.
         """
         positions = self.space.positions
-        share_of_mean = 1 / len(solved) if self.layer.bias is not None else 0.0
+        share_of_mean = 1 / len(factors) if self.layer.bias is not None else 0.0
         if positions == 1:
-            products = np.square(factors).sum(axis=1)
+            products = np.einsum("ij,ij->i", factors, factors)
             kept = (products if wide else 1 - products) - share_of_mean
-            alone: Array = solved / np.maximum(kept, _LEAST_KEPT)[:, np.newaxis]
-            return alone
+            least: Array = np.maximum(kept, _LEAST_KEPT)
+            return least
+        by_sample = factors.reshape(-1, positions, factors.shape[1])
+        products = by_sample @ by_sample.swapaxes(1, 2)
         one = np.eye(positions)
-        left_out = np.empty_like(solved)
-        for start in range(0, len(solved), positions):
-            rows = slice(start, start + positions)
-            products = factors[rows] @ factors[rows].T
-            kept = (products if wide else one - products) - share_of_mean + _LEAST_KEPT * one
-            left_out[rows] = np.linalg.solve(kept, solved[rows])
-        return left_out
+        return (products if wide else one - products) - share_of_mean + _LEAST_KEPT * one
 
 
 Flipping: TypeAlias = FlippingOrder | Directions
 """One layer of a network whose update is to be flipped, candidate by candidate."""
 
 
-def rows_of(inputs: Array) -> Array:
-    """Return inputs ``(n, in, *positions)`` as rows ``(n * positions, in)``, sample by sample.
+def _left_out(solved: Array, kept: Array, size: float) -> Array:
+    """Return for each sample what would have been solved without it, times a size.
 
-    >>> rows_of(np.array([[[1, 2], [3, 4]]]))
-    array([[1, 3],
-           [2, 4]])
+    Leaving a sample out of a ridge regression divides its residual by one less its leverage
+    (Allen's PRESS, 1974). For a sample of several rows these are matrices over its rows.
+
+    Args:
+        solved: ``(n * positions, out)`` with all samples.
+        kept: One less the leverages: ``(n,)`` or ``(n, positions, positions)``.
+        size: A factor of the result.
     """
-    rows: Array = np.moveaxis(inputs, 1, -1).reshape(-1, inputs.shape[1])
-    return rows
+    if kept.ndim == 1:
+        return solved * (size / kept)[:, np.newaxis]
+    left_out = np.empty_like(solved)
+    for sample, each in enumerate(kept):
+        rows = slice(sample * len(each), (sample + 1) * len(each))
+        left_out[rows] = np.linalg.solve(each, solved[rows])
+    left_out *= size
+    return left_out
 
 
 def inverse_of_lower(lower: Array) -> Array:
@@ -265,31 +264,3 @@ def _fitted(array: Array, like: Array) -> Array:
         fitted: Array = array.astype(like.dtype)
     check_range(fitted, "the purified layer")
     return fitted
-
-
-def _shrinkage(centred: Array, variance: Array, positions: int) -> float:
-    """The share of the diagonal that minimises the expected squared error of the covariance.
-
-    The sum over ``i != j`` of the variance of each estimated entry, over the sum of their squares;
-    both follow from the samples' inner products. The rows of one sample count as one.
-    """
-    samples = len(centred) // positions
-    if samples < 2:
-        return _MOST_SHRUNK
-    inner = centred @ centred.T if len(centred) <= centred.shape[1] else centred.T @ centred
-    squares = float(np.square(inner, out=inner).sum()) / len(centred) ** 2
-    squared = np.square(centred)
-    if positions == 1:
-        products = squared.sum(axis=1)
-    else:
-        by_sample = centred.reshape(samples, positions, -1)
-        products = by_sample @ by_sample.swapaxes(1, 2) / positions
-        squared = squared.reshape(by_sample.shape).mean(axis=1)
-    fourth = float(np.square(products).sum()) / samples
-    off_diagonal = squares - float(np.square(variance).sum())
-    of_entries = (fourth - squares) / samples
-    fourth_of_each = float(np.square(squared, out=squared).sum()) / samples
-    of_diagonal = (fourth_of_each - float(np.square(variance).sum())) / samples
-    if off_diagonal <= 0:
-        return _MOST_SHRUNK
-    return min(max((of_entries - of_diagonal) / off_diagonal, 0.0), _MOST_SHRUNK)

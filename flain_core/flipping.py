@@ -6,40 +6,13 @@ Huang, ICMR 2025 (doi 10.1145/3731715.3733342), as their published code carries 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 
+from .blocks import row_blocks
 from .errors import SettingsError, WeightsError
-from .network import Array, Layer, Network
+from .network import Array
 
 MOST_FACTOR = 4.0
-
-
-_BLOCK_BYTES = 16 * 2**20
-_WIDEST = 8  # bytes of a number in double precision
-
-
-def row_blocks(weight: Array) -> Iterator[slice]:
-    """Yield blocks of rows of which each is small in double precision, also if the weight is not.
-
-    >>> list(row_blocks(np.zeros((3, 2**20), dtype=np.float16)))
-    [slice(0, 2, None), slice(2, 3, None)]
-    """
-    rows = max(_BLOCK_BYTES // max(_WIDEST * weight[:1].size, 1), 1)
-    for start in range(0, len(weight), rows):
-        yield slice(start, min(start + rows, len(weight)))
-
-
-def largest_of(weight: Array) -> float:
-    """Return the largest magnitude in a weight, without a copy of it; 0 for none.
-
-    >>> largest_of(np.array([1.0, -2.0]))
-    2.0
-    """
-    return max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
 
 
 def low_activation(mean: Array, threshold: float) -> Array:
@@ -109,13 +82,30 @@ def flip(
     _check_pair(initial, final)
     if not 0 <= factor <= MOST_FACTOR:
         raise SettingsError(f"expected a factor from 0 to {MOST_FACTOR:g}; got {factor}")
-    chosen = columns(neurons, final.shape, groups)
+    return flipped_where(initial, final, columns(neurons, final.shape, groups), factor)
+
+
+def flipped_where(initial: Array, final: Array, chosen: Array, factor: float) -> Array:
+    """Return the final weight with the updates of chosen entries flipped, as :func:`flip` does.
+
+    Some rows at a time, as a whole copy in another type would take much memory.
+
+    Args:
+        initial: ``(out, in / groups, *kernel)``.
+        final: Likewise.
+        chosen: As :func:`columns` says them.
+        factor: 2 flips an update.
+    """
     wide = np.promote_types(final.dtype, np.float32)
-    start, end = initial.astype(wide), final.astype(wide)
-    with np.errstate(over="ignore"):
-        flipped = (end - wide.type(factor) * (end - start)).astype(final.dtype)
-    result = np.where(chosen, flipped, final)
-    check_range(result[np.isfinite(final) & np.isfinite(initial)], "the flipped weight")
+    result = np.array(final, order="C")
+    for rows in row_blocks(final):
+        start, end = initial[rows].astype(wide), final[rows].astype(wide)
+        known = np.isfinite(end) & np.isfinite(start)
+        with np.errstate(over="ignore", invalid="ignore"):
+            flipped = (end - wide.type(factor) * (end - start)).astype(final.dtype)
+        of_rows = chosen if len(chosen) == 1 else chosen[rows]
+        np.copyto(result[rows], flipped, where=of_rows)
+        check_range(result[rows][known], "the flipped weight")
     return result
 
 
@@ -148,12 +138,17 @@ def match_norm(weight: Array, reference: Array) -> Array:
     weight = np.asarray(weight)
     if not np.issubdtype(weight.dtype, np.floating):
         raise WeightsError(f"expected a weight of a floating type; got {weight.dtype}")
-    norm = float(np.linalg.norm(np.asarray(weight, dtype=np.float64)))
-    target = float(np.linalg.norm(np.asarray(reference, dtype=np.float64)))
-    if norm == 0.0:
-        return weight.copy()
-    rescaled: Array = (weight.astype(np.float64) * (target / norm)).astype(weight.dtype)
+    norm, target = _norm(weight), _norm(np.asarray(reference))
+    rescaled = np.array(weight, order="C")
+    if norm != 0.0:
+        for rows in row_blocks(weight):
+            rescaled[rows] = weight[rows].astype(np.float64) * (target / norm)
     return rescaled
+
+
+def _norm(array: Array) -> float:
+    blocks = (array[rows].astype(np.float64) for rows in row_blocks(array))
+    return float(np.sqrt(sum(float(np.square(each).sum()) for each in blocks)))
 
 
 def columns(neurons: Array, shape: tuple[int, ...], groups: int = 1) -> Array:
@@ -209,50 +204,6 @@ def only(weight: Array, neurons: Array, groups: int = 1) -> Array:
                [0., 4.]])
     """
     return np.where(columns(neurons, weight.shape, groups), weight, 0)
-
-
-@dataclass(frozen=True, eq=False)
-class FlippingOrder:
-    """One layer of a network whose neurons are to be flipped, in a given order.
-
-    Attributes:
-        network: The model as it stands.
-        layer: The layer, with its final weight.
-        initial: The layer's initial weight, ``(out, in / groups, *kernel)``.
-        factor: 2 flips an update, 1 resets it.
-        order: ``(m,)`` indices of input neurons; a candidate flips the first few of them.
-    """
-
-    network: Network
-    layer: Layer
-    initial: Array
-    factor: float
-    order: Array
-
-    def weight(self, n_flipped: int) -> Array:
-        """Return the layer's weight with ``order[:n_flipped]`` flipped."""
-        return self._flip(self.order[:n_flipped])
-
-    def candidate(self, n_flipped: int) -> Network:
-        """Return a copy of the network with ``order[:n_flipped]`` flipped."""
-        return self.network.replace({self.layer.name: self.weight(n_flipped)})
-
-    @cached_property
-    def change(self) -> Array:
-        """The amount that flipping takes from each entry of the weight, as stored after rounding.
-
-        Laid out neuron by neuron in memory, since a few neurons at a time are read from it.
-        """
-        final = self.layer.weight
-        wide = np.promote_types(final.dtype, np.float32)
-        flipped = self._flip(np.ones(self.layer.neurons, dtype=bool))
-        change = final.astype(wide) - flipped.astype(wide)
-        by_neuron = np.ascontiguousarray(np.moveaxis(change, 1, 0))
-        return np.moveaxis(by_neuron, 0, 1)
-
-    def _flip(self, neurons: Array) -> Array:
-        layer = self.layer
-        return flip(self.initial, layer.weight, neurons, groups=layer.groups, factor=self.factor)
 
 
 def _mask(neurons: Array, count: int) -> Array:

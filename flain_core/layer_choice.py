@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .blocks import largest_of
 from .errors import LayerError, WeightsError, listed, nearest
-from .flipping import largest_of
 from .network import Array, Layer, Network, refused_layers
 
 _ONE_OF = 100  # at most one of so many weights is an outlier

@@ -10,9 +10,12 @@ from itertools import count
 
 import numpy as np
 
-from .directions import Directions, Flipping, InputSpace
+from .blocks import handed_over, largest_of, row_blocks
+from .directions import Directions, Flipping
 from .errors import LayerError, ModelError
-from .flipping import FlippingOrder, match_norm
+from .flipping import match_norm
+from .flipping_order import FlippingOrder
+from .input_space import InputSpace
 from .network import SINGLE_PRECISION, Array, Layer, Network
 from .outcome.layer import LayerOutcome, Step, StopReason
 from .progress import OnProgress, Progress
@@ -140,9 +143,10 @@ def _purify_layer(
         if found.reason == "promise":
             purified = flipping.candidate(found.number)
             after = scorer.score_of(purified)
-        if settings.match_norm and found.step:
-            weight = match_norm(purified.layers()[layer.name].weight, layer.weight)
-            purified = network.replace({layer.name: weight})
+        if settings.match_norm and found.step and isinstance(flipping, FlippingOrder):
+            del purified  # its weight makes room for the one that is rescaled
+            weight = match_norm(flipping.weight(found.number), layer.weight)
+            purified = network.replace({layer.name: handed_over(weight)})
             after = scorer.score_of(purified)
         outcome = LayerOutcome(
             name=layer.name,
@@ -258,10 +262,21 @@ def _promised(found: Found, flipping: Flipping, context: SearchContext) -> Found
 
 def _share_flipped(purified: Network, layer: Layer, initial: Array, factor: float) -> float:
     """Return which share of the update's squared size was flipped, from 0 to about 1."""
-    update = factor * (layer.weight.astype(np.float64) - np.asarray(initial, dtype=np.float64))
-    change = layer.weight.astype(np.float64) - purified.layers()[layer.name].weight
-    scale = np.abs(update).max()  # its square may be too small or too large for a float64
-    return float(np.square(change / scale).sum() / np.square(update / scale).sum())
+    after, flipped, whole = purified.layers()[layer.name].weight, 0.0, 0.0
+    # The square of a weight may be too small or too large for a float64.
+    scale = max(
+        largest_of(_difference(layer.weight, initial, rows)) for rows in row_blocks(layer.weight)
+    )
+    for rows in row_blocks(layer.weight):
+        update, change = (_difference(layer.weight, other, rows) for other in (initial, after))
+        whole += float(np.square(factor * (update / scale)).sum())
+        flipped += float(np.square(change / scale).sum())
+    return flipped / whole
+
+
+def _difference(one: Array, other: Array, rows: slice) -> Array:
+    difference: Array = np.subtract(one[rows], other[rows], dtype=np.float64)
+    return difference
 
 
 def _passed_by(layer: Layer, reason: StopReason) -> LayerOutcome:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .directions import Flipping
 from .errors import ModelError, WeightsError
-from .flipping import columns
+from .flipping_order import FlippingOrder
 from .network import Array, Batch, Network
 from .outputs import check_finite
 
@@ -81,8 +81,8 @@ def prove(flipping: Flipping, x: Batch, *, seed: int = 0) -> Proof:
         if changed is None:
             continue
         moved = True
-        weight, truth = changed
-        answer = cut.tail(cut.output - cut.linear(_wide(layer.weight) - _wide(weight), half))
+        boosted, truth = changed
+        answer = cut.tail(cut.output - boosted.taken(cut, half))
         error = _difference(answer, truth)
         worst = max(worst, error)
         if error > min(allowed, _ERROR_PER_MOVEMENT * _difference(truth, scores)):
@@ -94,32 +94,23 @@ def prove(flipping: Flipping, x: Batch, *, seed: int = 0) -> Proof:
 
 def _visibly_changed(
     flipping: Flipping, neurons: Array, x: Batch, scores: Array
-) -> tuple[Array, Array] | None:
-    """Return a weight flipped, if need be beyond the factor, until the scores move; and those."""
-    layer = flipping.layer
-    final = _wide(layer.weight)
-    chosen = columns(neurons, layer.weight.shape, layer.groups)
-    with np.errstate(over="ignore"):
-        change = np.where(chosen, flipping.factor * (final - _wide(flipping.initial)), 0)
+) -> tuple[FlippingOrder, Array] | None:
+    """Return neurons flipped, if need be beyond the factor, until the scores move; and those."""
+    network, layer, initial = flipping.network, flipping.layer, flipping.initial
     for boost in _BOOSTS:
-        with np.errstate(over="ignore", invalid="ignore"):
-            weight = (final - boost * change).astype(layer.weight.dtype)
+        boosted = FlippingOrder(network, layer, initial, boost * flipping.factor, neurons)
         try:
-            truth = flipping.network.replace({layer.name: weight}).predict(x)
+            truth = boosted.candidate(neurons.size).predict(x)
         except WeightsError:
             return None
         if _difference(truth, scores) >= _MOVEMENT_NEEDED:
-            return weight, truth
+            return boosted, truth
     return None
 
 
 def error_allowed(epsilon: float) -> float:
     """The largest relative error of a score that a faithful cut may have."""
     return max(_LEAST_ERROR_ALLOWED, _ROUNDINGS_ALLOWED * epsilon)
-
-
-def _wide(weight: Array) -> Array:
-    return weight.astype(np.promote_types(weight.dtype, np.float32))
 
 
 def _difference(one: Array, other: Array) -> float:

@@ -69,9 +69,10 @@ def purify(
             recognises it and says so.
         progress: True prints to stderr; a function receives a :class:`Progress` at each step.
         batch_size: Samples per pass; None chooses by the size of a sample.
-        memory_limit: Bytes that may be spent on keeping batches at the layer; what does not fit is
-            run again for each candidate. Inputs of a loader or dataset that take more than an
-            eighth of it are drawn anew in each pass, and must come in the same order.
+        memory_limit: Bytes that may be taken beside the models and the samples, and beside two
+            copies of the weight that is being purified. What does not fit is run again for each
+            candidate. Inputs of a loader or dataset that take more than an eighth of it are drawn
+            anew in each pass, and must come in the same order.
         seed: Splits the samples, and chooses the neurons in the proof of the cut: the only random
             choices.
         again: Purify a model that was purified before, all the same.
@@ -151,6 +152,9 @@ def purify(
     for note in serious:
         if str(note) not in scorer.left_out:
             warnings.warn(note, stacklevel=3)  # beyond the wrapper
+    asked = scorer.asked
+    # The trained model and its batches make room for the copy that is returned.
+    del network, start, weights, scorer, held_back, context
     native = purified.network.native
     return Purification(
         model=native,
@@ -166,5 +170,5 @@ def purify(
         versions={"python": sys.version.split()[0]} | registry.versions(native),
         files=files,
         by_class=classes,
-        asked=scorer.asked,
+        asked=asked,
     )

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from flain_core.blocks import handed_over, is_handed_over
 from flain_core.errors import ModelError
 from flain_core.network import Array
 
 
 def frozen(values: Any) -> Array:
-    """Return a read-only copy in native byte order.
+    """Return a read-only copy in native byte order; or the array itself, where it is one already.
 
     Arrays keep their float type; integers and plain Python numbers become float32.
 
@@ -25,9 +26,10 @@ def frozen(values: Any) -> Array:
     if given.dtype.kind not in "fiub":
         raise ModelError(f"expected an array of real numbers; got one of {given.dtype}")
     keeps_type = given.dtype.kind == "f" and hasattr(values, "dtype")
-    copy = np.array(given, given.dtype.newbyteorder("=") if keeps_type else np.float32, order="C")
-    copy.flags.writeable = False
-    return copy
+    kept = given.dtype.newbyteorder("=") if keeps_type else np.dtype(np.float32)
+    if given.dtype == kept and given.flags.c_contiguous and is_handed_over(given):
+        return given
+    return handed_over(np.array(given, kept, order="C"))
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

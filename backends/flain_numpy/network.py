@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from flain_core.backend_kit import find_layer, fitting_bias, fitting_weight
+from flain_core.blocks import handed_over
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Layer
 
@@ -104,8 +105,7 @@ class Network:
         changes: list[_Change] = []
         for name, weight in weights.items():
             layer = find_layer(self._linear, name)
-            fitted = fitting_weight(name, weight, layer.weight.shape, layer.weight.dtype)
-            changes.append((layer, "weight", fitted))
+            changes.append((layer, "weight", _fitted(name, weight, layer.weight)))
         for name, bias in (biases or {}).items():
             layer = find_layer(self._linear, name)
             changes.append((layer, "bias", fitting_bias(name, bias, layer.bias)))
@@ -197,7 +197,7 @@ def _places(network: Network) -> dict[str, tuple[Any, str]]:
 
 
 def _fitted(name: str, array: Array, present: Array) -> Array:
-    return fitting_weight(name, array, present.shape, present.dtype)
+    return handed_over(fitting_weight(name, array, present.shape, present.dtype))
 
 
 def _with_arrays(network: Network, changes: Iterable[_Change]) -> Network:

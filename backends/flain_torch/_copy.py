@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +32,14 @@ def unwrapped(module: nn.Module) -> nn.Module:
             return module
 
 
-def private_copy(model: object) -> nn.Module:
-    """Copy a module, wrappers left out, or say why it cannot be opened."""
+def private_copy(model: object, *, borrow: bool = False) -> nn.Module:
+    """Copy a module, wrappers left out, or say why it cannot be opened.
+
+    Args:
+        model: The module.
+        borrow: Let the parameters of the copy lie where those of the module do, as far as they are
+            plain ones, until :func:`own` is called. Such a copy must not be run.
+    """
     if not isinstance(model, nn.Module):
         advice = _NO_MODULES.get(type(model).__name__, "pass a torch.nn.Module")
         raise ModelError(f"cannot open {kind_of(model)} as a PyTorch model; {advice}")
@@ -44,6 +52,8 @@ def private_copy(model: object) -> nn.Module:
         for value in vars(module).values()
         if isinstance(value, Tensor) and not value.is_leaf
     }
+    if borrow and _switches_plainly(source):
+        memo |= {id(each): _borrowed(each) for each in source.parameters() if _is_plain(each)}
     try:
         copied = deepcopy(source, memo)
     except Exception as error:
@@ -62,6 +72,45 @@ def private_copy(model: object) -> nn.Module:
             if child is not None:
                 parent._modules[name] = unwrapped(child)
     return copied
+
+
+def own(module: nn.Module) -> None:
+    """Give the parameters of a private copy memory of their own, so that it can be run."""
+    with torch.no_grad():
+        for parameter in filter(_is_plain, module.parameters()):
+            parameter.data = parameter.data.clone()
+
+
+def borrow_from(state: Mapping[str, Any], module: nn.Module) -> None:
+    """Let parameters of a private copy lie where equal tensors of a state dict do."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            given = state.get(name)
+            if _is_plain(parameter) and isinstance(given, Tensor) and _same(parameter, given):
+                parameter.data = given.detach()
+
+
+def _same(parameter: Tensor, given: Tensor) -> bool:
+    kinds = [(each.dtype, each.device, each.shape, each.layout) for each in (parameter, given)]
+    if kinds[0] != kinds[1] or type(given) not in (Tensor, nn.Parameter):
+        return False
+    return parameter.stride() == given.stride() and torch.equal(parameter, given.detach())
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    return type(parameter) is nn.Parameter and parameter.layout is torch.strided
+
+
+def _borrowed(parameter: Tensor) -> nn.Parameter:
+    return nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+
+
+def _switches_plainly(model: nn.Module) -> bool:
+    """Return whether going to evaluation mode writes to no parameter, as some adapters' does."""
+    return all(
+        type(module).train is nn.Module.train and type(module).eval is nn.Module.eval
+        for module in model.modules()
+    )
 
 
 def _refuse_unfit(model: nn.Module) -> None:

@@ -35,7 +35,7 @@ WeightLayer: TypeAlias = nn.Linear | Convolution | TransposedConvolution
 
 _COMPUTES_A_LAYER = re.compile(r"(linear|addmm|conv\d?d?|convolution|conv_transpose\dd)(\.|$)")
 _AXES_OF_DENSE = 2
-_NUMPY_TYPES = (torch.float16, torch.float32, torch.float64)
+_NUMPY_TYPE_OF = {torch.float16: np.float16, torch.float32: np.float32, torch.float64: np.float64}
 
 
 def is_dense(layer: nn.Module) -> bool:
@@ -72,7 +72,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 def array_of(tensor: Tensor) -> Array:
     """Return a tensor in main memory; float32 for floating-point types that NumPy lacks."""
     values = tensor.detach().cpu()
-    lacking = values.is_floating_point() and values.dtype not in _NUMPY_TYPES
+    lacking = values.is_floating_point() and values.dtype not in _NUMPY_TYPE_OF
     array: Array = (values.float() if lacking else values).numpy()
     return array
 
@@ -103,6 +103,32 @@ def assign_weight(name: str, layer: WeightLayer, weight: Array) -> None:
                 f"layer {name!r} did not take its new weight: a parametrization changed it; call "
                 "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') first"
             )
+
+
+def in_place_of(name: str, layer: WeightLayer, weight: Array) -> nn.Parameter | None:
+    """Return a parameter to put in place of the weight of ``layer``; None if none can be put there.
+
+    It takes over the memory of a weight that nobody can write to, so a large one is not copied.
+    """
+    present = layer._parameters.get("weight")
+    dtype = _NUMPY_TYPE_OF.get(layer.weight.dtype)
+    plain = (
+        type(present) is nn.Parameter
+        and present.device.type == "cpu"
+        and present.is_contiguous()
+        and isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    )
+    if not plain or present is None or dtype is None or weight.dtype != dtype:
+        return None
+    fitted = fitting_weight(name, weight, tuple(present.shape), dtype)
+    writeable = fitted.flags.writeable
+    # PyTorch warns of memory that is read only. Nobody writes to it, a copy is handed out.
+    fitted.flags.writeable = True
+    try:
+        tensor = torch.from_numpy(fitted)
+    finally:
+        fitted.flags.writeable = writeable
+    return nn.Parameter(tensor, requires_grad=present.requires_grad)
 
 
 def bias_of(name: str, layer: WeightLayer, shared: Mapping[str, str]) -> Array | None:

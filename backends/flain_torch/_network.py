@@ -15,7 +15,7 @@ from flain_core.backend_kit import find_layer, refusals, usable
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Layer, Network
 
-from ._copy import private_copy, unwrapped
+from ._copy import borrow_from, own, private_copy, unwrapped
 from ._cut import TorchCut, cut_at
 from ._layers import (
     Convolution,
@@ -24,12 +24,13 @@ from ._layers import (
     assign_weight,
     bias_of,
     catalogue,
+    in_place_of,
     is_dense,
     shared_parameters,
     weight_of,
 )
 from ._lora import Adapter, adapters_in, check_start, turn_off
-from ._run import as_batch, run, scores_array
+from ._run import as_batch, one_run_at_a_time, run, scores_array
 from ._weights import load_state
 
 
@@ -52,7 +53,7 @@ def open_network(
     {'Linear': Layer('Linear', dense, 2×3, 3 input neurons)}
     """
     if isinstance(model, nn.Module) or not isinstance(model, Mapping):
-        source, module = model, private_copy(model)
+        source, module = model, private_copy(model, borrow=True)
     elif like is None:
         raise ModelError(
             "cannot open a state dict alone: it has weights but no architecture; "
@@ -61,6 +62,7 @@ def open_network(
     else:
         source, module = like, private_copy(like)
         load_state(module, model)
+        borrow_from(model, module)
     modes = [submodule.training for submodule in module.modules()]
     try:
         module.eval()
@@ -68,7 +70,7 @@ def open_network(
         raise ModelError(
             f"the {type(module).__name__} cannot be put into evaluation mode: {error}"
         ) from error
-    return TorchNetwork(module, modes, shared_parameters(unwrapped(source)))
+    return TorchNetwork(module, modes, shared_parameters(unwrapped(source)), borrows=True)
 
 
 def adapter_off(model: nn.Module) -> TorchNetwork:
@@ -89,11 +91,21 @@ class TorchNetwork:
     """Implements :class:`flain_core.network.Network`, with scores in float32 or float64.
 
     Nobody else holds ``module``, which is in evaluation mode; ``modes`` are the ``training`` flags
-    to restore in ``module.modules()``; ``shared`` parameters are known by several names.
+    to restore in ``module.modules()``; ``shared`` parameters are known by several names. One that
+    ``borrows`` has parameters that may lie where the caller's do. They are only read there: before
+    anything runs, they are copied. So an initial model, which never runs, takes no memory.
     """
 
-    def __init__(self, module: nn.Module, modes: list[bool], shared: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        modes: list[bool],
+        shared: Mapping[str, str],
+        *,
+        borrows: bool = False,
+    ) -> None:
         self._module, self._modes, self._shared = module, modes, shared
+        self._borrows = borrows
 
     @property
     def native(self) -> nn.Module:
@@ -132,23 +144,44 @@ class TorchNetwork:
                 check_start(name, self._adapters.get(name), initial._adapters.get(name))
 
     def predict(self, x: Batch) -> Array:
-        return scores_array(run(self._module, as_batch(x, self._module)))
+        module = self._own()
+        return scores_array(run(module, as_batch(x, module)))
 
     def cut(self, layer: str, x: Batch) -> TorchCut:
-        return cut_at(layer, self._find(layer), self._module, as_batch(x, self._module))
+        module = self._own()
+        return cut_at(layer, self._find(layer), module, as_batch(x, module))
 
     def replace(
         self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None
     ) -> TorchNetwork:
         biases = biases or {}
-        for name in (*weights, *biases):
-            self._find(name)
-        copied = TorchNetwork(deepcopy(self._module), self._modes, self._shared)
+        changed = [self._find(name) for name in (*weights, *biases)]
+        mine = {id(each) for layer in changed for each in layer.parameters()}
+        # What stays is shared by the copies, which all never change it.
+        memo: dict[int, object] = {
+            id(each): each for each in self._own().parameters() if id(each) not in mine
+        }
+        left = dict(weights)
         for name, weight in weights.items():
+            layer = self._find(name)
+            if (parameter := in_place_of(name, layer, weight)) is not None:
+                memo[id(layer.weight)] = parameter
+                del left[name]
+        copied = TorchNetwork(deepcopy(self._module, memo), self._modes, self._shared)
+        for name, weight in left.items():
             assign_weight(name, copied._find(name), weight)
         for name, bias in biases.items():
             assign_bias(name, copied._find(name), bias, self._layers[name].bias)
         return copied
+
+    def _own(self) -> nn.Module:
+        """Return the module, with parameters that only this network has."""
+        with one_run_at_a_time:
+            if self._borrows:
+                own(self._module)
+                vars(self).pop("_layers", None)
+                self._borrows = False
+        return self._module
 
     def _find(self, name: str) -> WeightLayer:
         return cast("WeightLayer", find_layer(self._catalogue, name))

@@ -21,7 +21,7 @@ from flain_core.network import Array, Batch
 from ._layers import wide
 
 # The switches below are global: two threads would restore each other's settings.
-_one_run_at_a_time = RLock()
+one_run_at_a_time = RLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def run(module: nn.Module, batch: TorchBatch) -> Tensor:
     # A module may overwrite its arguments.
     args = [tensor.clone() for tensor in batch.args]
     kwargs = {name: tensor.clone() for name, tensor in batch.kwargs.items()}
-    with _one_run_at_a_time, _observable(), _buffers_kept(module):
+    with one_run_at_a_time, _observable(), _buffers_kept(module):
         try:
             result = module(*args, **kwargs)
         except FlainError:

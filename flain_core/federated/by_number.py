@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from flain_core.flipping import FlippingOrder
+from flain_core.flipping_order import FlippingOrder
 from flain_core.network import Array, Network
 
 from .messages import ModelState, Question

@@ -12,7 +12,7 @@ import numpy as np
 from flain_core.activation import ActivationStatistics
 from flain_core.arrays.forms import by_name, fitting
 from flain_core.errors import DataError, LayerError, WeightsError
-from flain_core.flipping import FlippingOrder
+from flain_core.flipping_order import FlippingOrder
 from flain_core.in_memory.scorer import LocalScorer, Stepper
 from flain_core.local_samples import LocalSamples
 from flain_core.network import Array, Network

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from flain_core.flipping import FlippingOrder
+from flain_core.flipping_order import FlippingOrder
 from flain_core.network import Array, Cut
 from flain_core.score import Scored
 
@@ -40,13 +40,16 @@ class ByBatch:
         self._grader = grader
         self._window = window
         self._outputs = [batch.cut.output if batch.cut else None for batch in batches]
+        # What every candidate changes of a large weight costs more than running its network.
+        self._runs_in_full = flipping.is_large and any(batch.cut is None for batch in batches)
         self.last = 0
         """Number of neurons that the last candidate flipped; the next one may not flip fewer."""
-        self._change = flipping.change
 
     @property
     def lookahead(self) -> int:
         """Several candidates at once, where they share what a single one would cost alone."""
+        if self._runs_in_full:
+            return 1
         if not all(batch.cut and tails_of(batch.cut) is None for batch in self._batches):
             return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(self.work, 1)))
         return 1
@@ -58,9 +61,16 @@ class ByBatch:
 
     def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
         """Score the candidates that flip the first ``n_flipped`` neurons of the order."""
+        if self._runs_in_full and len(n_flipped) > 1:
+            return [scored for each in n_flipped for scored in self.advance([each])]
+        network = self._flipping.candidate(n_flipped[-1]) if self._runs_in_full else None
         scores: list[list[Graded]] = [[] for _ in n_flipped]
         for index, batch in enumerate(self._batches):
-            by_candidate = self._scores(index, batch, n_flipped)
+            by_candidate = (
+                iter([network.predict(batch.samples.x)])
+                if network is not None and batch.cut is None
+                else self._scores(index, batch, n_flipped)
+            )
             for collected, each in zip(scores, by_candidate, strict=True):
                 collected.append((batch.probe, batch.samples.y, each))
         self.last = n_flipped[-1]
@@ -91,6 +101,6 @@ class ByBatch:
         for end in n_flipped:
             newly_flipped = self._flipping.order[start:end]
             if newly_flipped.size:
-                output = output - cut.linear(self._change, newly_flipped)
+                output = output - self._flipping.taken(cut, newly_flipped)
             start = end
             yield output

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flain_core.directions import Directions, rows_of
+from flain_core.directions import Directions
+from flain_core.input_space import rows_of
 from flain_core.network import Array, Cut
 from flain_core.score import Scored
 
@@ -71,7 +72,7 @@ class ByDirection:
 
     def _scores(self, number: int, *, unseen: bool) -> Iterator[Graded]:
         taken = self._directions.taken(number, unseen=unseen) if number else None
-        change = None
+        probes = self._of_probes(number) if number else iter(())
         start = 0
         for batch, cut in zip(self._batches, cuts_of(self._batches), strict=True):
             output = pre_activation(cut)
@@ -81,13 +82,28 @@ class ByDirection:
                 moved = output - taken[start:end].reshape(output.shape)
                 start = end
             elif number:
-                change = self._directions.change(number) if change is None else change
-                rows = rows_of(cut.inputs) - self._directions.space.mean
-                moved = output - (rows @ change.T).reshape(output.shape)
+                moved = next(probes)
             with np.errstate(over="ignore"):
                 moved = moved.astype(output.dtype, copy=False)
             scores = _scores_of(cut, moved)
             yield batch.probe, batch.samples.y, scores
+
+    def _of_probes(self, number: int) -> Iterator[Array]:
+        """Yield the pre-activations of each batch of the probes."""
+        cuts = [
+            cut
+            for batch, cut in zip(self._batches, cuts_of(self._batches), strict=True)
+            if batch.probe is not None
+        ]
+        # Each part of the change is computed once, for all of them.
+        moved = [np.array(pre_activation(cut)) for cut in cuts]
+        for some, change in self._directions.changes(number) if cuts else ():
+            for cut, output in zip(cuts, moved, strict=True):
+                rows = rows_of(cut.inputs) - self._directions.space.mean
+                by_row = output.reshape(len(rows), -1)
+                with np.errstate(over="ignore"):
+                    by_row[:, some] = by_row[:, some] - rows @ change.T
+        yield from moved
 
 
 def takes_outputs(batches: Sequence[CutBatch]) -> bool:

@@ -12,7 +12,7 @@ from itertools import groupby, islice
 
 import numpy as np
 
-from flain_core.flipping import FlippingOrder
+from flain_core.flipping_order import FlippingOrder
 from flain_core.network import SINGLE_PRECISION, Array, Cut
 from flain_core.score import Margins, Scored
 
@@ -48,7 +48,7 @@ class BySample:
         cuts = cuts_of(batches)
         self._inputs = _by_neuron(cuts, flipping.order)
         self._order = flipping.order
-        self._change = flipping.change.T
+        self._flipping = flipping
         self._output = np.concatenate([pre_activation(cut) for cut in cuts])
         self._y = np.concatenate([batch.samples.y for batch in batches])
         self._per_call = _samples_per_call(cuts)
@@ -109,7 +109,8 @@ class BySample:
         for start in range(0, neurons.size, _NEURONS_AT_ONCE):
             few = slice(start, start + _NEURONS_AT_ONCE)
             # matmul takes five times as long as dot for a single neuron, the commonest case.
-            output -= np.dot(inputs[few].take(samples, axis=1).T, self._change[neurons[few]])
+            change = self._flipping.change_by_neuron(neurons[few])
+            output -= np.dot(inputs[few].take(samples, axis=1).T, change)
         self._output[samples] = output
         return samples
 
@@ -164,8 +165,9 @@ def _agrees(
         return False
     first, order = cuts[0], flipping.order
     for some in (order[: order.size // 2], order):
-        scored = first.tail(first.output - first.linear(flipping.change, some))
-        product = first.inputs[:, some] @ flipping.change[:, some].T
+        scored = first.tail(first.output - flipping.taken(first, some))
+        parts = flipping.parts(some)
+        product = sum(first.inputs[:, few] @ flipping.change_by_neuron(few) for few in parts)
         error = allowed * float(np.abs(scored).max())
         output = pre_activation(first) - product
         if not _same_in_any_company(tail, per_call, output, scored, error):

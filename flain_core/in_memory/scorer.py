@@ -102,9 +102,9 @@ class LocalScorer:
                 cut = network.cut(layer, batch.x)
             once = once and cut.calls == 1
             flat = cut.inputs.ndim == 2 or self._keeps_positions
+            # A copy in double precision, where one will be made.
+            copy = 8 * cut.inputs.size if flat and inputs is not None else 0
             if once:
-                # A copy in double precision, where one will be made.
-                copy = 8 * cut.inputs.size if flat and inputs is not None else 0
                 left -= bytes_kept(cut) + copy
             kept = once and left > 0
             if probe is None:
@@ -113,8 +113,12 @@ class LocalScorer:
                 alike = not inputs or inputs[0].shape[1:] == cut.inputs.shape[1:]
                 if inputs is not None and flat and kept and alike:
                     inputs.append(cut.inputs)
-                else:
+                elif inputs is not None:
+                    # No copy will be made, so there is room for further batches.
+                    left += sum(8 * each.size for each in inputs)
                     inputs = None
+                    left += copy if once else 0
+                    kept = once and left > 0
             batches.append(CutBatch(probe, batch, cut if kept else None))
         self.batches = tuple(batches) if once else ()
         return statistics, np.concatenate(inputs) if inputs and takes_outputs(batches) else None

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from flain_core.flipping import largest_of, row_blocks
+from flain_core.blocks import largest_of, row_blocks
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.network import Array, Layer, Network
 from flain_core.outcome.layer import LayerOutcome, UpdateNorms

@@ -13,7 +13,7 @@ import torch_models
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 
-from flain_core.flipping import FlippingOrder
+from flain_core.flipping_order import FlippingOrder
 from flain_core.in_memory.by_sample import BySample
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples

@@ -8,7 +8,7 @@ from recut import Recut
 
 import flain_core as flain
 import flain_numpy
-from flain_core.flipping import FlippingOrder
+from flain_core.flipping_order import FlippingOrder
 from flain_core.in_memory.by_batch import ByBatch
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples

@@ -128,7 +128,7 @@ def test_norms_of_a_weight_in_many_blocks_are_those_of_the_whole(monkeypatch):
     initial, trained, purified = rng.normal(size=(3, 12, 5, 3, 2)).astype(np.float32)
     layer = Layer("conv", "conv", trained, groups=3)
     whole = norms(layer, initial, purified)
-    monkeypatch.setattr("flain_core.flipping._BLOCK_BYTES", 5 * 8 * 30)  # groups have four rows
+    monkeypatch.setattr("flain_core.blocks._BLOCK_BYTES", 5 * 8 * 30)  # groups have four rows
     parts = norms(layer, initial, purified)
     np.testing.assert_allclose(parts.update, whole.update)
     np.testing.assert_allclose(parts.change, whole.change)

@@ -7,7 +7,7 @@ from recut import Recut
 
 import flain_core as flain
 import flain_numpy
-from flain_core.flipping import FlippingOrder
+from flain_core.flipping_order import FlippingOrder
 from flain_core.proof import check_deterministic, prove
 
 X, _ = backdoored.samples(16, seed=4)
