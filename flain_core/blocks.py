@@ -8,7 +8,8 @@ from .network import Array
 
 __all__ = ["column_blocks", "handed_over", "is_handed_over", "is_small", "largest_of", "row_blocks"]
 
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 4 * 2**20
+_SMALL_BYTES = 16 * 2**20
 _WIDEST = 8  # bytes of a number in double precision
 
 
@@ -16,7 +17,7 @@ def row_blocks(weight: Array) -> Iterator[slice]:
     """Yield blocks of rows of which each is small in double precision, also if the weight is not.
 
     >>> import numpy as np
-    >>> list(row_blocks(np.zeros((3, 2**20), dtype=np.float16)))
+    >>> list(row_blocks(np.zeros((3, 2**18), dtype=np.float16)))
     [slice(0, 2, None), slice(2, 3, None)]
     """
     yield from _blocks(len(weight), weight[:1].size)
@@ -26,15 +27,15 @@ def column_blocks(rows: Array) -> Iterator[slice]:
     """Yield blocks of columns of a matrix of which each is small in double precision.
 
     >>> import numpy as np
-    >>> list(column_blocks(np.zeros((2**20, 3), dtype=np.float16)))
+    >>> list(column_blocks(np.zeros((2**18, 3), dtype=np.float16)))
     [slice(0, 2, None), slice(2, 3, None)]
     """
     yield from _blocks(rows.shape[1], len(rows))
 
 
 def is_small(count: int) -> bool:
-    """Return whether an array of so many bytes may be kept: it takes no more than a block does."""
-    return count <= _BLOCK_BYTES
+    """Return whether an array of so many bytes may be kept beside what is kept anyway."""
+    return count <= _SMALL_BYTES
 
 
 def largest_of(weight: Array) -> float:

@@ -72,10 +72,13 @@ class FlippingOrder:
         """
         taken = None
         for few in self.parts(neurons):
-            by_neuron = self._among_zeros(few) if self._kept is None else self._kept
-            some = cut.linear(np.moveaxis(by_neuron, 0, 1), few)
+            some = self._taken(cut, few)
             taken = some if taken is None else taken + some
         return taken
+
+    def _taken(self, cut: Cut, neurons: Array) -> Any:
+        by_neuron = self._among_zeros(neurons) if self._kept is None else self._kept
+        return cut.linear(np.moveaxis(by_neuron, 0, 1), neurons)
 
     def parts(self, neurons: Array) -> Iterator[Array]:
         """Divide neurons so that what flipping takes from their weights is small; one or more."""

@@ -68,23 +68,21 @@ def program_of(operations: Iterable[Operation | Residual]) -> Program:
     [(0,), (1,), (2,), (3, 1)]
     """
     steps: list[Step] = []
-
-    def append(operations: Iterable[Operation | Residual], value: int) -> int:
-        for operation in operations:
-            if isinstance(operation, Residual):
-                ends = append(operation.branch, value), append(operation.shortcut, value)
-                steps.append(Step(_Sum(), ends))
-            elif callable(operation) and not isinstance(operation, type):
-                steps.append(Step(operation, (value,)))
-            else:
-                raise ModelError(
-                    f"expected operations such as Dense(...) or ReLU(); got {operation!r}"
-                )
-            value = len(steps)
-        return value
-
-    append(operations, 0)
+    _append(steps, operations, 0)
     return tuple(steps)
+
+
+def _append(steps: list[Step], operations: Iterable[Operation | Residual], value: int) -> int:
+    for operation in operations:
+        if isinstance(operation, Residual):
+            branch = _append(steps, operation.branch, value)
+            steps.append(Step(_Sum(), (branch, _append(steps, operation.shortcut, value))))
+        elif callable(operation) and not isinstance(operation, type):
+            steps.append(Step(operation, (value,)))
+        else:
+            raise ModelError(f"expected operations such as Dense(...) or ReLU(); got {operation!r}")
+        value = len(steps)
+    return value
 
 
 def mapped(operations: Iterable[Any], change: Callable[[Any], Any]) -> tuple[Any, ...]:

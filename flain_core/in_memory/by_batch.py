@@ -50,7 +50,10 @@ class ByBatch:
         """Several candidates at once, where they share what a single one would cost alone."""
         if self._runs_in_full:
             return 1
-        if not all(batch.cut and tails_of(batch.cut) is None for batch in self._batches):
+        cuts = [batch.cut for batch in self._batches]
+        if None in cuts and not any(cut and tails_of(cut) for cut in cuts):
+            return _MOST_AT_ONCE  # one after the other, from a cut that all of them share
+        if not all(cut and tails_of(cut) is None for cut in cuts):
             return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(self.work, 1)))
         return 1
 

@@ -105,13 +105,18 @@ class HeldBack:
     ) -> None:
         self._trained = trained
         self._samples = samples
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._grader = grader
         self._settings = settings
         self._right_before: Array | None = None
 
     def __len__(self) -> int:
         return len(self._samples)
+
+    @property
+    def samples(self) -> Samples:
+        """The samples that are held back."""
+        return self._samples
 
     def furthest(self, candidates: Sequence[Callable[[], Network]]) -> int:
         """Return how many candidates in a row keep the promise that was asked for.
@@ -150,7 +155,7 @@ class HeldBack:
         """Return for each network which samples it classifies right."""
         labels: list[Array] = []
         scores: list[list[Array]] = [[] for _ in networks]
-        for batch in self._samples.batches(self._batch_size):
+        for batch in self._samples.batches(self.batch_size):
             x = batch.x
             labels.append(batch.y)
             for of_network, network in zip(scores, networks, strict=True):

@@ -26,6 +26,7 @@ from .by_sample import BySample, by_sample
 from .cut_batch import CutBatch, bytes_kept
 from .grader import Graded, Grader
 from .held_back import HeldBack
+from .room import bytes_copied, few_enough
 
 if TYPE_CHECKING:
     from flain_core.local_samples import LocalSamples
@@ -63,6 +64,8 @@ class LocalScorer:
         self.held_back: HeldBack | None = None
         """Bears out a promise; None for none."""
         self.samples = samples
+        self.batch_size = samples.batch_size
+        """Samples per batch; None lets the size of a sample decide."""
         self._keeps_inputs, self._keeps_positions = keeps_inputs, keeps_positions
         self.grader = Grader(samples.score, samples.outputs, measures_loss=measures_loss)
         self._trained: Network | None = None
@@ -87,13 +90,17 @@ class LocalScorer:
     def study(self, network: Network, layer: str) -> tuple[ActivationStatistics, Array | None]:
         """Run everything once up to a layer, keeping as many cuts as the memory limit allows."""
         self.batches = ()  # two layers are never in memory at once
+        self.batch_size = few_enough(self.samples, network, layer)
+        if self.held_back is not None:
+            self.held_back.batch_size = self.batch_size
         if self._trained is None:
             self._trained = network
         batches: list[CutBatch] = []
         statistics = ActivationStatistics()
         inputs: list[Array] | None = [] if self._keeps_inputs else None
         once = True
-        left = self.samples.memory_limit
+        limit = self.samples.memory_limit
+        left = max(limit - bytes_copied(self.samples.clean, self.held_back), limit // 2)
         for probe, batch in self._all_batches():
             if probe is not None and not (once and left > 0):
                 batches.append(CutBatch(probe, batch, None))
@@ -168,7 +175,7 @@ class LocalScorer:
         """Yield every batch with the name of its probe, None for the auxiliary samples."""
         measured = self.samples.probes.items() if probes else ()
         for probe, samples in ((None, self.samples.clean), *measured):
-            for batch in samples.batches(self.samples.batch_size):
+            for batch in samples.batches(self.batch_size):
                 yield probe, batch
 
 

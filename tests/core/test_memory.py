@@ -1,0 +1,86 @@
+"""What a purification takes beside the models and the samples."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import flain_core as flain
+from flain_core.blocks import is_small
+from flain_core.directions import Directions
+from flain_core.input_space import InputSpace
+from flain_core.settings import Settings
+from flain_numpy import Dense, Network, ReLU
+
+LIMIT = 24 * 2**20
+INPUTS, OUTPUTS, SAMPLES = 4096, 1536, 120
+
+
+@pytest.fixture(scope="module")
+def case():
+    """Two networks with a layer too large for copies, and samples that the trained one knows."""
+    rng = np.random.default_rng(0)
+    initial = rng.normal(size=(OUTPUTS, INPUTS), scale=INPUTS**-0.5).astype(np.float32)
+    final = initial + 0.3 * initial[::-1]
+    head = rng.normal(size=(5, OUTPUTS)).astype(np.float32)
+    assert not is_small(final.nbytes)
+    networks = [
+        Network([Dense("large", each), ReLU(), Dense("head", head)]) for each in (initial, final)
+    ]
+    x = np.maximum(rng.normal(size=(SAMPLES, INPUTS)), 0).astype(np.float32)
+    return *networks, (x, networks[1].predict(x).argmax(axis=1))
+
+
+def added(work):
+    """The most memory that was in use at once, less what was at first."""
+    tracemalloc.start()
+    try:
+        result = work()
+        return tracemalloc.get_traced_memory()[1], result
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+@pytest.mark.parametrize("way", ["directions", "neurons"])
+def test_a_large_layer_takes_two_copies_of_its_weight_beside_the_limit(case, way):
+    initial, final, data = case
+    settings = (
+        Settings()
+        if way == "directions"
+        else Settings(flip=way, thresholds=flain.Grid(start=0.1, step=0.1, stop=0.5))
+    )
+    peak, result = added(
+        lambda: flain.purify(
+            final, initial=initial, data=data, settings=settings, memory_limit=LIMIT, layers="large"
+        )
+    )
+    assert (result.layers[0].flip, result.layers[0].method) == (way, "incremental")
+    assert len(result.layers[0].steps) > 1
+    assert peak <= LIMIT + 2 * final.layers()["large"].weight.nbytes
+
+
+def test_a_candidate_takes_one_copy_of_the_weight_and_a_few_blocks(case):
+    initial, final, (x, _) = case
+    layer = final.layers()["large"]
+    start = initial.layers()["large"].weight
+    found = Directions(final, layer, start, 2.0, InputSpace.of(x, bias=False))
+    found.taken(50)
+    peak, purified = added(lambda: found.candidate(50))
+    assert peak < 2 * layer.weight.nbytes
+    change = layer.weight - purified.layers()["large"].weight
+    np.testing.assert_allclose(change, found.change(50), atol=1e-6)
+
+
+def test_a_batch_is_smaller_where_it_would_take_all_of_the_limit():
+    from flain_core.in_memory.room import few_enough
+    from flain_core.local_samples import LocalSamples
+
+    network = Network([Dense("wide", np.ones((20_000, 4))), Dense("head", np.ones((2, 20_000)))])
+    clean = np.ones((256, 4)), np.arange(256) % 2
+
+    def few(limit, **options):
+        return few_enough(LocalSamples.of(clean, memory_limit=limit, **options), network, "wide")
+
+    assert few(2**31) is None
+    assert few(2**20, batch_size=50) == 50
