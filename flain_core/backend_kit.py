@@ -14,6 +14,7 @@ from .network import Array
 
 __all__ = [
     "AS_TRAINED",
+    "CHANGED_MEANWHILE",
     "DenseInput",
     "chosen_output",
     "exchange_channels",
@@ -33,6 +34,12 @@ __all__ = [
 
 AS_TRAINED = "give samples of the shape and layout that the model was trained on"
 """What to do about a model that fails on samples."""
+
+CHANGED_MEANWHILE = (
+    "changed while the model was being copied, so another thread trains it: wait for that to end, "
+    "or give a copy that nobody trains"
+)
+"""What is wrong with a tensor that is no longer what was copied of it."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

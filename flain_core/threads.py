@@ -8,7 +8,8 @@ without it everything runs with its usual number of threads.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from threading import Lock
 
 _WORTH_SHARING = 4 * 2**20
 
@@ -16,8 +17,11 @@ _WORTH_SHARING = 4 * 2**20
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Run NumPy's linear algebra on one thread inside the block."""
-    with _limited("blas"):
+    _of_blas.hold()
+    try:
         yield
+    finally:
+        _of_blas.release()
 
 
 @contextmanager
@@ -27,11 +31,42 @@ def one_thread_for(work: int) -> Iterator[None]:
     Args:
         work: Bytes that each batch of work goes through.
     """
-    with _limited(None) if work < _WORTH_SHARING else nullcontext():
+    if work >= _WORTH_SHARING:
+        yield
+        return
+    # OpenMP has a limit for each thread that starts work, BLAS one for the whole process.
+    with one_blas_thread(), _limited("openmp"):
         yield
 
 
-def _limited(user_api: str | None) -> AbstractContextManager[object]:
+class _SharedLimit:
+    """A limit of the whole process, set by the first thread that wants it and lifted by the last.
+
+    If each set and lifted it alone, the first would lift it for the others, and the last would put
+    back what it found: the limit.
+    """
+
+    def __init__(self, user_api: str) -> None:
+        self._user_api, self._lock = user_api, Lock()
+        self._holders, self._limit = 0, ExitStack()
+
+    def hold(self) -> None:
+        with self._lock:
+            if not self._holders:
+                self._limit.enter_context(_limited(self._user_api))
+            self._holders += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                self._limit.close()
+
+
+_of_blas = _SharedLimit("blas")
+
+
+def _limited(user_api: str) -> AbstractContextManager[object]:
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:

@@ -20,7 +20,10 @@ import keras
 import numpy as np
 from keras.src.utils.backend_utils import DynamicBackend
 
+from flain_core.backend_kit import CHANGED_MEANWHILE
 from flain_core.errors import ModelError
+
+from ._run import one_at_a_time
 
 _TAKEN_OVER = (
     types.FunctionType,
@@ -51,6 +54,12 @@ _SIMPLE = (bool, int, float, str)
 
 def private_copy(model: keras.Model) -> keras.Model:
     """Copy a model, not compiled, or raise a ModelError that says why it cannot be copied."""
+    # Without what layers answer while another thread observes a run.
+    with one_at_a_time:
+        return _copy(model)
+
+
+def _copy(model: keras.Model) -> keras.Model:
     failures = []
     for way in (_copied_objects, _saved_and_loaded):
         try:
@@ -200,7 +209,7 @@ def _difference(model: keras.Model, copy: keras.Model) -> str | None:
         if one is other:
             return f"nothing, as it is the original's own {one.path!r}"
         if one.dtype != other.dtype or not np.array_equal(_values(one), _values(other), True):
-            return f"the weight {one.path!r}"
+            return f"the weight {one.path!r}, unless that {CHANGED_MEANWHILE}"
     return None
 
 

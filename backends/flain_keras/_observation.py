@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras.src.backend import get_keras_mask, set_keras_mask
 
-from ._run import Runner
+from ._run import Runner, one_at_a_time
 from ._trace import Traced
 
 _Calls = Mapping[Any, Callable[..., Any]]
@@ -23,7 +23,7 @@ def having(name: str, values: Mapping[Any, Any]) -> Iterator[None]:
 
     They go into the instance's own dictionary, which comes first on all engines, also where an
     engine keeps layers elsewhere. Nested blocks must end in the opposite order, as ``with`` makes
-    sure.
+    sure; so blocks of several threads must come one after the other.
     """
     before = {layer: vars(layer)[name] for layer in values if name in vars(layer)}
     try:
@@ -168,6 +168,13 @@ def observe(
 
     ``keep`` makes of a tensor what the observation holds.
     """
+    with one_at_a_time:
+        return _observed(runner, layer, x, size, keep)
+
+
+def _observed(
+    runner: Runner, layer: Any, x: Any, size: int, keep: Callable[[Any], Any]
+) -> Observation:
     call, activation = layer.call, layer.activation
     seen = Observation(Recording(runner.model, layer))
 

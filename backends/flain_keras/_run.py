@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 import keras
@@ -14,6 +15,13 @@ from flain_core.errors import DataError, FlainError, ModelError
 from flain_core.network import Batch
 
 from ._engine import dtype_of, no_gradients
+
+one_at_a_time = RLock()
+"""Lets one thread at a time run a model, or copy one that another thread may run.
+
+Whoever observes a run has layers answer differently meanwhile, in a model that several networks and
+threads may share.
+"""
 
 _CHOOSE = "flain_keras.open_network(model, scores=name) (--scores on the command line)"
 
@@ -35,7 +43,7 @@ class Runner:
     def run(self, x: Any, size: int) -> Any:
         """Return the scores ``(n, ...)`` of n = ``size`` samples, a tensor of the engine."""
         # The scope keeps moving averages, seeds and collected losses as they are, too.
-        with no_gradients(), keras.StatelessScope(self.replaced):
+        with one_at_a_time, no_gradients(), keras.StatelessScope(self.replaced):
             try:
                 # Eagerly: a traced predict() would pass patched layers by.
                 result = self.model(x, training=False)

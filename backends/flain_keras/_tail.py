@@ -13,7 +13,7 @@ from flain_core.network import Array
 
 from ._engine import EPSILON, as_array, nbytes_of
 from ._observation import Observation, Recording, having
-from ._run import Runner
+from ._run import Runner, one_at_a_time
 from ._trace import Traced, traced
 
 _AGREEMENT = 1e-5
@@ -131,11 +131,11 @@ class Tail:
         recording: Recording | None = None,
         tensors: Sequence[Any] = (),
     ) -> Any:
-        activation = self._layer.activation
-
         def answer(*_: Any, **__: Any) -> Any:
             return tensor if activation is None else activation(tensor)
 
-        calls = recording.replaying(answer, tensors) if recording else {self._layer: answer}
-        with having("call", calls):
-            return self._runner.run(x, self._size)
+        with one_at_a_time:
+            activation = self._layer.activation
+            calls = recording.replaying(answer, tensors) if recording else {self._layer: answer}
+            with having("call", calls):
+                return self._runner.run(x, self._size)

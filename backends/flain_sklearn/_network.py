@@ -11,7 +11,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from flain_core.backend_kit import find_layer, fitting_bias, fitting_weight, read_only
+from flain_core.backend_kit import (
+    CHANGED_MEANWHILE,
+    find_layer,
+    fitting_bias,
+    fitting_weight,
+    read_only,
+)
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Layer
 
@@ -45,11 +51,11 @@ def open_network(
     """
     if not isinstance(model, Mapping):
         _require_perceptron(model)
-        return SklearnNetwork(deepcopy(model))
+        return SklearnNetwork(_copied(model))
     if like is None:
         raise ModelError("cannot open weights alone; pass the estimator they belong to as `like`")
     _require_perceptron(like)
-    estimator = deepcopy(like)
+    estimator = _copied(like)
     targets = _named_arrays(estimator)
     for name, array in (model if model.keys() == targets.keys() else _named(model, like)).items():
         _assign(name, targets[name], array)
@@ -73,6 +79,16 @@ def arrays_of(model: Estimator, *, buffers: bool = True) -> dict[str, Array]:  #
     """
     _require_perceptron(model)
     return {name: array.copy() for name, array in _named_arrays(model).items()}
+
+
+def _copied(estimator: Estimator) -> Estimator:
+    """Copy an estimator, whole as it is at one moment."""
+    copy = deepcopy(estimator)
+    mine = _named_arrays(copy)
+    for name, array in _named_arrays(estimator).items():
+        if not np.array_equal(array, mine[name], equal_nan=True):
+            raise ModelError(f"{name!r} {CHANGED_MEANWHILE}")
+    return copy
 
 
 class SklearnNetwork:

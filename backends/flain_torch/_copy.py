@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flain_core.backend_kit import kind_of
+from flain_core.backend_kit import CHANGED_MEANWHILE, kind_of
 from flain_core.errors import ModelError
 
 _NO_MODULES = {
@@ -67,6 +67,7 @@ def private_copy(model: object, *, borrow: bool = False) -> nn.Module:
             f"a deep copy of the {type(source).__name__} still shares modules or parameters with "
             "it, so it could not be left untouched; remove the __deepcopy__ that does this"
         )
+    _check_unchanged(source, copied)
     for parent in copied.modules():
         for name, child in parent._modules.items():
             if child is not None:
@@ -74,11 +75,29 @@ def private_copy(model: object, *, borrow: bool = False) -> nn.Module:
     return copied
 
 
-def own(module: nn.Module) -> None:
-    """Give the parameters of a private copy memory of their own, so that it can be run."""
+def versions_of(module: nn.Module) -> dict[str, int]:
+    """Return how often each parameter was written to, by whoever else it lies with included."""
+    return {name: parameter._version for name, parameter in _plain_parameters(module)}
+
+
+def own(module: nn.Module, versions: Mapping[str, int]) -> None:
+    """Give the parameters of a private copy memory of their own, so that it can be run.
+
+    Raises:
+        ModelError: Their owner changed one since it had these versions.
+    """
+    borrowed = {name: parameter.detach() for name, parameter in _plain_parameters(module)}
     with torch.no_grad():
-        for parameter in filter(_is_plain, module.parameters()):
+        for _, parameter in _plain_parameters(module):
             parameter.data = parameter.data.clone()
+    for name, parameter in _plain_parameters(module):
+        now = borrowed[name]
+        if now._version != versions[name] or not _same_bits(now, parameter):
+            raise ModelError(f"{name!r} {CHANGED_MEANWHILE}")
+
+
+def _plain_parameters(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, each) for name, each in module.named_parameters() if _is_plain(each)]
 
 
 def borrow_from(state: Mapping[str, Any], module: nn.Module) -> None:
@@ -111,6 +130,31 @@ def _switches_plainly(model: nn.Module) -> bool:
         type(module).train is nn.Module.train and type(module).eval is nn.Module.eval
         for module in model.modules()
     )
+
+
+def _check_unchanged(source: nn.Module, copied: nn.Module) -> None:
+    """Refuse a copy of which some was taken before a step of training and some after it.
+
+    If every tensor still is what was copied, all were so at one moment: when the last was copied.
+    """
+    mine = _tensors(copied)
+    for name, tensor in _tensors(source).items():
+        if name in mine and not _same_bits(tensor, mine[name]):
+            raise ModelError(f"{name!r} {CHANGED_MEANWHILE}")
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return dict([*module.named_parameters(), *module.named_buffers()])
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors hold the same numbers, NaN among them, if they can be compared."""
+    if not all(type(each.data) is Tensor and each.layout is torch.strided for each in (one, other)):
+        return True
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    bits = (each.detach().contiguous().reshape(-1).view(torch.uint8) for each in (one, other))
+    return torch.equal(*bits)
 
 
 def _refuse_unfit(model: nn.Module) -> None:

@@ -28,7 +28,7 @@ from ._layers import (
     wide,
 )
 from ._replay import Replay, row_by_row
-from ._run import TorchBatch, run, scores_array
+from ._run import TorchBatch, one_at_a_time, run, scores_array
 from ._tape import Escapes, Tape
 
 
@@ -172,13 +172,14 @@ class TorchCut:
             return replacement.to(seen.dtype, copy=True)
 
         assert self._batch is not None  # noqa: S101  it is kept where there is no replay
-
-        # First in line: hooks of the model's owner must see the replacement as they see the output.
-        hook = self._seen.layer.register_forward_hook(replaced, prepend=True)
-        try:
-            return scores_array(run(self._module, self._batch))
-        finally:
-            hook.remove()
+        with one_at_a_time:
+            # First in line: hooks of the model's owner must see the replacement as they see the
+            # output.
+            hook = self._seen.layer.register_forward_hook(replaced, prepend=True)
+            try:
+                return scores_array(run(self._module, self._batch))
+            finally:
+                hook.remove()
 
     @property
     def bytes_beside(self) -> int:
@@ -243,12 +244,14 @@ def _observing(seen: _Observation, tape: Tape | None) -> Iterator[None]:
         elif tape is not None:
             tape.stop()
 
-    hooks = [
-        seen.layer.register_forward_pre_hook(before, with_kwargs=True),
-        seen.layer.register_forward_hook(after, prepend=True),
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    # What another thread runs meanwhile must not be taken for this run.
+    with one_at_a_time:
+        hooks = [
+            seen.layer.register_forward_pre_hook(before, with_kwargs=True),
+            seen.layer.register_forward_hook(after, prepend=True),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()

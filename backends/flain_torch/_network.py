@@ -15,7 +15,7 @@ from flain_core.backend_kit import find_layer, refusals, usable
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Layer, Network
 
-from ._copy import borrow_from, own, private_copy, unwrapped
+from ._copy import borrow_from, own, private_copy, unwrapped, versions_of
 from ._cut import TorchCut, cut_at
 from ._layers import (
     Convolution,
@@ -30,7 +30,7 @@ from ._layers import (
     weight_of,
 )
 from ._lora import Adapter, adapters_in, check_start, turn_off
-from ._run import as_batch, one_run_at_a_time, run, scores_array
+from ._run import as_batch, one_at_a_time, run, scores_array
 from ._weights import load_state
 
 
@@ -41,7 +41,8 @@ def open_network(
 
     Args:
         model: A module, or the weights of one: tensors or NumPy arrays by name.
-        like: The module whose architecture the weights belong to; ignored for a module.
+        like: The module whose architecture the weights belong to; of a module, the one that became
+            of it by training.
 
     Raises:
         ModelError: The module cannot be opened.
@@ -52,8 +53,10 @@ def open_network(
     >>> open_network(weights, like=model).layers()
     {'Linear': Layer('Linear', dense, 2×3, 3 input neurons)}
     """
+    # An initial model comes with the final one, and as a rule never runs.
+    borrows = like is not None
     if isinstance(model, nn.Module) or not isinstance(model, Mapping):
-        source, module = model, private_copy(model, borrow=True)
+        source, module = model, private_copy(model, borrow=borrows)
     elif like is None:
         raise ModelError(
             "cannot open a state dict alone: it has weights but no architecture; "
@@ -70,7 +73,7 @@ def open_network(
         raise ModelError(
             f"the {type(module).__name__} cannot be put into evaluation mode: {error}"
         ) from error
-    return TorchNetwork(module, modes, shared_parameters(unwrapped(source)), borrows=True)
+    return TorchNetwork(module, modes, shared_parameters(unwrapped(source)), borrows=borrows)
 
 
 def adapter_off(model: nn.Module) -> TorchNetwork:
@@ -105,12 +108,12 @@ class TorchNetwork:
         borrows: bool = False,
     ) -> None:
         self._module, self._modes, self._shared = module, modes, shared
-        self._borrows = borrows
+        self._borrowed = versions_of(module) if borrows else None
 
     @property
     def native(self) -> nn.Module:
         """A new copy on its device, without what ``torch.compile`` and ``DataParallel`` wrap."""
-        module = deepcopy(self._module)
+        module = self._copy()
         # Its own `train` may do more than set flags; those of its submodules may differ from it.
         module.train(self._modes[0])
         for submodule, mode in zip(module.modules(), self._modes, strict=True):
@@ -167,7 +170,7 @@ class TorchNetwork:
             if (parameter := in_place_of(name, layer, weight)) is not None:
                 memo[id(layer.weight)] = parameter
                 del left[name]
-        copied = TorchNetwork(deepcopy(self._module, memo), self._modes, self._shared)
+        copied = TorchNetwork(self._copy(memo), self._modes, self._shared)
         for name, weight in left.items():
             assign_weight(name, copied._find(name), weight)
         for name, bias in biases.items():
@@ -176,12 +179,17 @@ class TorchNetwork:
 
     def _own(self) -> nn.Module:
         """Return the module, with parameters that only this network has."""
-        with one_run_at_a_time:
-            if self._borrows:
-                own(self._module)
+        with one_at_a_time:
+            if self._borrowed is not None:
+                own(self._module, self._borrowed)
                 vars(self).pop("_layers", None)
-                self._borrows = False
+                self._borrowed = None
         return self._module
+
+    def _copy(self, memo: dict[int, object] | None = None) -> nn.Module:
+        # Without the hooks by which another thread observes a run.
+        with one_at_a_time:
+            return deepcopy(self._module, memo)
 
     def _find(self, name: str) -> WeightLayer:
         return cast("WeightLayer", find_layer(self._catalogue, name))

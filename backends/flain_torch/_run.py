@@ -20,8 +20,12 @@ from flain_core.network import Array, Batch
 
 from ._layers import wide
 
-# The switches below are global: two threads would restore each other's settings.
-one_run_at_a_time = RLock()
+one_at_a_time = RLock()
+"""Lets one thread at a time run a module, or copy one that another thread may run.
+
+The switches below are global: two threads would restore each other's settings. And whoever observes
+a run hooks into the module, which several networks and threads may share.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +106,7 @@ def run(module: nn.Module, batch: TorchBatch) -> Tensor:
     # A module may overwrite its arguments.
     args = [tensor.clone() for tensor in batch.args]
     kwargs = {name: tensor.clone() for name, tensor in batch.kwargs.items()}
-    with one_run_at_a_time, _observable(), _buffers_kept(module):
+    with one_at_a_time, _observable(), _buffers_kept(module):
         try:
             result = module(*args, **kwargs)
         except FlainError:
