@@ -45,7 +45,7 @@ class Merging:
             than one half; rounded down to whole holders, but to no fewer than one.
         largest_share: Largest share of all samples that one of three holders or more can have, from
             more than 0 to 1: one with more counts as if it had fewer that score alike. With the
-            default, no holder outweighs all others together; 1 sets no limit.
+            default, no holder outweighs all others together, but two can; 1 sets no limit.
 
     Raises:
         SettingsError: A value is out of range.

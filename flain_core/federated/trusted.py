@@ -47,8 +47,8 @@ class Trusted(ABC, Generic[Id]):
     answers what cannot be true, is left out with a warning, and the search starts again with the
     others.
 
-    ``docs/federated-auxiliary-data.md`` says what a holder that lies can do, and what the answers
-    give away.
+    ``docs/lying-holders.md`` says what holders that lie can do, and
+    ``docs/federated-auxiliary-data.md`` what the answers give away.
 
     A stack adds a field for the holders to ask and its name in ``argument``, how to send, and in
     ``kind`` and ``id_type`` a noun for a holder and the type of its id or name.
