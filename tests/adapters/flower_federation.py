@@ -13,8 +13,17 @@ from flwr.app import ArrayRecord, Context, Error, Message, MetricRecord, RecordD
 from flwr.clientapp import ClientApp
 from flwr.common.serde import message_to_proto
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
+
+try:
+    from flwr.supercore.task_identity import TaskIdentity
+except ModuleNotFoundError:
+
+    class TaskIdentity:
+        """Stands in for what older Flowers lack: their messages need no sender."""
+
+        _task_id = _run_id = _node_id = None
+
 
 CLIENTS, MALICIOUS = 7, 2
 
