@@ -10,13 +10,16 @@ PIP_INSTALL := $(VENV)/bin/$(PIP) -c $(CONSTRAINTS)
 # Tests of one file share what they set up.
 IN_PARALLEL := -n 2 --dist loadfile
 
+# What runs the tests of the oldest dependencies; it is new itself.
+TEST_TOOLS := pytest pytest-xdist hypothesis
+
 # Pyright's complaints that each folder may have, and the core none: lower a number, never raise it.
 PYRIGHT_AT_MOST := backends=34 adapters=9
 
 # How many mutants `make fuzz` and `make trust` read; 2000 take a minute or two.
 FUZZ_MUTANTS ?= 20000
 
-.PHONY: demo test test-fast test-floors test-floors-torch check pyright bench parity reference site figures fuzz kills trust dist release example clean
+.PHONY: demo test test-fast test-floors test-floors-torch test-floors-keras test-floors-stacks check pyright bench parity reference site figures fuzz kills trust dist release example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
@@ -29,9 +32,10 @@ test-fast: $(VENV)/dev  ## the tests that take seconds
 
 test-floors:  ## what needs no large framework, with the oldest dependencies that are allowed
 	$(PYTHON) -m venv $(VENV)-floors
-	$(VENV)-floors/bin/$(PIP) -c constraints-floors.txt -e ".[cli,onnx,sklearn]" pytest hypothesis
-	$(VENV)-floors/bin/python -m pytest flain_core backends/flain_numpy backends/flain_onnx \
-		backends/flain_sklearn tests/core tests/backends/test_numpy.py \
+	$(VENV)-floors/bin/$(PIP) -c constraints-floors.txt -e ".[cli,onnx,sklearn,report]" \
+		onnxscript $(TEST_TOOLS)
+	$(VENV)-floors/bin/python -m pytest $(IN_PARALLEL) flain_core backends/flain_numpy \
+		backends/flain_onnx backends/flain_sklearn tests/core tests/backends/test_numpy.py \
 		tests/backends/test_conformance_numpy.py tests/backends/test_onnx.py \
 		tests/backends/test_conformance_onnx.py tests/backends/test_conformance_third_party.py \
 		tests/backends/test_sklearn.py tests/backends/test_conformance_sklearn.py \
@@ -39,10 +43,29 @@ test-floors:  ## what needs no large framework, with the oldest dependencies tha
 
 test-floors-torch:  ## the same of PyTorch; on Linux its plain wheels bring gigabytes of CUDA
 	$(PYTHON) -m venv $(VENV)-floors-torch
-	$(VENV)-floors-torch/bin/$(PIP) -c constraints-floors.txt -e ".[torch]" pytest hypothesis
-	$(VENV)-floors-torch/bin/python -m pytest backends/flain_torch tests/backends/test_torch.py \
-		tests/backends/test_torch_arrays.py tests/backends/test_torch_data.py \
-		tests/backends/test_torch_faithful.py tests/backends/test_conformance_torch.py -m "not slow"
+	$(VENV)-floors-torch/bin/$(PIP) -c constraints-floors.txt -e ".[torch]" $(TEST_TOOLS)
+	$(VENV)-floors-torch/bin/python -m pytest $(IN_PARALLEL) backends/flain_torch \
+		tests/backends/test_torch.py tests/backends/test_torch_arrays.py \
+		tests/backends/test_torch_data.py tests/backends/test_torch_faithful.py \
+		tests/backends/test_conformance_torch.py -m "not slow"
+
+test-floors-keras:  ## the same of Keras, on TensorFlow and JAX
+	$(PYTHON) -m venv $(VENV)-floors-keras
+	$(VENV)-floors-keras/bin/$(PIP) -c constraints-floors-keras.txt -e ".[keras]" \
+		tensorflow-cpu jax $(TEST_TOOLS)
+	$(VENV)-floors-keras/bin/python -m pytest $(IN_PARALLEL) \
+		tests/backends/test_keras.py tests/backends/test_conformance_keras.py
+
+test-floors-stacks:  ## the same of Flower, NVIDIA FLARE and Ray, with a newer PyTorch to train
+	$(PYTHON) -m venv $(VENV)-floors-stacks
+	$(VENV)-floors-stacks/bin/$(PIP) -c constraints-floors-stacks.txt \
+		-e ".[cli,flower,nvflare,ray,torch]" $(TEST_TOOLS)
+	$(VENV)-floors-stacks/bin/python -m pytest $(IN_PARALLEL) adapters/flain_flower \
+		adapters/flain_nvflare adapters/flain_ray tests/adapters/test_flower.py \
+		tests/adapters/test_flower_kept.py tests/adapters/test_flower_trusted_nodes.py \
+		tests/adapters/test_flower_app.py tests/adapters/test_nvflare.py \
+		tests/adapters/test_nvflare_jobs.py tests/adapters/test_ray.py \
+		tests/adapters/test_ray_alone.py
 
 check: $(VENV)/dev pyright  ## lint, format, spelling, types
 	$(VENV)/bin/ruff check
@@ -92,7 +115,8 @@ example: $(VENV)/dev  ## train the embedded example anew and export it; needs FL
 	$(VENV)/bin/python benchmarks/train_example.py --out adapters/flain_cli/data
 
 clean:
-	rm -rf dist site $(VENV) $(VENV)-floors $(VENV)-floors-torch
+	rm -rf dist site $(VENV) $(VENV)-floors $(VENV)-floors-torch $(VENV)-floors-keras \
+		$(VENV)-floors-stacks
 
 $(VENV)/cli: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@echo 'installing ".[cli,onnx]" into $(VENV): what the command needs'

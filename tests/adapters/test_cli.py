@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cli_files import command
 
 import flain_core as flain
 import flain_numpy
 from flain_cli import example
 
 
-def run(*arguments, cwd=None):
+def in_a_process(*arguments, cwd=None):
     return subprocess.run(
         [sys.executable, "-m", "flain_cli", *map(str, arguments)],
         capture_output=True,
@@ -23,6 +24,19 @@ def run(*arguments, cwd=None):
         env=os.environ | {"COLUMNS": "200"},
         check=False,
     )
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """The command in this process: starting another takes most of the time."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def ran(*arguments, cwd=None):
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        return command(capsys, *arguments)
+
+    return ran
 
 
 @pytest.fixture(scope="module")
@@ -60,27 +74,27 @@ def test_the_example_does_not_measure_on_what_it_searched_with():
 
 def test_demo(tmp_path):
     pytest.importorskip("onnxruntime")
-    ran = run("demo", "--save-to", tmp_path / "new")
+    ran = in_a_process("demo", "--save-to", tmp_path / "new")
     assert ran.returncode == 0, ran.stderr
     assert "ASR, attack success rate   100.0%    0.0%" in ran.stdout
     assert "neurons flipped" in ran.stdout
     assert "seconds" in ran.stdout
-    command = ran.stdout[ran.stdout.index("try: flain ") + 11 :].split()
-    purified = run(*command)
+    suggested = ran.stdout[ran.stdout.index("try: flain ") + 11 :].split()
+    purified = in_a_process(*suggested)
     assert purified.returncode == 0, purified.stderr
     assert (tmp_path / "new" / "purified.onnx").exists()
     assert {"final.npz", "final.onnx"} <= {path.name for path in (tmp_path / "new").iterdir()}
-    again = run("demo", "--save-to", tmp_path / "new")
+    again = in_a_process("demo", "--save-to", tmp_path / "new")
     assert again.returncode == 1
     assert "exists already" in again.stderr
 
 
-def test_version():
-    assert run("--version").stdout.startswith("flain 0.")
+def test_version(run):
+    assert run("--version").out.startswith("flain 0.")
 
 
-def test_the_help_says_what_goes_in_and_what_is_taken_if_nothing_is_said():
-    shown = " ".join(run("purify", "--help").stdout.replace("│", " ").split())
+def test_the_help_says_what_goes_in_and_what_is_taken_if_nothing_is_said(run):
+    shown = " ".join(run("purify", "--help").out.replace("│", " ").split())
     assert "FINAL is the file of the trained global model: .npz, .onnx, .keras, .h5" in shown
     allowed = f"(default: {flain.Settings().allowed(0):g} of the probability"
     assert f"Allowed loss, from 0 to 1. {allowed}" in shown
@@ -88,7 +102,7 @@ def test_the_help_says_what_goes_in_and_what_is_taken_if_nothing_is_said():
     by_flip = "2 for neurons, 3 in directions"
     for default in ("auto", by_flip, "revert", "mean", "probability", "0.95", "recognised"):
         assert f"(default: {default})" in shown
-    assert "MODEL is a file: .npz, .onnx" in " ".join(run("layers", "--help").stdout.split())
+    assert "MODEL is a file: .npz, .onnx" in " ".join(run("layers", "--help").out.split())
 
 
 @pytest.mark.parametrize("missing", ["click", "rich", "typer"])
@@ -108,17 +122,17 @@ def test_a_missing_extra_is_named(missing, tmp_path):
     )
 
 
-def test_layers(files):
+def test_layers(run, files):
     ran = run("layers", files.folder / "final.npz")
-    assert ran.returncode == 0, ran.stderr
-    rows = [line.split() for line in ran.stdout.splitlines()]
+    assert ran.code == 0, ran.err
+    rows = [line.split() for line in ran.out.splitlines()]
     assert ["fc1", "dense", "64", "×", "1568", "1", "1568"] in rows
     assert ["conv2", "conv", "32", "×", "16", "×", "3", "×", "3", "1", "16"] in rows
 
 
 def test_purify_writes_the_model_and_a_report(purify_arguments, tmp_path):
     output, report = tmp_path / "purified.npz", tmp_path / "report.json"
-    ran = run(*purify_arguments, "-o", output, "--report", report)
+    ran = in_a_process(*purify_arguments, "-o", output, "--report", report)
     assert ran.returncode == 0, ran.stderr
     told = json.loads(report.read_text())
     result, _ = example.purify(example.files())
@@ -133,12 +147,12 @@ def test_purify_writes_the_model_and_a_report(purify_arguments, tmp_path):
     assert "100.00%" in ran.stdout
 
 
-def test_settings_reach_the_search(purify_arguments, tmp_path):
+def test_settings_reach_the_search(run, purify_arguments, tmp_path):
     report = tmp_path / "report.json"
     options = ("--tolerance", 0.02, "--factor", 1, "--crossing", "keep", "--layer", "fc2")
     options += ("--measure", "score", "--flip", "neurons")
     ran = run(*purify_arguments, *options, "-o", tmp_path / "a.npz", "--report", report)
-    assert ran.returncode == 0, ran.stderr
+    assert ran.code == 0, ran.err
     told = json.loads(report.read_text())
     assert told["settings"] == {
         "measure": "score",
@@ -157,69 +171,71 @@ def test_settings_reach_the_search(purify_arguments, tmp_path):
     ran = run(
         *purify_arguments, "--published", "mnist", "-o", tmp_path / "b.npz", "--report", report
     )
-    assert ran.returncode == 1
-    assert "exists already" in ran.stderr
+    assert ran.code == 1
+    assert "exists already" in ran.err
     assert not (tmp_path / "b.npz").exists()
     report.unlink()
     ran = run(
         *purify_arguments, "--published", "mnist", "-o", tmp_path / "b.npz", "--report", report
     )
-    assert ran.returncode == 0, ran.stderr
+    assert ran.code == 0, ran.err
     assert json.loads(report.read_text())["settings"]["thresholds"]["step"] == 0.001
 
 
-def test_a_report_may_be_a_page(purify_arguments, tmp_path):
+def test_a_report_may_be_a_page(run, purify_arguments, tmp_path):
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
     output, report = tmp_path / "purified.npz", tmp_path / "report.html"
     ran = run(*purify_arguments, "-o", output, "--report", report)
-    assert ran.returncode == 0, ran.stderr
+    assert ran.code == 0, ran.err
     page = report.read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
     assert str(purify_arguments[1]) in page
 
 
 @pytest.mark.parametrize("name", ["report.txt", "report"])
-def test_a_report_of_another_kind_is_refused_before_any_work(purify_arguments, tmp_path, name):
+def test_a_report_of_another_kind_is_refused_before_any_work(run, purify_arguments, tmp_path, name):
     ran = run(*purify_arguments, "-o", tmp_path / "a.npz", "--report", tmp_path / name)
-    assert ran.returncode == 2
-    assert "ends in .html or .json" in " ".join(ran.stderr.split())
+    assert ran.code == 2
+    assert "ends in .html or .json" in " ".join(ran.err.split())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_verdict_and_a_promise_are_told_and_reported(purify_arguments, tmp_path):
+def test_a_verdict_and_a_promise_are_told_and_reported(run, purify_arguments, tmp_path):
     report = tmp_path / "report.json"
     asked = ("--promise", 0.05, "--confidence", 0.9, "--held-back", 0.25)
     options = ("--flip", "directions", "--measure", "probability", "--outputs", "logits")
     ran = run(*purify_arguments, *asked, *options, "-o", tmp_path / "a.npz", "--report", report)
-    assert ran.returncode == 0, ran.stderr
+    assert ran.code == 0, ran.err
     told = json.loads(report.read_text())
     chosen = ("measure", "flip", "promise", "confidence", "held_back")
     assert [told["settings"][name] for name in chosen] == [
         *("probability", "directions", 0.05, 0.9, 0.25)
     ]
     assert told["verdict"] == "flipped"
-    assert "verdict: flipped. " in ran.stdout
+    assert "verdict: flipped. " in ran.out
     assert told["promise"] == {"loss": 0.05, "confidence": 0.9, "samples": 200, "allowed": 5}
     assert "promise: with 90 % confidence, at most 5.0 % of new samples" in " ".join(
-        ran.stdout.split()
+        ran.out.split()
     )
     (layer,) = told["layers"]
     assert layer["flip"] == "directions"
-    assert f"{layer['share']:.1%}" in ran.stdout
+    assert f"{layer['share']:.1%}" in ran.out
 
 
-def test_a_promise_that_cannot_be_kept_leaves_the_model_and_says_so(purify_arguments, tmp_path):
+def test_a_promise_that_cannot_be_kept_leaves_the_model_and_says_so(
+    run, purify_arguments, tmp_path
+):
     report = tmp_path / "report.json"
     ran = run(*purify_arguments, "--promise", 0.001, "-o", tmp_path / "a.npz", "--report", report)
-    assert ran.returncode == 3, ran.stderr
-    assert "a.npz was not written: nothing was flipped" in ran.stdout
+    assert ran.code == 3, ran.err
+    assert "a.npz was not written: nothing was flipped" in ran.out
     assert not (tmp_path / "a.npz").exists()
     told = json.loads(report.read_text())
     assert told["verdict"] == "not flipped"
     assert told["layers"][0]["stop_reason"] == "promise"
-    assert "verdict: not flipped. " in ran.stdout
-    assert "needs at least" in ran.stdout
+    assert "verdict: not flipped. " in ran.out
+    assert "needs at least" in ran.out
 
 
 @pytest.mark.parametrize(
@@ -245,7 +261,7 @@ def test_a_promise_that_cannot_be_kept_leaves_the_model_and_says_so(purify_argum
         ({"--architecture": "no_such_module:net"}, "no_such_module"),
     ],
 )
-def test_mistakes_get_one_clear_message(files, tmp_path, change, words):
+def test_mistakes_get_one_clear_message(run, files, tmp_path, change, words):
     if "--architecture" in change:
         pytest.importorskip("torch")
     initial, final, auxiliary, _, _ = files.paths
@@ -253,9 +269,9 @@ def test_mistakes_get_one_clear_message(files, tmp_path, change, words):
     ran = run(
         "purify", final, *(word for pair in options.items() for word in pair if word), cwd=tmp_path
     )
-    assert ran.returncode in (1, 2)
-    assert words in ran.stderr
-    assert "Traceback" not in ran.stderr
+    assert ran.code in (1, 2)
+    assert words in ran.err
+    assert "Traceback" not in ran.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -287,7 +303,7 @@ def test_weights_with_an_architecture(files, tmp_path, suffix):
                     part.weight.copy_(torch.tensor(operation.weight))
                     part.bias.copy_(torch.tensor(operation.bias))
         flain_torch.save(module, tmp_path / f"{name}{suffix}")
-    ran = run(
+    ran = in_a_process(
         *("purify", f"final{suffix}", "--initial", f"initial{suffix}"),
         *("--data", files.folder / "auxiliary.npz", "--architecture", "shapes:network"),
         *("-o", f"purified{suffix}"),
@@ -326,12 +342,12 @@ def test_a_backend_that_cannot_be_loaded_is_told_of(tmp_path, files):
 def test_a_folder_that_was_removed_is_one_clear_error(tmp_path, purify_arguments):
     gone = tmp_path / "gone"
     gone.mkdir()
-    command = [sys.executable, "-m", "flain_cli", *map(str, purify_arguments)]
+    started = [sys.executable, "-m", "flain_cli", *map(str, purify_arguments)]
     script = f'cd {gone} && rmdir {gone} && exec "$@"'
     for options in (["-o", "a.npz"], ["-o", tmp_path / "a.npz", "--report", "a.json"]):
         gone.mkdir(exist_ok=True)
         ran = subprocess.run(
-            ["/bin/sh", "-c", script, "sh", *command, *map(str, options)],
+            ["/bin/sh", "-c", script, "sh", *started, *map(str, options)],
             capture_output=True,
             text=True,
             env=os.environ | {"COLUMNS": "200"},

@@ -13,7 +13,7 @@ from backdoored import samples, triggered
 
 import flain_core as flain
 
-pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
+pytest.importorskip("flwr", reason="flwr is not installed")
 torch = pytest.importorskip("torch")
 federation = pytest.importorskip("flower_federation")
 records = pytest.importorskip("flwr.app")

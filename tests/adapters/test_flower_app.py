@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
+pytest.importorskip("flwr", reason="flwr is not installed")
 torch = pytest.importorskip("torch")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"

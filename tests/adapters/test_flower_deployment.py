@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
+pytest.importorskip("flwr", reason="flwr is not installed")
 flain_flower = pytest.importorskip("flain_flower")
 psutil = pytest.importorskip("psutil")
 

@@ -13,7 +13,7 @@ from recipes import code, page
 
 import flain_core as flain
 
-pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
+pytest.importorskip("flwr", reason="flwr is not installed")
 torch = pytest.importorskip("torch")
 federation = pytest.importorskip("flower_federation")
 flower = pytest.importorskip("flwr.serverapp.strategy")

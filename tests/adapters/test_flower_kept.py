@@ -14,7 +14,7 @@ from backdoored import samples, triggered
 
 import flain_core as flain
 
-pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
+pytest.importorskip("flwr", reason="flwr is not installed")
 torch = pytest.importorskip("torch")
 federation = pytest.importorskip("flower_federation")
 records = pytest.importorskip("flwr.app")
@@ -354,4 +354,4 @@ def test_the_floor_is_the_one_that_the_package_asks_for():
     from flain_flower.floor import FLOOR
 
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    assert f'flower = ["flwr>={FLOOR[0]}.{FLOOR[1]};' in text
+    assert f'flower = ["flwr>={FLOOR[0]}.{FLOOR[1]}"]' in text

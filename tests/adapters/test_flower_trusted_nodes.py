@@ -15,7 +15,7 @@ from flain_core import FlainError, FlainWarning
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 
-pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
+pytest.importorskip("flwr", reason="flwr is not installed")
 pytest.importorskip("torch")
 federation = pytest.importorskip("flower_federation")
 records = pytest.importorskip("flwr.app")

@@ -11,6 +11,7 @@ import time
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import backdoored
@@ -257,6 +258,7 @@ def test_an_onnx_model_is_purified_as_here():
 
 
 def test_the_scores_of_an_onnx_model_stay_those_that_were_chosen():
+    pytest.importorskip("onnxruntime")
     from flain_onnx import OnnxModel, open_network
 
     initial, final = onnx_pair("negated", "scores")
@@ -268,9 +270,7 @@ def test_the_scores_of_an_onnx_model_stay_those_that_were_chosen():
 
 
 def test_a_perceptron_of_scikit_learn_is_purified_as_here():
-    from sklearn.neural_network import MLPClassifier
-
-    model = MLPClassifier((10, 7), max_iter=1)
+    model = pytest.importorskip("sklearn.neural_network").MLPClassifier((10, 7), max_iter=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(*CLEAN)
@@ -390,6 +390,8 @@ def test_the_class_of_a_script_reaches_the_actors_of_a_cluster_started_for_it(tm
 
 
 def test_a_keras_model_with_a_chosen_output_is_purified_as_here(tmp_path):
+    if find_spec("keras") is None:
+        pytest.skip("Keras is not installed")
     script = tmp_path / "script.py"
     script.write_text(KERAS + COMPARE)
     ran = run(script, KERAS_BACKEND="torch")

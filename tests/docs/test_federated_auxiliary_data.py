@@ -13,7 +13,7 @@ PAGE = "../federated-auxiliary-data"
 
 
 def test_flower():
-    pytest.importorskip("flwr", reason="flwr is not installed; it needs Python 3.11 or newer")
+    pytest.importorskip("flwr", reason="flwr is not installed")
     federation = pytest.importorskip("flower_federation")
     records = pytest.importorskip("flwr.app")
     strategies = pytest.importorskip("flwr.serverapp.strategy")
