@@ -160,6 +160,16 @@ def test_batches_are_followed_where_samples_cannot_be(options):
     assert isinstance(model(**options)[0], ByBatch)
 
 
+def test_half_precision_is_followed_batch_by_batch():
+    # A candidate that is looked ahead at may overflow there, and must not fail the search.
+    final, initial = (backdoored.networks(dtype=np.float16)[i].layers()["fc1"] for i in (1, 0))
+    scorer = LocalScorer(LocalSamples.of(CLEAN))
+    network = backdoored.networks(dtype=np.float16)[1]
+    scorer.study(network, "fc1")
+    flipping = FlippingOrder(network, final, initial.weight, 2.0, np.arange(12))
+    assert isinstance(scorer.stepper(flipping, 1e-2), ByBatch)
+
+
 def test_labels_that_the_model_has_no_class_for_are_refused_as_ever():
     data = (CLEAN[0], np.full(100, 7))
     with pytest.raises(DataError, match="expected labels from 0 to 2"):

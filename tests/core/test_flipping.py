@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import flain_core as flain
-from flain_core.flipping import columns, only
+import flain_numpy
+from flain_core.flipping import FlippingOrder, columns, only
 
 
 def weights(shape):
@@ -105,6 +106,15 @@ def test_half_precision_is_rounded_once():
     flipped = flain.flip(initial, final, [True])
     assert flipped.dtype == np.float16
     np.testing.assert_array_equal(flipped, exact.astype(np.float16))
+
+
+def test_half_precision_is_computed_in_single():
+    # 1000 - 0.125 is no float16 (it would be 1000), so that a reset would give 0.
+    initial, final = np.float16([[0.125]]), np.float16([[1000]])
+    np.testing.assert_array_equal(flain.flip(initial, final, [0], factor=1.0), initial)
+    network = flain_numpy.Network([flain_numpy.Dense("fc", final)])
+    order = FlippingOrder(network, network.layers()["fc"], initial, 1.0, np.array([0]))
+    assert order.change.item() == 999.875
 
 
 def test_inputs_are_left_alone():

@@ -51,6 +51,54 @@ def test_a_wrong_cut_is_found_out(change, why):
     assert why in proof.why
 
 
+@pytest.mark.parametrize("wrong", [1, 2, 3])
+def test_a_tail_that_is_wrong_when_run_again_is_found_out(wrong):
+    def change(cut):
+        runs = []
+
+        def tail(output):
+            runs.append(output)
+            return cut.tail(output) + (0.5 if len(runs) == wrong else 0)
+
+        return {"tail": tail}
+
+    proof = proof_of(Recut(FINAL, change))
+    assert not proof.faithful
+    assert "the cut disagrees with the whole network" in proof.why
+
+
+def two_neurons(change):
+    """The proof of a layer of two neurons; each of them moves the greatest score by 0.13 %."""
+    initial, final = (
+        flain_numpy.Network([flain_numpy.Dense("fc", np.array([row, [0.1, 0.1]]))])
+        for row in ([0.5 - 6.5e-4, 0.5 - 6.5e-4], [0.5, 0.5])
+    )
+    layer = final.layers()["fc"]
+    network = Recut(final, change)
+    flipping = FlippingOrder(network, layer, initial.layers()["fc"].weight, 2.0, np.arange(2))
+    return prove(flipping, np.ones((4, 2)))
+
+
+@pytest.mark.parametrize("neuron", [0, 1])
+def test_a_cut_that_is_wrong_about_a_single_neuron_is_found_out(neuron):
+    assert two_neurons(lambda cut: {}).faithful
+
+    def change(cut):
+        return {"linear": lambda weight, some: (neuron not in some) * cut.linear(weight, some)}
+
+    assert "under flipped weights" in two_neurons(change).why
+
+
+def test_an_error_is_compared_with_how_far_the_scores_move():
+    """Small errors of the scores are large ones of what the flip does."""
+    for share, faithful in ((0.96, True), (0.94, False)):
+
+        def change(cut, share=share):
+            return {"linear": lambda weight, some: share * cut.linear(weight, some)}
+
+        assert two_neurons(change).faithful is faithful
+
+
 def test_a_layer_that_does_not_move_the_scores_proves_nothing():
     dense = flain_numpy.Dense
     wide = np.random.default_rng(0).normal(size=(5, X.shape[1]))

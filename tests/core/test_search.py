@@ -1,5 +1,7 @@
 """Schedules and the search, without any model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from by_neurons import by_neurons
@@ -8,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import flain_core as flain
-from flain_core import Grid, schedule
+from flain_core import Grid, Settings, schedule
 from flain_core.schedule import Schedule
-from flain_core.score import Scored, Tally
+from flain_core.score import Loss, Scored, Tally
 from flain_core.search import bracket, search
 
 activations = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1)).filter(
@@ -21,8 +23,8 @@ activations = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1)).
 class Scripted:
     """Candidates whose number of right samples, of 100, is written down."""
 
-    def __init__(self, right, uncertain=None, exact=None, lookahead=1):
-        self.lookahead = lookahead
+    def __init__(self, right, uncertain=None, exact=None, lookahead=1, losses=None):
+        self.lookahead, self.losses = lookahead, losses or {}
         self.right, self.uncertain, self.exact = right, uncertain or {}, exact or {}
         self.asked, self.recomputed = [], []
 
@@ -32,7 +34,7 @@ class Scripted:
 
     def score(self, end):
         clean = Tally(self.right[end], 100, self.uncertain.get(end, 0))
-        return Scored(clean, {"probe": Tally(end, 10)})
+        return Scored(clean, {"probe": Tally(end, 10)}, self.losses.get(end))
 
     def score_in_full(self, n_flipped):
         self.recomputed.append(n_flipped)
@@ -145,6 +147,19 @@ def test_a_near_tie_that_could_change_the_decision_is_computed_exactly():
     assert candidates.recomputed == [2]
     assert found.step.neurons_flipped == 2
     assert [step.recomputed for step in found.steps] == [False, True, False]
+    # A full run is asked for the auxiliary samples alone.
+    assert [step.probes["probe"] for step in found.steps] == [0.1, 0.2, 0.3]
+    assert [step.rounding for step in found.steps] == [0, 0, 0.01]
+
+
+def test_a_step_tells_what_was_lost_and_how_surely():
+    # Two of four samples lost a half: the mean is 1/4, and the variance of a sample 1/12.
+    loss = Loss(total=1.0, square=0.5, count=4, before=4.0)
+    candidates = Scripted({1: 100, 2: 90}, losses={1: replace(loss, total=0, square=0), 2: loss})
+    rule = Settings(measure="probability", tolerance=0.1)
+    first, second = search(FOUR, candidates, rule, right(100)).steps
+    assert (first.loss, first.loss_error) == (0, 0)
+    assert (second.loss, second.loss_error) == (0.25, pytest.approx((1 / 48) ** 0.5))
 
 
 def test_a_near_tie_that_cannot_change_the_decision_costs_nothing():

@@ -113,6 +113,13 @@ def test_counts_are_close_where_whole_samples_could_change_them(right, uncertain
     assert is_close(rule, BEFORE, now) == (least != most)
 
 
+def test_what_rounding_may_have_changed_is_not_lost_yet():
+    assert not crossed(by_neurons(0.25), BEFORE, Scored(Tally(75, 100, uncertain=1)))
+    assert crossed(by_neurons(0.25), BEFORE, Scored(Tally(74, 100, uncertain=1)))
+    assert not crossed(settings(tolerance=0.25), BEFORE, lost([0.25] * 8, uncertain=0.5))
+    assert crossed(settings(tolerance=0.25), BEFORE, lost([0.375] * 8, uncertain=0.5))
+
+
 def test_without_a_loss_the_tolerance_is_one_of_the_score():
     rule = Settings()
     assert not crossed(rule, Scored(Tally(1000, 1000)), Scored(Tally(998, 1000)))
