@@ -19,7 +19,10 @@ PYRIGHT_AT_MOST := backends=34 adapters=9
 # How many mutants `make fuzz` and `make trust` read; 2000 take a minute or two.
 FUZZ_MUTANTS ?= 20000
 
-.PHONY: demo test test-fast test-floors test-floors-torch test-floors-keras test-floors-stacks check pyright bench parity reference site figures fuzz kills trust dist release example clean
+# Which mutants `make mutants` tries; by name: MUTANTS='flain_core.stop.*'
+MUTANTS ?=
+
+.PHONY: demo test test-fast test-floors test-floors-torch test-floors-keras test-floors-stacks check pyright mutants bench parity reference site figures fuzz kills trust dist release example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
@@ -76,6 +79,12 @@ check: $(VENV)/dev pyright  ## lint, format, spelling, types
 pyright: $(VENV)/dev  ## a second opinion on types: the core clean, the rest no worse than it was
 	$(VENV)/bin/python .ci/complaints.py flain_core=0 $(PYRIGHT_AT_MOST)
 
+mutants:  ## the arithmetic changed in one place at a time: which changes no test notices; hours for all
+	$(PYTHON) -m venv $(VENV)-mutants
+	$(VENV)-mutants/bin/$(PIP) -c $(CONSTRAINTS) -e ".[threads]" pytest hypothesis "mutmut>=3.8,<4"
+	OMP_NUM_THREADS=1 $(VENV)-mutants/bin/mutmut run --max-children 2 $(MUTANTS)
+	$(VENV)-mutants/bin/mutmut results
+
 bench: $(VENV)/dev  ## the search against plain re-evaluation; writes benchmarks/results
 	$(VENV)/bin/python benchmarks/search_speed.py
 	$(VENV)/bin/python benchmarks/backend_speed.py
@@ -115,8 +124,8 @@ example: $(VENV)/dev  ## train the embedded example anew and export it; needs FL
 	$(VENV)/bin/python benchmarks/train_example.py --out adapters/flain_cli/data
 
 clean:
-	rm -rf dist site $(VENV) $(VENV)-floors $(VENV)-floors-torch $(VENV)-floors-keras \
-		$(VENV)-floors-stacks
+	rm -rf dist site mutants $(VENV) $(VENV)-floors $(VENV)-floors-torch $(VENV)-floors-keras \
+		$(VENV)-floors-stacks $(VENV)-mutants
 
 $(VENV)/cli: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@echo 'installing ".[cli,onnx]" into $(VENV): what the command needs'

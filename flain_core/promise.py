@@ -79,8 +79,6 @@ def promised_share(samples: int, allowed: int, confidence: float) -> float:
     """
     samples, allowed = _samples(samples), _allowed(allowed)
     risk = _risk(confidence)
-    if allowed >= samples:
-        return 1.0
     refuted, promised = 0.0, 1.0
     while promised - refuted > 1e-15:
         middle = (refuted + promised) / 2

@@ -18,7 +18,7 @@ from alike_networks import BUILD, FINAL, INITIAL, first_weight, purified
 
 import flain_core as flain
 from flain_cli import example
-from flain_core.registry import open_network
+from flain_core.opening.registry import open_network
 from flain_core.samples import Samples
 
 ROOT = Path(__file__).parents[2]

@@ -80,6 +80,26 @@ def test_tails_at_the_ends():
     assert binomial_tail(98, 100, math.nextafter(1, 0)) == pytest.approx(0, abs=1e-13)
 
 
+def test_the_tail_of_all_but_one_by_hand():
+    assert binomial_tail(2, 3, 0.5) == pytest.approx(7 / 8, rel=1e-15)
+    assert binomial_tail(3, 4, 0.25) == pytest.approx(255 / 256, rel=1e-15)
+
+
+def test_a_risk_that_is_just_reached_is_allowed():
+    # A single sample is right with probability 1/2, and that is the risk.
+    assert binomial_tail(0, 1, 0.5) == 0.5
+    assert most_newly_wrong(1, 0.5, 0.5) == 0
+    assert samples_needed(0.5, 0.5) == 1
+    assert Promise(0.5, 0.5, 1, 0).loss == 0.5
+
+
+def test_a_promise_holds_plain_numbers():
+    promise = Promise(np.float64(0.5), np.float64(0.5), np.int64(10), np.int64(1))
+    kinds = [type(each) for each in (promise.loss, promise.confidence)]
+    assert kinds == [float, float]
+    assert [type(each) for each in (promise.samples, promise.allowed)] == [int, int]
+
+
 @pytest.mark.parametrize(
     ("samples", "share", "allowed"),
     [

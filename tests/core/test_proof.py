@@ -65,6 +65,31 @@ def test_a_tail_that_is_wrong_when_run_again_is_found_out(wrong):
     proof = proof_of(Recut(FINAL, change))
     assert not proof.faithful
     assert "the cut disagrees with the whole network" in proof.why
+    assert 0 < proof.error < 1
+
+
+def test_the_seed_decides_which_neurons_are_flipped_together():
+    def halves(seed):
+        seen = []
+
+        def change(cut):
+            def linear(weight, neurons):
+                seen.append(tuple(neurons))
+                return cut.linear(weight, neurons)
+
+            return {"linear": linear}
+
+        layer = FINAL.layers()["fc1"]
+        initial = INITIAL.layers()["fc1"].weight
+        order = FlippingOrder(Recut(FINAL, change), layer, initial, 2.0, np.arange(3))
+        assert prove(order, X, seed=seed).faithful
+        return seen
+
+    first, second = halves(seed=3)
+    assert sorted(first + second) == list(range(12))
+    assert abs(len(first) - len(second)) <= 1
+    assert halves(seed=3) == [first, second]
+    assert halves(seed=4) != [first, second]
 
 
 def two_neurons(change):
