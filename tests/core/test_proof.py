@@ -92,11 +92,11 @@ def test_the_seed_decides_which_neurons_are_flipped_together():
     assert halves(seed=4) != [first, second]
 
 
-def two_neurons(change):
+def two_neurons(change, moves=(6.5e-4, 6.5e-4)):
     """The proof of a layer of two neurons; each of them moves the greatest score by 0.13 %."""
     initial, final = (
         flain_numpy.Network([flain_numpy.Dense("fc", np.array([row, [0.1, 0.1]]))])
-        for row in ([0.5 - 6.5e-4, 0.5 - 6.5e-4], [0.5, 0.5])
+        for row in ([0.5 - moves[0], 0.5 - moves[1]], [0.5, 0.5])
     )
     layer = final.layers()["fc"]
     network = Recut(final, change)
@@ -111,7 +111,16 @@ def test_a_cut_that_is_wrong_about_a_single_neuron_is_found_out(neuron):
     def change(cut):
         return {"linear": lambda weight, some: (neuron not in some) * cut.linear(weight, some)}
 
-    assert "under flipped weights" in two_neurons(change).why
+    proof = two_neurons(change)
+    assert "under flipped weights" in proof.why
+    assert 0 < proof.error < 1
+
+
+@pytest.mark.parametrize("moves", [(1, 0), (0, 1)])
+def test_one_half_that_moves_the_scores_is_proof_enough(moves):
+    assert two_neurons(lambda cut: {}, moves).faithful
+    wrong = two_neurons(lambda cut: {"linear": lambda weight, some: np.zeros((4, 2))}, moves)
+    assert "under flipped weights" in wrong.why
 
 
 def test_an_error_is_compared_with_how_far_the_scores_move():
@@ -134,6 +143,25 @@ def test_a_layer_that_does_not_move_the_scores_proves_nothing():
     proof = proof_of(final, initial)
     assert not proof.faithful
     assert proof.why == "flipping the layer's weights does not move the scores"
+
+
+@pytest.mark.parametrize(
+    ("kind", "initial", "final"), [(np.float16, -40, 40), (np.float32, -3e38, 3e38)]
+)
+def test_a_weight_that_no_flip_keeps_in_range_proves_nothing(kind, initial, final):
+    start, end = (
+        flain_numpy.Network(
+            [
+                flain_numpy.Dense("fc1", np.full((5, X.shape[1]), value, kind)),
+                flain_numpy.Dense("fc2", np.zeros((3, 5), kind), np.arange(3.0, dtype=kind)),
+            ]
+        )
+        for value in (initial, final)
+    )
+    x = np.zeros_like(X, dtype=kind)
+    layer = end.layers()["fc1"]
+    order = FlippingOrder(end, layer, start.layers()["fc1"].weight, 2.0, np.arange(3))
+    assert not prove(order, x).faithful
 
 
 def test_a_weight_that_cannot_be_written_proves_nothing():

@@ -85,12 +85,33 @@ def test_a_grid_keeps_the_first_threshold_of_each_distinct_candidate(activation,
         )
 
 
-def test_very_many_values_are_grouped_and_say_so(monkeypatch):
+@pytest.mark.parametrize(
+    ("count", "ends"),
+    [(4, [1, 2, 3, 4]), (9, [3, 6, 9]), (10, [3, 6, 9, 10]), (11, [3, 6, 9, 11])],
+)
+def test_very_many_values_are_grouped_and_say_so(monkeypatch, count, ends):
     monkeypatch.setattr(schedule, "MOST_EVENTS", 4)
-    found = Schedule.of(np.linspace(0, 1, 11))
-    assert found.grouped == 3
-    assert found.n_flipped.tolist() == [3, 6, 9, 11]
+    found = Schedule.of(np.linspace(0, 1, count))
+    assert found.grouped == (1 if count == 4 else 3)
+    assert found.n_flipped.tolist() == ends
     assert found.thresholds[-1] == 1
+    # A grid is tried as it is.
+    assert Schedule.of(np.linspace(0, 1, count), Grid(start=0.0, step=0.01, stop=1.0)).grouped == 1
+
+
+def test_neurons_that_are_active_alike_keep_their_order():
+    alike = np.tile(np.float32([0.5, 0.25]), 50)
+    expected = [*range(1, 100, 2), *range(0, 100, 2)]
+    found = Schedule.of(alike)
+    assert found.order.tolist() == expected
+    assert found.activation.dtype == np.float64
+    assert Schedule.of_strengths(alike, np.array([1.0])).order.tolist() == expected
+
+
+def test_variances_that_equal_a_strength_count_as_flipped():
+    found = Schedule.of_strengths(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.5, 2.0]))
+    assert [found.neurons(number) for number in range(4)] == [0, 1, 1, 2]
+    assert found.flipped(3).tolist() == [False, True, True]
 
 
 def test_a_layer_without_candidates_is_refused():
