@@ -133,6 +133,29 @@ def test_an_error_is_compared_with_how_far_the_scores_move():
         assert two_neurons(change).faithful is faithful
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_what_is_compared_are_the_flipped_weights_as_they_are_written(groups):
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(2, 4, 6 // groups, 1, 1)).astype(np.float16)
+    initial, final = (
+        flain_numpy.Network([flain_numpy.Conv2d("conv", each, groups=groups)]) for each in weights
+    )
+    written = []
+
+    class Watched(Recut):
+        def replace(self, weights):
+            written.append(weights["conv"])
+            return super().replace(weights)
+
+    layer, start = final.layers()["conv"], initial.layers()["conv"].weight
+    network, halves = Watched(final, lambda cut: {}), np.random.default_rng(7).permutation(6)
+    order = FlippingOrder(network, layer, start, 2.0, np.arange(3))
+    prove(order, rng.normal(size=(4, 6, 1, 1)), seed=7)
+    for half, weight in zip((halves[:3], halves[3:]), written, strict=True):
+        assert weight.dtype == np.float16
+        np.testing.assert_array_equal(weight, flain.flip(start, layer.weight, half, groups=groups))
+
+
 def test_a_layer_that_does_not_move_the_scores_proves_nothing():
     dense = flain_numpy.Dense
     wide = np.random.default_rng(0).normal(size=(5, X.shape[1]))
