@@ -34,13 +34,13 @@ def together(network, calls):
     return Recut(network, change)
 
 
-def model(samples):
+def model(samples, window=1e-6):
     scorer = LocalScorer(samples)
     statistics, _ = scorer.study(BATCHES_ALONE, "fc1")
     schedule = Schedule.of(statistics.mean)
     layer = FINAL.layers()["fc1"]
     flipping = FlippingOrder(FINAL, layer, INITIAL.layers()["fc1"].weight, 2.0, schedule.order)
-    candidates = scorer.stepper(flipping, 1e-6)
+    candidates = scorer.stepper(flipping, window)
     assert isinstance(candidates, ByBatch)
     return candidates, flipping, schedule, scorer
 
@@ -60,6 +60,12 @@ def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once):
             assert scored.clean.total == full.clean.total
             assert scored.probes["ASR"].total == full.probes["ASR"].total
         assert candidates.last == some[-1]
+
+
+@pytest.mark.parametrize(("window", "uncertain"), [(0.0, 0), (2.0, 100)])
+def test_what_rounding_may_change_is_counted(window, uncertain):
+    (scored,) = model(LocalSamples.of(CLEAN), window)[0].advance([3])
+    assert scored.clean.uncertain == uncertain
 
 
 def test_one_candidate_at_a_time_where_nothing_is_shared():

@@ -26,7 +26,7 @@ def with_tail(change):
     return Recut(FINAL, lambda cut: {"tail_by_sample": change(cut)})
 
 
-def model(network=FINAL, layer="fc1", **options):
+def model(network=FINAL, layer="fc1", window=2e-5, **options):
     samples = LocalSamples.of(CLEAN, **{"probes": {"ASR": TRIGGERED}, "batch_size": 30} | options)
     scorer = LocalScorer(samples)
     statistics, _ = scorer.study(network, layer)
@@ -34,7 +34,7 @@ def model(network=FINAL, layer="fc1", **options):
     flipping = FlippingOrder(
         network, FINAL.layers()[layer], INITIAL.layers()[layer].weight, 2.0, schedule.order
     )
-    return scorer.stepper(flipping, 2e-5), flipping, schedule, scorer
+    return scorer.stepper(flipping, window), flipping, schedule, scorer
 
 
 @pytest.mark.parametrize("layer", ["fc1", "fc2", "fc3"])
@@ -51,6 +51,12 @@ def test_candidates_score_what_the_whole_network_scores(layer, batch_size, at_on
             assert scored.clean.total == full.clean.total
             assert scored.probes["ASR"] == full.probes["ASR"]
         assert candidates.last == some[-1]
+
+
+@pytest.mark.parametrize(("window", "uncertain"), [(1e-5, 0), (2.0, 100)])
+def test_what_rounding_may_change_is_counted(window, uncertain):
+    (scored,) = model(window=window)[0].advance([3])
+    assert scored.clean.uncertain == uncertain
 
 
 def test_only_samples_that_change_are_run():

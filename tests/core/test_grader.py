@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 import flain_core as flain
 from flain_core.in_memory.grader import Grader
-from flain_core.score import Tally
+from flain_core.outputs import Reading
+from flain_core.score import Tally, margins
 
 LABELS = np.array([0, 1, 2, 1, 0, 2])
+LOGITS = Reading("logits", single=False, stated=True)
 
 
 def scores(seed, labels=LABELS):
@@ -99,6 +101,32 @@ def test_nothing_is_lost_where_nothing_is_measured():
     assert graded.loss is None
     assert own.reading is None
     assert not own.follows_samples
+
+
+def test_scores_are_read_as_was_stated():
+    grader = Grader(outputs="logits", measures_loss=True)
+    grader.grade([(None, np.array([0]), np.array([[0.75, 0.25]]))])
+    assert grader.reading.outputs == "logits"
+    assert grader.trained.probability.item() == pytest.approx(1 / (1 + np.exp(-0.5)))
+
+
+def test_rounding_moves_a_score_of_the_callers_too():
+    own = Grader(lambda scores, y: scores[:, 0])
+    batches = [(None, np.zeros(2, int), np.array([[8.0, 0.0], [4.0, 0.0]]))]
+    assert own.grade(batches, window=0.25).clean == Tally(12, 2, 0.25 * 12)
+    assert own.grade(batches).clean == Tally(12, 2)
+
+
+def test_losses_are_counted_from_what_was_given_whatever_is_done_with_it_later():
+    grader = Grader(measures_loss=True)
+    first = margins(scores(0), LABELS, LOGITS, probability=True)
+    assert grader.loss(first) is None
+    grader.recognise([scores(0)])
+    grader.start_anew()
+    assert grader.loss(first).total == 0
+    first.put(np.arange(6), margins(scores(1), LABELS, LOGITS, probability=True))
+    lost = probability(scores(0)) - probability(scores(1))
+    assert grader.loss(first).total == pytest.approx(lost.sum(), rel=1e-9)
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])

@@ -1,0 +1,119 @@
+"""Candidates in directions, each at the cost of matrix products and a tail."""
+
+import backdoored
+import numpy as np
+import pytest
+from recut import Recut
+
+from flain_core.directions import Directions, InputSpace
+from flain_core.in_memory.by_direction import ByDirection, takes_outputs
+from flain_core.in_memory.cut_batch import CutBatch
+from flain_core.in_memory.scorer import LocalScorer
+from flain_core.local_samples import LocalSamples
+from flain_core.samples import Samples
+from flain_core.score import Tally
+
+CLEAN = backdoored.samples(100, seed=11)
+TRIGGERED = backdoored.triggered(50, seed=12)
+INITIAL, FINAL = backdoored.networks()
+NUMBERS = [0, 1, 30, 45, 60]
+
+
+def model(window=1e-6, network=FINAL):
+    samples = LocalSamples.of(CLEAN, probes={"ASR": TRIGGERED}, batch_size=30)
+    scorer = LocalScorer(samples, measures_loss=True, keeps_inputs=True)
+    _, inputs = scorer.study(network, "fc1")
+    layer, initial = FINAL.layers()["fc1"], INITIAL.layers()["fc1"].weight
+    space = InputSpace.of(inputs, bias=True)
+    directions = Directions(network, layer, initial, 2.0, space)
+    scorer.score_of(network)  # losses are counted from it
+    candidates = scorer.stepper(directions, window)
+    assert isinstance(candidates, ByDirection)
+    return candidates, directions, scorer
+
+
+def test_what_is_written_scores_what_the_whole_network_scores():
+    candidates, directions, scorer = model()
+    for number in NUMBERS:
+        full, promised = (
+            scorer.score_of(directions.candidate(number)),
+            candidates.as_written(number),
+        )
+        assert promised.clean.total == full.clean.total
+        assert promised.probes["ASR"].total == full.probes["ASR"].total
+        for name in ("total", "square", "newly_wrong", "before"):
+            expected = pytest.approx(getattr(full.loss, name), rel=1e-4, abs=1e-5)
+            assert getattr(promised.loss, name) == expected
+
+
+def test_a_candidate_is_judged_by_weights_that_were_fitted_without_each_sample():
+    candidates, directions, _ = model()
+    cut = FINAL.cut("fc1", CLEAN[0])
+    differs = False
+    for number, scored in zip(NUMBERS, candidates.advance(NUMBERS), strict=True):
+        unseen = directions.taken(number, unseen=True) if number else 0
+        expected = cut.tail(cut.output - np.float32(unseen)).argmax(axis=1) == CLEAN[1]
+        assert scored.clean.total == expected.sum()
+        written = candidates.as_written(number)
+        # A probe had no part in the fit.
+        assert scored.probes == written.probes
+        differs = differs or scored.loss.total > written.loss.total + 1e-3
+    assert differs
+    assert candidates.last == NUMBERS[-1]
+
+
+def test_what_rounding_may_change_is_counted_and_asks_for_no_other_run():
+    (scored,) = model(window=2.0)[0].advance([30])
+    assert scored.clean.uncertain == 100
+    assert scored.loss.uncertain == 0
+    assert model(window=0.0)[0].advance([30])[0].clean.uncertain == 0
+
+
+def test_the_inputs_are_the_work():
+    # One of the twelve never varies here.
+    assert model()[0].work == 100 * 11 * 8
+
+
+def batches(change=lambda cut: {}):
+    samples = Samples.of(CLEAN)
+    cut = Recut(FINAL, change).cut("fc1", CLEAN[0])
+    return [CutBatch(None, samples, cut), CutBatch(None, samples, FINAL.cut("fc1", CLEAN[0]))]
+
+
+def failing(output):
+    raise RuntimeError("no such batch")
+
+
+def tail(change):
+    return lambda cut: {"tail_by_sample": lambda output: change(cut.tail(output))}
+
+
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [
+        (lambda cut: {}, True),
+        (lambda cut: {"tail_by_sample": None}, True),
+        (lambda cut: {"tail_by_sample": failing}, False),
+        (tail(lambda scores: scores[:, :2]), False),
+        (tail(lambda scores: scores * (1 + 1e-6)), True),
+        (tail(lambda scores: scores * (1 + 1e-4)), False),
+        (tail(lambda scores: scores * np.nan), False),
+        (lambda cut: {"tail": lambda output: cut.tail(output) * np.inf}, False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_only_tails_that_score_given_outputs_alike_take_them(change, taken):
+    assert takes_outputs(batches(change)) is taken
+    assert takes_outputs(batches(change)[::-1]) is taken
+
+
+def test_a_batch_that_was_not_kept_takes_none():
+    kept = batches()
+    assert not takes_outputs([kept[0], CutBatch(None, kept[1].samples, None)])
+
+
+def test_scores_add_up_over_batches():
+    scored = model()[0].as_written(0)
+    right = (FINAL.predict(CLEAN[0]).argmax(axis=1) == CLEAN[1]).sum()
+    assert scored.clean == Tally(right, 100, scored.clean.uncertain)
+    assert scored.loss.total == pytest.approx(0, abs=1e-6)
