@@ -34,12 +34,12 @@ def together(network, calls):
     return Recut(network, change)
 
 
-def model(samples, window=1e-6):
+def model(samples, window=1e-6, network=BATCHES_ALONE):
     scorer = LocalScorer(samples)
-    statistics, _ = scorer.study(BATCHES_ALONE, "fc1")
+    statistics, _ = scorer.study(network, "fc1")
     schedule = Schedule.of(statistics.mean)
     layer = FINAL.layers()["fc1"]
-    flipping = FlippingOrder(FINAL, layer, INITIAL.layers()["fc1"].weight, 2.0, schedule.order)
+    flipping = FlippingOrder(network, layer, INITIAL.layers()["fc1"].weight, 2.0, schedule.order)
     candidates = scorer.stepper(flipping, window)
     assert isinstance(candidates, ByBatch)
     return candidates, flipping, schedule, scorer
@@ -47,11 +47,12 @@ def model(samples, window=1e-6):
 
 @pytest.mark.parametrize("memory_limit", [0, 4000, 2**30])
 @pytest.mark.parametrize("at_once", [1, 2, 5, 12])
-def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once):
+@pytest.mark.parametrize("network", [BATCHES_ALONE, together(FINAL, [])])
+def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once, network):
     samples = LocalSamples.of(
         CLEAN, probes={"ASR": TRIGGERED}, batch_size=30, memory_limit=memory_limit
     )
-    candidates, flipping, schedule, scorer = model(samples)
+    candidates, flipping, schedule, scorer = model(samples, network=network)
     ends = schedule.n_flipped.tolist()
     for start in range(0, len(ends), at_once):
         some = ends[start : start + at_once]

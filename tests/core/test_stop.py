@@ -58,6 +58,12 @@ def test_samples_that_lose_alike_leave_no_error():
     assert crossed(settings(tolerance=0.2499), BEFORE, now)
 
 
+def test_rounding_makes_no_variance_negative():
+    for alike in (0.1, 0.2, 0.3):
+        errors = [lost([alike] * count).loss.standard_error for count in range(2, 12)]
+        assert errors == pytest.approx([0] * 10, abs=1e-8)
+
+
 def test_a_single_sample_that_lost_anything_is_never_within():
     assert crossed(settings(tolerance=1.0), BEFORE, lost([1e-6]))
     assert not crossed(settings(tolerance=0.0), BEFORE, lost([0.0]))
