@@ -1,5 +1,8 @@
 """What the layers of one purification share, and what a search must be confirmed by."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import backdoored
 import numpy as np
 import pytest
@@ -8,7 +11,10 @@ from recut import Recut
 
 import flain_core as flain
 import flain_numpy
-from flain_core import Settings
+from flain_core import Settings, per_layer
+from flain_core.schedule import Schedule
+from flain_core.score import Scored, Tally
+from flain_core.search import search
 
 # Great losses are allowed here on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
@@ -63,6 +69,94 @@ def test_a_score_that_was_not_as_promised_is_not_kept_also_where_it_is_allowed(f
     assert (layer.method, layer.flip) == ("whole network", "neurons")
     assert layer.why_method == "the purified model did not score what the cut had promised"
     assert layer.steps[-1].clean < 0.9
+
+
+def steps_of(count):
+    """The steps of a search whose candidates lose one more of 100 samples each time."""
+    candidates = SimpleNamespace(
+        lookahead=1, advance=lambda some: [Scored(Tally(100 - n, 100)) for n in some]
+    )
+    schedule = Schedule.of(np.arange(1.0, count + 1))
+    return search(schedule, candidates, by_neurons(1.0), Scored(Tally(100, 100)))
+
+
+class Keeping:
+    """Samples held back, on which so many of the candidates that are tried keep the promise."""
+
+    def __init__(self, kept):
+        self.kept, self.tried = kept, None
+
+    def furthest(self, candidates):
+        self.tried = [candidate() for candidate in candidates]
+        return min(self.kept, len(candidates))
+
+
+def promised(found, held_back, promise=0.01):
+    flipping = SimpleNamespace(candidate=lambda number: number)
+    settings = Settings(promise=promise)
+    context = SimpleNamespace(scorer=SimpleNamespace(held_back=held_back), settings=settings)
+    return per_layer._promised(found, flipping, context)
+
+
+def test_a_promise_is_tested_on_the_candidates_up_to_the_chosen_one():
+    found = steps_of(5)
+    chosen = replace(found, step=found.steps[3], number=4, reason="tolerance")
+    samples = Keeping(2)
+    kept = promised(chosen, samples)
+    assert samples.tried == [1, 2, 3, 4]
+    assert (kept.step, kept.number, kept.reason) == (found.steps[1], 2, "promise")
+    assert kept.steps == found.steps
+    none = promised(chosen, Keeping(0))
+    assert (none.step, none.number, none.reason) == (None, 0, "promise")
+    assert promised(chosen, Keeping(4)) == chosen
+
+
+def test_of_very_many_candidates_some_are_tested_and_the_chosen_one_is_among_them():
+    for count, tried in ((32, range(1, 33)), (33, range(1, 34, 2)), (70, range(1, 71, 3))):
+        found, samples = steps_of(count), Keeping(100)
+        assert promised(found, samples) == found
+        assert samples.tried == list(tried)
+    kept = promised(steps_of(70), Keeping(2))
+    assert (kept.number, kept.step.neurons_flipped) == (4, 4)
+
+
+def test_without_a_promise_or_a_choice_none_is_tested():
+    found = steps_of(5)
+    assert promised(found, None) == found
+    assert promised(found, Keeping(0), promise=None) == found
+    left = replace(found, step=None, number=0, reason="nothing within tolerance")
+    assert promised(left, Keeping(0)) == left
+
+
+def confirms(promised, after, *, written=None, rounding=0, **options):
+    """Whether a search is confirmed that said so many of 100 samples are right, and lost 2."""
+    found = steps_of(5)
+    step = replace(found.steps[1], clean=promised / 100, rounding=rounding / 100)
+    reason = "tolerance" if options.get("crossing") == "keep" else "exhausted"
+    found = replace(found, step=step, reason=reason)
+    before, settings = Scored(Tally(100, 100)), by_neurons(0.015, **options)
+    return per_layer._confirms(found, written, settings, before, Scored(Tally(after, 100)))
+
+
+def test_a_search_is_confirmed_by_what_the_whole_network_scores():
+    assert confirms(99, 99)
+    assert not confirms(99, 100)
+    assert confirms(99, 100, rounding=1)
+    # The right score does not help where it loses too much; a search that keeps what does, asks so.
+    assert not confirms(98, 98)
+    assert confirms(98, 98, crossing="keep")
+    assert not confirms(99, 99, crossing="keep")
+
+
+def test_what_was_written_is_confirmed_within_its_rounding_and_the_tolerance():
+    def written(total, uncertain=0):
+        return Scored(Tally(total, 100, uncertain))
+
+    assert confirms(50, 99, written=written(99))
+    assert not confirms(99, 99, written=written(100))
+    assert confirms(99, 99, written=written(100, 1))
+    assert not confirms(98, 98, written=written(98))
+    assert confirms(98, 98, written=written(98), crossing="keep")
 
 
 @pytest.mark.parametrize("tolerance", [0.02, 0.2, 0.4])
