@@ -73,8 +73,15 @@ def test_one_candidate_at_a_time_where_nothing_is_shared():
     assert model(LocalSamples.of(CLEAN))[0].lookahead == 1
 
 
-def test_several_at_a_time_where_each_would_cut_anew():
-    assert model(LocalSamples.of(CLEAN, memory_limit=0))[0].lookahead > 1
+@pytest.mark.parametrize("memory_limit", [0, 10_000])
+def test_several_at_a_time_where_some_would_cut_anew(memory_limit):
+    samples = LocalSamples.of(CLEAN, memory_limit=memory_limit, batch_size=30)
+    scorer = LocalScorer(samples)
+    scorer.study(FINAL, "fc1")
+    kept = [batch.cut is not None for batch in scorer.batches]
+    assert any(kept) == bool(memory_limit)
+    assert not all(kept)
+    assert model(samples)[0].lookahead > 1
 
 
 @pytest.mark.parametrize("memory_limit", [0, 2**30])

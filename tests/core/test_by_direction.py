@@ -19,8 +19,8 @@ INITIAL, FINAL = backdoored.networks()
 NUMBERS = [0, 1, 30, 45, 60]
 
 
-def model(window=1e-6, network=FINAL):
-    samples = LocalSamples.of(CLEAN, probes={"ASR": TRIGGERED}, batch_size=30)
+def model(window=1e-6, network=FINAL, **options):
+    samples = LocalSamples.of(CLEAN, probes={"ASR": TRIGGERED}, batch_size=30, **options)
     scorer = LocalScorer(samples, measures_loss=True, keeps_inputs=True)
     _, inputs = scorer.study(network, "fc1")
     layer, initial = FINAL.layers()["fc1"], INITIAL.layers()["fc1"].weight
@@ -44,6 +44,32 @@ def test_what_is_written_scores_what_the_whole_network_scores():
         for name in ("total", "square", "newly_wrong", "before"):
             expected = pytest.approx(getattr(full.loss, name), rel=1e-4, abs=1e-5)
             assert getattr(promised.loss, name) == expected
+
+
+def test_so_does_every_sample_of_a_probe():
+    """A score of the caller's, as it moves with each of their scores."""
+    candidates, directions, scorer = model(score=lambda scores, y: scores[:, 0] - scores[:, 2])
+    for number in NUMBERS:
+        full, promised = (
+            scorer.score_of(directions.candidate(number)),
+            candidates.as_written(number),
+        )
+        assert promised.clean.mean == pytest.approx(full.clean.mean, rel=1e-4)
+        assert promised.probes["ASR"].mean == pytest.approx(full.probes["ASR"].mean, rel=1e-4)
+
+
+def test_a_tail_is_given_numbers_of_the_layers_type():
+    kinds = set()
+
+    def change(cut):
+        def tail_by_sample(output):
+            kinds.add(output.dtype)
+            return cut.tail(output)
+
+        return {"tail_by_sample": tail_by_sample}
+
+    model(network=Recut(FINAL, change))[0].advance(NUMBERS)
+    assert kinds == {np.dtype(np.float32)}
 
 
 def test_a_candidate_is_judged_by_weights_that_were_fitted_without_each_sample():
