@@ -47,6 +47,12 @@ def test_the_trained_model_is_run_once():
     assert trained.asked == 1
 
 
+def test_the_model_is_run_on_batches_of_the_size_asked_for():
+    trained = Wrong()
+    held_back(trained, Settings(), batch_size=30).newly_wrong(trained)
+    assert trained.asked == 2 * 4
+
+
 def test_what_was_counted_is_promised_where_nothing_was_asked_for():
     found = held_back(Wrong(1, 2), Settings(confidence=0.9))
     assert found.promise(Wrong(3, 4, 5)) == Promise.of(COUNT, 3, 0.9)
@@ -88,6 +94,14 @@ def test_the_walk_ends_at_the_first_candidate_that_fails(newly_wrong, kept, open
 def test_the_promise_asked_for_is_given_whatever_was_counted():
     found = held_back(Wrong(), ASKED)
     assert found.promise(Wrong(7)) == Promise(0.06, 0.9, COUNT, 2)
+
+
+def test_a_promise_that_allows_none_is_kept_by_candidates_that_lose_none():
+    """Of 100 samples none may be newly wrong: P(Bin(100, 0.03) = 0) = 0.048, of 1 it is 0.195."""
+    strict = Settings(promise=0.03, confidence=0.9)
+    found = held_back(Wrong(), strict)
+    assert found.furthest(candidates(0, 0, 1)[0]) == 2
+    assert found.promise(Wrong()) == Promise(0.03, 0.9, COUNT, 0)
 
 
 def test_all_is_kept_where_nothing_was_asked_for():

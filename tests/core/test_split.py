@@ -102,6 +102,16 @@ def test_copies_of_a_sample_lie_on_one_side_and_count_once(count, copies, seed):
     np.testing.assert_array_equal(numbers(again[1]), held_back)
 
 
+def test_as_many_pairs_are_held_back_as_there_is_room_for():
+    y = np.repeat(np.arange(10), 2)
+    samples = Samples.of((y[:, None].astype(np.float32), y))
+    for seed in range(5):
+        settings = Settings(measure="probability", held_back=0.5)
+        searching, held_back = map(numbers, split(samples, settings, seed))
+        assert len(held_back) == len(np.unique(held_back)) == 5
+        np.testing.assert_array_equal(searching, y[~np.isin(y, held_back)])
+
+
 def test_copies_are_found_in_several_inputs():
     x = {"a": np.arange(8).reshape(4, 2) % 4, "b": np.array([[0.0], [1.0], [0.0], [1.0]])}
     assert Samples.of((x, np.arange(4))).first_alike.tolist() == [0, 1, 0, 1]
