@@ -25,6 +25,7 @@ from rich.table import Table
 
 import flain_core as flain
 from flain_cli import example
+from flain_core.auxiliary.samples import Samples
 from flain_core.federated.coordinator import CoordinatedSamples
 from flain_core.federated.holder import Holder
 from flain_core.federated.merging import Merging, Rule
@@ -33,7 +34,6 @@ from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 from flain_core.network import Network
 from flain_core.opening import registry
-from flain_core.samples import Samples
 
 _RULES: tuple[Rule, ...] = get_args(Rule)
 _HONEST = "nothing but the truth"

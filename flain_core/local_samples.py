@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from .auxiliary.samples import Samples
 from .errors import SettingsError
 from .in_memory.held_back import HeldBack, split
 from .in_memory.scorer import LocalScorer
@@ -16,7 +17,6 @@ from .network import Network
 from .options import MEMORY_LIMIT, SampleOptions
 from .outputs import OUTPUTS, Outputs
 from .sample_source import SampleFacts, SampleSource, is_sample_source
-from .samples import Samples
 from .score import Score, accuracy
 from .settings import Settings, one_of, whole_number
 

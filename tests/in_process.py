@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from flain_core import FlainError, Settings
+from flain_core.auxiliary.samples import Samples
 from flain_core.federated.holder import Holder
 from flain_core.federated.wire import read_answer, read_question, write_answer, write_question
 from flain_core.local_samples import LocalSamples
-from flain_core.samples import Samples
 
 
 class InProcess:

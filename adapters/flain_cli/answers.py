@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 import flain_core as flain
+from flain_core.auxiliary.samples import Samples
 from flain_core.network import Array, Network
 from flain_core.opening.registry import open_network
 from flain_core.outputs import Outputs, Reading
-from flain_core.samples import Samples
 from flain_core.score import accuracy
 
 __all__ = ["Answers"]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import flain_core as flain
+from flain_core.auxiliary.samples import Samples
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 from flain_core.opening.registry import open_network
 from flain_core.progress import OnProgress
-from flain_core.samples import Samples
 from flain_core.storage.files import check_writable, written_whole
 
 Measured: TypeAlias = Mapping[str, tuple[float, float]]

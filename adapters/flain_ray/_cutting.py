@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from flain_core.auxiliary.samples import Samples
 from flain_core.errors import SettingsError
 from flain_core.local_samples import LocalSamples
 from flain_core.network import Batch
 from flain_core.sample_source import SampleFacts
-from flain_core.samples import Samples
 from flain_core.score import Score, accuracy
 
 __all__ = ["Plan", "Shard", "cut"]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from flain_core.errors import FlainError, ModelError
 from flain_core.local_samples import LocalSamples
@@ -48,10 +49,11 @@ def cut_there(data: Any, shards: int, options: Mapping[str, Any]) -> tuple[Plan,
     try:
         # Ray's own tasks read for this one, so it must not take a CPU from them.
         read = ray.remote(_read).options(num_cpus=0, num_returns="streaming", max_retries=0)
-        first, *parts = read.remote(data, shards, sent)
-        plan = ray.get(first)
-        ended = ray.get(parts.pop()) if parts else plan
-    except ray.exceptions.RayError as error:
+        given: Any = read.remote(data, shards, sent)
+        first, *parts = given
+        plan: Any = ray.get(first)
+        ended: Any = ray.get(parts.pop()) if parts else plan
+    except RayError as error:
         if lacks_flain(error):
             raise ModelError(LACKS_FLAIN) from error
         raise failed("the worker that reads the data set failed", error) from error

@@ -65,7 +65,7 @@ def numpy_models() -> Prepared:
 
 def samples() -> Prepared:
     """Return ``.npz`` files of samples."""
-    from flain_core.samples import Samples
+    from flain_core.auxiliary.samples import Samples
 
     stream = io.BytesIO()
     np.savez(stream, x=np.ones((20, 1, 8, 8), np.float32), y=np.arange(20) % 3)

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from flain_core.auxiliary.samples import Samples
 from flain_core.network import Array, Cut
-from flain_core.samples import Samples
 
 Tail: TypeAlias = Callable[[Array], Array]
 """Computes scores ``(m, ...)`` from pre-activations ``(m, out)`` of any m samples."""

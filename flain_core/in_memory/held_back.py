@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from flain_core.auxiliary.samples import Samples
 from flain_core.errors import DataError
 from flain_core.network import Array, Network
 from flain_core.promise import Promise, most_newly_wrong, samples_needed
-from flain_core.samples import Samples
 from flain_core.settings import Settings
 
 from .grader import Grader

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flain_core.auxiliary.samples import Samples
 from flain_core.errors import FlainError
 from flain_core.network import Batch, Network
-from flain_core.samples import Samples
 
 from .cut_batch import bytes_kept
 from .held_back import HeldBack

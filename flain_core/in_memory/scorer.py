@@ -10,13 +10,13 @@ import numpy as np
 
 from flain_core.activation import ActivationStatistics
 from flain_core.asked import Asked
+from flain_core.auxiliary.samples import Samples
 from flain_core.directions import Directions, Flipping
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Network
 from flain_core.outputs import Reading
 from flain_core.proof import Proof, check_deterministic, prove
 from flain_core.sample_source import Candidates
-from flain_core.samples import Samples
 from flain_core.score import Scored
 from flain_core.threads import one_thread_for
 

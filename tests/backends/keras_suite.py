@@ -25,9 +25,9 @@ import flain_core as flain
 import flain_keras
 import flain_numpy
 from flain_cli import example
+from flain_core.auxiliary.samples import Samples
 from flain_core.backend_kit import AS_TRAINED
 from flain_core.network import Cut, Network
-from flain_core.samples import Samples
 from flain_keras import open_network
 from flain_keras._memory import key_of
 from flain_keras._run import as_batch

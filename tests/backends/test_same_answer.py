@@ -18,8 +18,8 @@ from alike_networks import BUILD, FINAL, INITIAL, first_weight, purified
 
 import flain_core as flain
 from flain_cli import example
+from flain_core.auxiliary.samples import Samples
 from flain_core.opening.registry import open_network
-from flain_core.samples import Samples
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-4

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from recut import Recut
 
+from flain_core.auxiliary.samples import Samples
 from flain_core.directions import Directions, InputSpace
 from flain_core.in_memory.by_direction import ByDirection, takes_outputs
 from flain_core.in_memory.cut_batch import CutBatch
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.samples import Samples
 from flain_core.score import Tally
 
 CLEAN = backdoored.samples(100, seed=11)

@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 import flain_core as flain
-from flain_core.samples import Samples
+from flain_core.auxiliary.samples import Samples
 from flain_core.storage.files import check_writable, hashes, readable, written_whole
 from flain_core.storage.scratch import remove_abandoned, scratch_folder
 

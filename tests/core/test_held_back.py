@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from flain_core import Settings
+from flain_core.auxiliary.samples import Samples
 from flain_core.in_memory.grader import Grader
 from flain_core.in_memory.held_back import HeldBack
 from flain_core.promise import Promise, most_newly_wrong
-from flain_core.samples import Samples
 
 COUNT = 100
 X = np.arange(COUNT, dtype=np.float32)[:, None]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flain_core as flain
-from flain_core.samples import Samples
+from flain_core.auxiliary.samples import Samples
 from flain_core.storage.limits import MEMORY, memory_limit
 from flain_core.storage.npz import opened
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import flain_core as flain
+from flain_core.auxiliary.samples import Samples
 from flain_core.local_samples import source_of
 from flain_core.sample_source import SampleFacts
-from flain_core.samples import Samples
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
 Y = np.array([0, 1, 2, 0, 1, 2])

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import flain_core as flain
 from flain_core import Settings
+from flain_core.auxiliary.samples import Samples
 from flain_core.in_memory.held_back import split
 from flain_core.promise import samples_needed
-from flain_core.samples import Samples
 
 PROBABILITY = Settings(measure="probability")
 

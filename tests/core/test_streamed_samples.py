@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flain_core as flain
-from flain_core.samples import Samples
+from flain_core.auxiliary.samples import Samples
 
 X, Y = backdoored.samples(300, seed=21)
 TRIGGERED = backdoored.triggered(90, seed=22)

@@ -7,11 +7,12 @@ from operator import itemgetter
 
 import numpy as np
 
-from .errors import DataError
+from flain_core.errors import DataError
+from flain_core.network import Array, Batch
+
 from .first_pass import FirstPass
-from .network import Array, Batch
-from .sample_items import each_leaf, leaf_lengths, together
-from .sample_pairs import Pairs
+from .items import each_leaf, leaf_lengths, together
+from .pairs import Pairs
 
 __all__ = ["SampleStream"]
 

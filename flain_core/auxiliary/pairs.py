@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
-from .errors import DataError, FlainError
-from .network import Array, Batch
-from .sample_items import pair_of
+from flain_core.errors import DataError, FlainError
+from flain_core.network import Array, Batch
+
+from .items import pair_of
 
 __all__ = ["Pairs", "by_index"]
 
@@ -81,4 +82,4 @@ def _pair(item: Any, name: str) -> tuple[Batch, Array]:
 def _has_no_end(items: Any) -> bool:
     # TensorFlow's data sets tell their length, and -1 for one that repeats.
     cardinality = getattr(items, "cardinality", None)
-    return hasattr(items, "element_spec") and callable(cardinality) and int(cardinality()) == -1
+    return hasattr(items, "element_spec") and callable(cardinality) and bool(cardinality() == -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .network import Array
+from flain_core.network import Array
 
 __all__ = ["PixelLook"]
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .network import Array, Batch
-from .sample_items import class_indices, each_leaf
-from .sample_stream import SampleStream
+from flain_core.network import Array, Batch
+
+from .items import class_indices, each_leaf
 from .samples import Samples, usual_batch
+from .stream import SampleStream
 
 __all__ = ["StreamedSamples"]
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError
-from .network import Array, Batch
+from flain_core.errors import DataError
+from flain_core.network import Array, Batch
+
+from .items import check_inputs, leaves
 from .pixel_look import PixelLook
-from .sample_items import check_inputs, leaves
 
 __all__ = ["FirstPass"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError, listed
-from .network import Array, Batch
+from flain_core.errors import DataError, listed
+from flain_core.network import Array, Batch
 
 __all__ = [
     "array_of",

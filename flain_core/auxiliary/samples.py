@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError, listed
-from .network import Array, Batch
-from .pixel_look import PixelLook
-from .sample_items import (
+from flain_core.errors import DataError, listed
+from flain_core.network import Array, Batch
+
+from .items import (
     array_of,
     check_inputs,
     class_indices,
@@ -26,8 +26,9 @@ from .sample_items import (
     pair_of,
     together,
 )
-from .sample_pairs import Pairs, by_index
-from .sample_stream import SampleStream
+from .pairs import Pairs, by_index
+from .pixel_look import PixelLook
+from .stream import SampleStream
 
 _BATCH_BYTES = 8 * 2**20
 _LARGEST_BATCH = 256
@@ -38,8 +39,9 @@ _SHARE_KEPT = 8
 class Samples:
     """Inputs and labels of n samples.
 
-    They are in memory; those of :class:`~flain_core.streamed_samples.StreamedSamples` are drawn
-    each time that ``x`` is asked for.
+    They are in memory; those of
+    :class:`~flain_core.auxiliary.streamed_samples.StreamedSamples` are drawn each time that ``x``
+    is asked for.
 
     Attributes:
         x: An array ``(n, ...)``, or a tuple or dict of such arrays for models of several inputs.
@@ -189,8 +191,8 @@ def _read(data: Any, name: str, most: int | None) -> tuple[Batch, Array] | Sampl
 
 
 def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
-    from .storage.archives import is_archive
-    from .storage.npz import opened
+    from flain_core.storage.archives import is_archive
+    from flain_core.storage.npz import opened
 
     if os.path.exists(path) and not os.path.isfile(path):
         # A pipe would block for ever, and cannot be read from both ends as an archive has to be.
