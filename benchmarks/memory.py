@@ -65,6 +65,7 @@ def main(
     cases: Annotated[list[str] | None, typer.Option("--case", help="Only these.")] = None,
 ) -> None:
     """Print the table."""
+    # Without this, each process that measures one case would start all of them again.
     if context.invoked_subcommand:
         return
     table = Table("layer", "limit", "added at most", "allowed", "seconds", "searched", "within")
@@ -102,7 +103,7 @@ def one(name: str, limit: int) -> None:
     x = np.maximum(rng.normal(size=shape), 0).astype(np.float32)
     with torch.no_grad():
         y = np.concatenate([final(torch.from_numpy(part)).argmax(1) for part in np.split(x, 20)])
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     started = time.perf_counter()
     with warnings.catch_warnings():
@@ -112,7 +113,7 @@ def one(name: str, limit: int) -> None:
         )
     weight: Any = final.get_submodule(layer).weight
     told = {
-        "added": (_resident("VmHWM") - before) / MIB,
+        "added": (resident("VmHWM") - before) / MIB,
         "allowed": limit + 2 * weight.nbytes / MIB,
         "seconds": time.perf_counter() - started,
         "method": f"{result.layers[0].flip}, {result.layers[0].method}",
@@ -120,7 +121,8 @@ def one(name: str, limit: int) -> None:
     typer.echo(json.dumps(told))
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
+    """Return a field of what the kernel says of this process's memory, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024

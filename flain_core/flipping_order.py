@@ -15,6 +15,8 @@ from .network import Array, Cut, Layer, Network
 
 __all__ = ["FlippingOrder"]
 
+_MOST_AT_ONCE = 32  # a huge page may be touched for each neuron
+
 
 @dataclass(frozen=True, eq=False)
 class FlippingOrder:
@@ -71,7 +73,8 @@ class FlippingOrder:
             An array like the cut's ``output``.
         """
         taken = None
-        for few in self.parts(neurons):
+        # Neighbours in memory come together, as each page that is touched takes room.
+        for few in self.parts(neurons if self._kept is not None else np.sort(neurons)):
             some = self._taken(cut, few)
             taken = some if taken is None else taken + some
         return taken
@@ -85,7 +88,7 @@ class FlippingOrder:
         if self._kept is not None or not neurons.size:
             yield neurons
             return
-        at_once = next(row_blocks(np.moveaxis(self.layer.weight, 1, 0))).stop
+        at_once = min(next(row_blocks(np.moveaxis(self.layer.weight, 1, 0))).stop, _MOST_AT_ONCE)
         yield from np.split(neurons, range(at_once, neurons.size, at_once))
 
     @cached_property

@@ -104,6 +104,7 @@ def purify(
         array([0])
     """
     # Late, so that `import flain_core` stays light.
+    from .in_memory.scorer import LocalScorer
     from .layer_choice import initial_weights, left_out, passed_by
     from .local_samples import source_of
     from .outcome.notes import bears_out_a_promise, notes_on
@@ -137,6 +138,8 @@ def purify(
         scorer = source.scorer(network, settings, seed)
         context = SearchContext(scorer, settings, source.facts, on_progress, seed)
         purified = purify_layers(network, weights, context)
+        if isinstance(scorer, LocalScorer):
+            scorer.batches = ()  # they make room for the copy that is returned
         classes = by_class(scorer)
         outcomes = tuple(
             with_details(purified.outcomes, network, weights, purified.network, scorer)
@@ -153,7 +156,7 @@ def purify(
         if str(note) not in scorer.left_out:
             warnings.warn(note, stacklevel=3)  # beyond the wrapper
     asked = scorer.asked
-    # The trained model and its batches make room for the copy that is returned.
+    # So does the trained model.
     del network, start, weights, scorer, held_back, context
     native = purified.network.native
     return Purification(
