@@ -31,7 +31,7 @@ from rich.table import Table
 from torch import nn
 
 import flain
-from flain_core import registry
+from flain_core.opening import registry
 
 GIB = 2**30
 app = typer.Typer(add_completion=False)

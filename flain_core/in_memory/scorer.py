@@ -26,7 +26,7 @@ from .by_sample import BySample, by_sample
 from .cut_batch import CutBatch, bytes_kept
 from .grader import Graded, Grader
 from .held_back import HeldBack
-from .room import bytes_copied, few_enough
+from .room import bytes_copied
 
 if TYPE_CHECKING:
     from flain_core.local_samples import LocalSamples
@@ -90,9 +90,6 @@ class LocalScorer:
     def study(self, network: Network, layer: str) -> tuple[ActivationStatistics, Array | None]:
         """Run everything once up to a layer, keeping as many cuts as the memory limit allows."""
         self.batches = ()  # two layers are never in memory at once
-        self.batch_size = few_enough(self.samples, network, layer)
-        if self.held_back is not None:
-            self.held_back.batch_size = self.batch_size
         if self._trained is None:
             self._trained = network
         batches: list[CutBatch] = []

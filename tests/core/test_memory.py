@@ -70,17 +70,3 @@ def test_a_candidate_takes_one_copy_of_the_weight_and_a_few_blocks(case):
     assert peak < 2 * layer.weight.nbytes
     change = layer.weight - purified.layers()["large"].weight
     np.testing.assert_allclose(change, found.change(50), atol=1e-6)
-
-
-def test_a_batch_is_smaller_where_it_would_take_all_of_the_limit():
-    from flain_core.in_memory.room import few_enough
-    from flain_core.local_samples import LocalSamples
-
-    network = Network([Dense("wide", np.ones((20_000, 4))), Dense("head", np.ones((2, 20_000)))])
-    clean = np.ones((256, 4)), np.arange(256) % 2
-
-    def few(limit, **options):
-        return few_enough(LocalSamples.of(clean, memory_limit=limit, **options), network, "wide")
-
-    assert few(2**31) is None
-    assert few(2**20, batch_size=50) == 50
