@@ -110,7 +110,7 @@ def in_place_of(name: str, layer: WeightLayer, weight: Array) -> nn.Parameter | 
 
     It takes over the memory of a weight that nobody can write to, so a large one is not copied.
     """
-    present = layer._parameters.get("weight")
+    present = dict(layer.named_parameters(recurse=False)).get("weight")
     dtype = _NUMPY_TYPE_OF.get(layer.weight.dtype)
     plain = (
         type(present) is nn.Parameter

@@ -26,7 +26,6 @@ from .by_sample import BySample, by_sample
 from .cut_batch import CutBatch, bytes_kept
 from .grader import Graded, Grader
 from .held_back import HeldBack
-from .room import bytes_copied
 
 if TYPE_CHECKING:
     from flain_core.local_samples import LocalSamples
@@ -96,8 +95,7 @@ class LocalScorer:
         statistics = ActivationStatistics()
         inputs: list[Array] | None = [] if self._keeps_inputs else None
         once = True
-        limit = self.samples.memory_limit
-        left = max(limit - bytes_copied(self.samples.clean, self.held_back), limit // 2)
+        left = self.samples.memory_limit
         for probe, batch in self._all_batches():
             if probe is not None and not (once and left > 0):
                 batches.append(CutBatch(probe, batch, None))

@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 import flain_core as flain
 import flain_numpy
-from flain_core.flipping import FlippingOrder, columns, only
+from flain_core.flipping import columns, only
+from flain_core.flipping_order import FlippingOrder
 
 
 def weights(shape):
@@ -114,7 +115,7 @@ def test_half_precision_is_computed_in_single():
     np.testing.assert_array_equal(flain.flip(initial, final, [0], factor=1.0), initial)
     network = flain_numpy.Network([flain_numpy.Dense("fc", final)])
     order = FlippingOrder(network, network.layers()["fc"], initial, 1.0, np.array([0]))
-    assert order.change.item() == 999.875
+    assert order.change_by_neuron(np.array([0])).item() == 999.875
 
 
 def test_inputs_are_left_alone():

@@ -151,10 +151,16 @@ def test_a_search_is_confirmed_by_what_the_whole_network_scores():
 def test_the_share_by_hand():
     """Updates of 1 and 3, of which the first is flipped: 1 of 10 in squares."""
     layer, purified = head([[2, 4]]).layers()["fc"], head([[0, 4]])
-    assert per_layer._share_flipped(purified, layer, np.float32([[1, 1]]), 2.0) == 0.1
+    assert per_layer._share_flipped(purified, layer, np.float32([[1, 1]]), 2.0) == pytest.approx(
+        0.1
+    )
     # A reset takes the update itself, and half of a flip.
-    assert per_layer._share_flipped(head([[1, 4]]), layer, np.float32([[1, 1]]), 1.0) == 0.1
-    assert per_layer._share_flipped(head([[1, 4]]), layer, np.float32([[1, 1]]), 2.0) == 0.025
+    assert per_layer._share_flipped(
+        head([[1, 4]]), layer, np.float32([[1, 1]]), 1.0
+    ) == pytest.approx(0.1)
+    assert per_layer._share_flipped(
+        head([[1, 4]]), layer, np.float32([[1, 1]]), 2.0
+    ) == pytest.approx(0.025)
 
 
 def test_a_search_that_chose_nothing_needs_no_confirmation():
