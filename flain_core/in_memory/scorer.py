@@ -127,7 +127,7 @@ class LocalScorer:
 
     def prove(self, flipping: Flipping, *, seed: int) -> Proof:
         """Compare the cut with the whole network on a few of the auxiliary samples."""
-        few: Batch = self.samples.clean[:_SAMPLES_FOR_PROOF].x
+        few: Batch = next(self.samples.clean.batches(self.batch_size))[:_SAMPLES_FOR_PROOF].x
         check_deterministic(flipping.network, few, flipping.layer.epsilon)
         return prove(flipping, few, seed=seed) if self.batches else _RUNS_SEVERAL_TIMES
 

@@ -9,6 +9,8 @@ import pytest
 from recut import OtherCut
 
 from flain_core.errors import ModelError
+from flain_core.flipping_order import FlippingOrder
+from flain_core.in_memory import scorer as scoring
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 
@@ -47,6 +49,17 @@ def test_what_enters_the_layer_is_kept_for_directions():
     np.testing.assert_array_equal(inputs, CLEAN[0])
     assert network.kept() == 4
     assert study(2**20, keeps_inputs=False)[0] is None
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(7, 7), (60, 32)])
+def test_a_proof_runs_no_more_at_once_than_a_batch(batch_size, expected, monkeypatch):
+    ran = []
+    monkeypatch.setattr(scoring, "prove", lambda _, few, **__: ran.append(len(few)))
+    here = LocalScorer(LocalSamples.of(CLEAN, batch_size=batch_size))
+    here.study(FINAL, "fc1")
+    layer = FINAL.layers()["fc1"]
+    here.prove(FlippingOrder(FINAL, layer, layer.weight, 2.0, np.arange(12)), seed=0)
+    assert ran == [expected]
 
 
 # A batch keeps 30 x 12 inputs in float32 twice and in float64 once, and 30 x 10 outputs thrice.
