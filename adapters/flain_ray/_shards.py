@@ -60,6 +60,7 @@ class Shards:
         TypeError: There is no such option.
 
     Example:
+        >>> import numpy as np
         >>> x, y = np.random.default_rng(0).normal(size=(100, 4)), np.arange(100) % 2
         >>> shards = Shards((x, y), actors=2, shards=7)
         >>> shards.batch_size

@@ -19,6 +19,7 @@ from trust.killing import killed_at
 
 import flain_core as flain
 import flain_keras
+from flain_core.opening import registry
 from flain_core.storage.limits import MEMORY, TIME
 from flain_keras import _trial
 from flain_keras._allowance import allowance
@@ -261,9 +262,9 @@ def described(path: Path, **options: object) -> None:
 
 def test_a_depthwise_convolution_of_keras_2(h5: Path, tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((4, 8, 8, 3)).astype(np.float32)
-    truth = flain.registry.open_network(h5).predict(x)
+    truth = registry.open_network(h5).predict(x)
     described(h5, groups=1)
-    network = flain.registry.open_network(h5)
+    network = registry.open_network(h5)
     np.testing.assert_array_equal(network.predict(x), truth)
     assert list(network.layers()) == ["depthwise", "fc"]
     flain_keras.save(network.native, tmp_path / "new.keras")

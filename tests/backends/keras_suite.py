@@ -28,6 +28,7 @@ from flain_cli import example
 from flain_core.auxiliary.samples import Samples
 from flain_core.backend_kit import AS_TRAINED
 from flain_core.network import Cut, Network
+from flain_core.opening import registry
 from flain_keras import open_network
 from flain_keras._memory import key_of
 from flain_keras._run import as_batch
@@ -635,7 +636,7 @@ def test_unfit_models_are_refused() -> None:
     with pytest.raises(flain.ModelError, match=r"keras\.Sequential"):
         open_network(L.Dense(3))
     with pytest.raises(flain.ModelError, match=r"expected a keras\.Model"):
-        flain.registry.open_network(L.Dense(3))
+        registry.open_network(L.Dense(3))
     model = CASES["residual"].model()
     with pytest.raises(flain.WeightsError, match="do not fit"):
         open_network(model.get_weights()[:-1], like=model)
@@ -646,8 +647,8 @@ def test_files(tmp_path: Path) -> None:
     scores = open_network(model).predict(x)
     for suffix in (".keras", ".h5"):
         path = tmp_path / f"model{suffix}"
-        flain.registry.save(model, path)
-        close(flain.registry.open_network(path).predict(x), scores, 1e-6)
+        registry.save(model, path)
+        close(registry.open_network(path).predict(x), scores, 1e-6)
         before = path.read_bytes()
         with pytest.raises(flain.OutputError, match="exists already"):
             flain_keras.save(model, path)
@@ -685,8 +686,8 @@ def test_files_with_code_of_their_own_are_refused(tmp_path: Path, suffix: str) -
 
 def test_a_keras_model_is_opened_by_this_backend_on_every_engine() -> None:
     for case in CASES.values():
-        assert isinstance(flain.registry.open_network(case.model()), flain_keras.KerasNetwork)
-    assert "keras" in flain.registry.versions(models.shared())
+        assert isinstance(registry.open_network(case.model()), flain_keras.KerasNetwork)
+    assert "keras" in registry.versions(models.shared())
 
 
 def test_keras_data_sets_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
