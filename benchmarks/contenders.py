@@ -7,20 +7,21 @@ neurons.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import typer
 
 import flain_core as flain
 from flain_cli import example
 from flain_core import Grid
 from flain_core.opening import registry
 
-__all__ = ["CONTENDERS", "Contender"]
+__all__ = ["CONTENDERS", "Contender", "installed"]
 
 Array = npt.NDArray[Any]
 
@@ -258,6 +259,17 @@ CONTENDERS: Mapping[str, Callable[[], Contender]] = {
     "numpy": with_numpy,
     "sklearn": with_sklearn,
 }
+
+
+def installed(names: Sequence[str] | None) -> Iterator[tuple[str, Contender]]:
+    """Yield the contenders of these names, None for all; say which are left out, and why."""
+    for name in names or CONTENDERS:
+        try:
+            contender = CONTENDERS[name]()
+        except ImportError as error:
+            typer.echo(f"{name} is left out: {error}", err=True)
+            continue
+        yield name, contender
 
 
 def _images() -> Array:

@@ -15,7 +15,7 @@ import warnings
 from typing import Annotated
 
 import typer
-from contenders import CONTENDERS, Contender
+from contenders import Contender, installed
 from rich.console import Console
 from rich.table import Table
 
@@ -30,12 +30,7 @@ def main(
 ) -> None:
     """Print what a purification costs by default, and what it cost."""
     table = Table("backend", "up to 0.1", "default", "ratio", "ratio of CPU seconds")
-    for name in backend or CONTENDERS:
-        try:
-            contender = CONTENDERS[name]()
-        except ImportError as error:
-            typer.echo(f"{name} is left out: {error}", err=True)
-            continue
+    for name, contender in installed(backend):
         table.add_row(name, *_compared(contender, repeats))
     Console().print(table)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
-from contenders import CONTENDERS, Contender
+from contenders import Contender, installed
 from rich.console import Console
 from rich.table import Table
 
@@ -61,12 +61,7 @@ def main(
 ) -> None:
     """Print the passes that a purification takes with every backend that is installed."""
     table = Table("backend", "settings", "network run", "CPU seconds of the call", "of one pass")
-    for name in backend or CONTENDERS:
-        try:
-            contender = CONTENDERS[name]()
-        except ImportError as error:
-            typer.echo(f"{name} is left out: {error}", err=True)
-            continue
+    for name, contender in installed(backend):
         for which, settings in _SETTINGS.items():
             counted = Counted(contender.opened)
             _purified(contender, counted, settings)

@@ -115,7 +115,7 @@ class Directions:
 
     @cached_property
     def _kept_update(self) -> Array | None:
-        """That of all rows, if it is small."""
+        """What training added to the whole weight, if that is small; else None."""
         final = self.layer.weight
         if not is_small(final.size * np.dtype(np.float64).itemsize):
             return None

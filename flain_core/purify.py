@@ -104,7 +104,6 @@ def purify(
         array([0])
     """
     # Late, so that `import flain_core` stays light.
-    from .in_memory.scorer import LocalScorer
     from .layer_choice import initial_weights, left_out, passed_by
     from .local_samples import source_of
     from .outcome.notes import bears_out_a_promise, notes_on
@@ -138,8 +137,6 @@ def purify(
         scorer = source.scorer(network, settings, seed)
         context = SearchContext(scorer, settings, source.facts, on_progress, seed)
         purified = purify_layers(network, weights, context)
-        if isinstance(scorer, LocalScorer):
-            scorer.batches = ()  # they make room for the copy that is returned
         classes = by_class(scorer)
         outcomes = tuple(
             with_details(purified.outcomes, network, weights, purified.network, scorer)
@@ -156,7 +153,7 @@ def purify(
         if str(note) not in scorer.left_out:
             warnings.warn(note, stacklevel=3)  # beyond the wrapper
     asked = scorer.asked
-    # So does the trained model.
+    # The trained model makes room for the copy that is returned.
     del network, start, weights, scorer, held_back, context
     native = purified.network.native
     return Purification(

@@ -78,8 +78,8 @@ class OnnxCut:
 
     For each chunk there are the layer's ``outputs``, which the tail calls ``name``, and ``sides``,
     what the tail reads besides. There is no ``tail`` if the output is the scores; a tail
-    ``by_sample`` treats each sample by itself, and reads nothing of it but the output. Of the bytes
-    of the sides, ``bytes_beside`` are no weights.
+    ``by_sample`` treats each sample by itself, and reads nothing of it but the output. The sides
+    that are no weights take ``bytes_beside`` bytes.
     """
 
     calls = 1

@@ -144,6 +144,8 @@ class LocalScorer:
             yield Candidates(lambda some: [in_full(n, probes=True) for n in some], in_full)
             return
         stepper = self.stepper(flipping, window)
+        # No other search goes through them, and they make room for copies of the network.
+        self.batches = ()
         with one_thread_for(stepper.work):
             if isinstance(stepper, ByDirection):
                 yield Candidates(stepper.advance, in_full, as_written=stepper.as_written)
