@@ -34,14 +34,18 @@ def test_a_model_that_another_thread_changes_is_copied_as_it_was_at_one_moment_o
     model = keras_model(FINAL)
     done = Event()
 
-    def change():
-        for number in count():
+    def change(number):
+        for variable in model.weights:
+            variable.assign(np.full(variable.shape, number, np.float32))
+
+    def change_on_and_on():
+        for number in count(2):
             if done.is_set():
                 return
-            for variable in model.weights:
-                variable.assign(np.full(variable.shape, number, np.float32))
+            change(number)
 
-    thread = Thread(target=change)
+    change(1)
+    thread = Thread(target=change_on_and_on)
     thread.start()
     opened = []
     try:
