@@ -28,6 +28,7 @@ from rich.table import Table
 from torch import nn
 
 import flain
+from flain_core.blocks import give_back_freed
 
 MIB = 2**20
 app = typer.Typer(add_completion=False)
@@ -103,6 +104,7 @@ def one(name: str, limit: int) -> None:
     x = np.maximum(rng.normal(size=shape), 0).astype(np.float32)
     with torch.no_grad():
         y = np.concatenate([final(torch.from_numpy(part)).argmax(1) for part in np.split(x, 20)])
+    give_back_freed()
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     started = time.perf_counter()

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 
 from .network import Array
 
-__all__ = ["column_blocks", "handed_over", "is_handed_over", "is_small", "largest_of", "row_blocks"]
+__all__ = [
+    "column_blocks",
+    "give_back_freed",
+    "handed_over",
+    "is_handed_over",
+    "is_small",
+    "largest_of",
+    "row_blocks",
+]
 
 _BLOCK_BYTES = 4 * 2**20
 _SMALL_BYTES = 16 * 2**20
@@ -46,6 +55,18 @@ def largest_of(weight: Array) -> float:
     2.0
     """
     return max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
+
+
+def give_back_freed() -> None:
+    """Give the system back what was freed; glibc keeps it, and cannot use all of it again.
+
+    Where another C library is used, this does nothing.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return
+    trim(0)
 
 
 def handed_over(array: Array) -> Array:

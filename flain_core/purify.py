@@ -68,11 +68,11 @@ def purify(
         outputs: What the scores of a classifier are: ``"logits"`` or ``"probabilities"``; None
             recognises it and says so.
         progress: True prints to stderr; a function receives a :class:`Progress` at each step.
-        batch_size: Samples per pass; None chooses by the size of a sample.
-        memory_limit: Bytes that may be kept at the layer, beside what one batch takes at work and
-            two copies of the weight that is being purified. What does not fit is run again for
-            each candidate. Inputs of a loader or dataset that take more than an eighth of it are
-            drawn anew in each pass, and must come in the same order.
+        batch_size: Samples per pass; None chooses by what a sample takes, at the layer too.
+        memory_limit: Bytes that may be kept at the layer, beside two copies of the weight that is
+            being purified and, with a ``batch_size`` of yours, what one batch takes at work. What
+            does not fit is run again for each candidate. Inputs of a loader or dataset that take
+            more than an eighth of it are drawn anew in each pass, and must come in the same order.
         seed: Splits the samples, and chooses the neurons in the proof of the cut: the only random
             choices.
         again: Purify a model that was purified before, all the same.

@@ -153,7 +153,12 @@ class Samples:
     @property
     def usual_batch(self) -> int:
         """Default number of samples per batch."""
-        return usual_batch(sum(leaf.nbytes for leaf in leaves(self.x)) // len(self))
+        return usual_batch(self.nbytes // len(self))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the inputs take in memory."""
+        return sum(leaf.nbytes for leaf in leaves(self.x))
 
 
 def usual_batch(sample: int) -> int:

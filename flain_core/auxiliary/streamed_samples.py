@@ -104,6 +104,11 @@ class StreamedSamples(Samples):
         """Default number of samples per batch."""
         return usual_batch(self._stream.first.nbytes // len(self._stream.first))
 
+    @property
+    def nbytes(self) -> int:
+        """None: nothing is kept."""
+        return 0
+
     def __reduce__(self) -> tuple[type[Samples], tuple[Any, ...]]:
         # A loader need not be where the samples are sent, nor can it always be pickled.
         return Samples, (self.x, self.y, self.one_hot)

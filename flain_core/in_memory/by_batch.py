@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
+from flain_core.blocks import give_back_freed
 from flain_core.flipping_order import FlippingOrder
 from flain_core.network import Array, Cut
 from flain_core.score import Scored
@@ -40,8 +43,9 @@ class ByBatch:
         self._grader = grader
         self._window = window
         self._outputs = [batch.cut.output if batch.cut else None for batch in batches]
+        self._some_are_cut_anew = any(batch.cut is None for batch in batches)
         # What every candidate changes of a large weight costs more than running its network.
-        self._runs_in_full = flipping.is_large and any(batch.cut is None for batch in batches)
+        self._runs_in_full = flipping.is_large and self._some_are_cut_anew
         self.last = 0
         """Number of neurons that the last candidate flipped; the next one may not flip fewer."""
 
@@ -68,14 +72,19 @@ class ByBatch:
             return [scored for each in n_flipped for scored in self.advance([each])]
         network = self._flipping.candidate(n_flipped[-1]) if self._runs_in_full else None
         scores: list[list[Graded]] = [[] for _ in n_flipped]
+        room = _Room(len(n_flipped), sum(len(batch.samples) for batch in self._batches))
+        start = 0
         for index, batch in enumerate(self._batches):
             by_candidate = (
                 iter([network.predict(batch.samples.x)])
                 if network is not None and batch.cut is None
                 else self._scores(index, batch, n_flipped)
             )
-            for collected, each in zip(scores, by_candidate, strict=True):
+            for collected, each in zip(scores, room.moved(by_candidate, start), strict=True):
                 collected.append((batch.probe, batch.samples.y, each))
+            start += len(batch.samples)
+            if self._some_are_cut_anew:
+                give_back_freed()
         self.last = n_flipped[-1]
         return [self._grader.grade(each, self._window) for each in scores]
 
@@ -86,8 +95,8 @@ class ByBatch:
             output, start = cut.output, 0
         else:
             cut, output, start = batch.cut, self._outputs[index], self.last
-        outputs = self._moved(cut, output, start, n_flipped)
         tails = tails_of(cut) if len(n_flipped) > 1 else None
+        outputs = self._moved(cut, output, start, n_flipped)
         if tails is not None:
             # A batch that is not kept tells only now how large its pre-activation is.
             few = max(1, _BYTES_AT_ONCE // max(bytes_of(output), 1))
@@ -107,3 +116,28 @@ class ByBatch:
                 output = output - self._flipping.taken(cut, newly_flipped)
             start = end
             yield output
+
+
+class _Room:
+    """One array for the scores of several candidates on all samples.
+
+    If each kept its own place between large arrays that come and go, PyTorch could not use the
+    places of those again (glibc finds no aligned room of just the size that is free).
+    """
+
+    def __init__(self, candidates: int, samples: int) -> None:
+        self._size = (candidates, samples)
+        self._room: Array | None = None
+
+    def moved(self, scores: Iterator[Array], start: int) -> Iterator[Array]:
+        """Move what each candidate scores on some samples there, of which the first is given."""
+        for candidate, each in enumerate(scores):
+            if self._room is None:
+                self._room = np.empty((*self._size, *each.shape[1:]), each.dtype)
+            room = self._room[candidate, start : start + len(each)]
+            if room.shape != each.shape:
+                yield each
+                continue
+            room[...] = each
+            del each
+            yield room

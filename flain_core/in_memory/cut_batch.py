@@ -11,6 +11,8 @@ import numpy as np
 from flain_core.auxiliary.samples import Samples
 from flain_core.network import Array, Cut
 
+_BYTES_AT_WORK = 32 * 2**20  # larger arrays outgrow the cache, and each is mapped anew
+
 Tail: TypeAlias = Callable[[Array], Array]
 """Computes scores ``(m, ...)`` from pre-activations ``(m, out)`` of any m samples."""
 
@@ -57,10 +59,23 @@ def bytes_kept(cut: Cut) -> int:
     return at_layer + int(getattr(cut, "bytes_beside", 0))
 
 
+def most_at_once(cut: Cut) -> int:
+    """Return how many of its samples make a batch, as they may take much more at a layer."""
+    if is_on_accelerator(cut.output):
+        return len(cut.inputs)
+    return max(1, len(cut.inputs) * _BYTES_AT_WORK // max(bytes_kept(cut), 1))
+
+
 def bytes_of(output: Any) -> int:
     """Return the bytes of a pre-activation; 0 where its type does not tell."""
     # Every array type that a backend would use has this attribute.
     return int(getattr(output, "nbytes", 0))
+
+
+def is_on_accelerator(output: Any) -> bool:
+    """Return whether a pre-activation lies on another device than the CPU."""
+    # NumPy and PyTorch say "cpu", JAX "TFRT_CPU_0", TensorFlow "…/device:CPU:0".
+    return "cpu" not in str(getattr(output, "device", "cpu")).lower()
 
 
 def tails_of(cut: Cut) -> Callable[[Sequence[Any]], Iterable[Array]] | None:

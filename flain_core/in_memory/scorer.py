@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from flain_core.activation import ActivationStatistics
 from flain_core.asked import Asked
 from flain_core.auxiliary.samples import Samples
+from flain_core.blocks import give_back_freed
 from flain_core.directions import Directions, Flipping
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch, Network
@@ -23,7 +25,7 @@ from flain_core.threads import one_thread_for
 from .by_batch import ByBatch
 from .by_direction import ByDirection, takes_outputs
 from .by_sample import BySample, by_sample
-from .cut_batch import CutBatch, bytes_kept
+from .cut_batch import CutBatch, bytes_kept, most_at_once
 from .grader import Graded, Grader
 from .held_back import HeldBack
 
@@ -88,9 +90,17 @@ class LocalScorer:
 
     def study(self, network: Network, layer: str) -> tuple[ActivationStatistics, Array | None]:
         """Run everything once up to a layer, keeping as many cuts as the memory limit allows."""
-        self.batches = ()  # two layers are never in memory at once
         if self._trained is None:
             self._trained = network
+        return self._study(network, layer, self.samples.batch_size)
+
+    def _study(
+        self, network: Network, layer: str, batch_size: int | None
+    ) -> tuple[ActivationStatistics, Array | None]:
+        self.batches = ()  # two layers are never in memory at once
+        self.batch_size = batch_size
+        if self.held_back is not None:
+            self.held_back.batch_size = batch_size
         batches: list[CutBatch] = []
         statistics = ActivationStatistics()
         inputs: list[Array] | None = [] if self._keeps_inputs else None
@@ -103,6 +113,9 @@ class LocalScorer:
             with _naming(probe):
                 cut = network.cut(layer, batch.x)
             once = once and cut.calls == 1
+            if batch_size is None and once and (most := most_at_once(cut)) < len(cut.inputs):
+                del cut
+                return self._study(network, layer, most)
             flat = cut.inputs.ndim == 2 or self._keeps_positions
             # A copy in double precision, where one will be made.
             copy = 8 * cut.inputs.size if flat and inputs is not None else 0
@@ -122,7 +135,9 @@ class LocalScorer:
                     left += copy if once else 0
                     kept = once and left > 0
             batches.append(CutBatch(probe, batch, cut if kept else None))
-        self.batches = tuple(batches) if once else ()
+            if not kept:
+                give_back_freed()
+        self.batches = tuple(_with_room_for_one(batches)) if once else ()
         return statistics, np.concatenate(inputs) if inputs and takes_outputs(batches) else None
 
     def prove(self, flipping: Flipping, *, seed: int) -> Proof:
@@ -174,6 +189,14 @@ class LocalScorer:
         for probe, samples in ((None, self.samples.clean), *measured):
             for batch in samples.batches(self.batch_size):
                 yield probe, batch
+
+
+def _with_room_for_one(batches: Sequence[CutBatch]) -> Iterator[CutBatch]:
+    """Let go of one cut if others could not be kept: in its place each of those is cut anew."""
+    kept = [index for index, batch in enumerate(batches) if batch.cut]
+    given_up = kept[-1] if kept and len(kept) < len(batches) else None
+    for index, batch in enumerate(batches):
+        yield replace(batch, cut=None) if index == given_up else batch
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def model(samples, window=1e-6, network=BATCHES_ALONE):
     return candidates, flipping, schedule, scorer
 
 
-@pytest.mark.parametrize("memory_limit", [0, 4000, 2**30])
+@pytest.mark.parametrize("memory_limit", [0, 20_000, 2**30])
 @pytest.mark.parametrize("at_once", [1, 2, 5, 12])
 @pytest.mark.parametrize("network", [BATCHES_ALONE, together(FINAL, [])])
 def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once, network):
@@ -63,6 +63,40 @@ def test_candidates_score_what_the_whole_network_scores(memory_limit, at_once, n
         assert candidates.last == some[-1]
 
 
+def test_scores_of_several_candidates_lie_in_one_array():
+    seen = []
+
+    def score(scores, y):
+        seen.append(scores)
+        return (scores.argmax(1) == y).astype(float)
+
+    samples = LocalSamples.of(CLEAN, batch_size=30, memory_limit=0, score=score)
+    candidates, *_ = model(samples)
+    seen.clear()
+    candidates.advance([1, 2, 3])
+    assert len(seen) == 3 * 4
+    assert len({id(scores.base) for scores in seen}) == 1
+
+
+def test_scores_may_have_another_shape_in_each_batch():
+    def padded(cut):
+        widened = 1 + len(cut.inputs) % 7
+        return {
+            "tail": lambda output: np.pad(cut.tail(output), ((0, 0), (0, widened))),
+            "tail_by_sample": None,
+        }
+
+    def score(scores, y):
+        assert (scores[:, 3:] == 0).all()
+        return (scores[:, :3].argmax(1) == y).astype(float)
+
+    options = {"batch_size": 30, "memory_limit": 0, "score": score}
+    candidates, *_ = model(LocalSamples.of(CLEAN, **options), network=Recut(FINAL, padded))
+    usual, *_ = model(LocalSamples.of(CLEAN, **options))
+    for other, one in zip(candidates.advance([2, 4]), usual.advance([2, 4]), strict=True):
+        assert other.clean.total == one.clean.total
+
+
 @pytest.mark.parametrize(("window", "uncertain"), [(0.0, 0), (2.0, 100)])
 def test_what_rounding_may_change_is_counted(window, uncertain):
     (scored,) = model(LocalSamples.of(CLEAN), window)[0].advance([3])
@@ -73,7 +107,7 @@ def test_one_candidate_at_a_time_where_nothing_is_shared():
     assert model(LocalSamples.of(CLEAN))[0].lookahead == 1
 
 
-@pytest.mark.parametrize("memory_limit", [0, 10_000])
+@pytest.mark.parametrize("memory_limit", [0, 20_000])
 def test_several_at_a_time_where_some_would_cut_anew(memory_limit):
     samples = LocalSamples.of(CLEAN, memory_limit=memory_limit, batch_size=30)
     scorer = LocalScorer(samples)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from recut import OtherCut
 
+from flain_core import Settings
 from flain_core.errors import ModelError
 from flain_core.flipping_order import FlippingOrder
+from flain_core.in_memory import cut_batch
 from flain_core.in_memory import scorer as scoring
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
@@ -66,13 +68,66 @@ def test_a_proof_runs_no_more_at_once_than_a_batch(batch_size, expected, monkeyp
 BYTES = 30 * 12 * (2 * 4 + 8) + 3 * 30 * 10 * 4
 
 
-# Where the inputs cannot be kept there is no copy of them, which makes room for a fourth batch.
-@pytest.mark.parametrize(("batches", "kept"), [(0, 0), (1, 1), (2, 2), (3, 4)])
+# Where a batch is not kept, it takes the place of another while it is at work. Where the inputs
+# cannot be kept there is no copy of them, which makes room for a fourth batch.
+@pytest.mark.parametrize(("batches", "kept"), [(0, 0), (1, 0), (2, 1), (3, 4)])
 def test_no_inputs_are_kept_where_the_memory_limit_forbids_it(batches, kept):
     inputs, found, network = study(batches * BYTES + 1)
     assert inputs is None
     assert sum(batch.cut is not None for batch in found) == kept
     assert network.kept() == kept
+
+
+def test_fewer_samples_are_at_work_where_a_layer_takes_much_more_than_they_do(monkeypatch):
+    monkeypatch.setattr(cut_batch, "_BYTES_AT_WORK", BYTES // 2)
+    held = LocalSamples.of(CLEAN, probes={"ASR": TRIGGERED}, memory_limit=BYTES)
+    scorer = LocalScorer(held, keeps_inputs=True)
+    statistics, _ = scorer.study(FINAL, "fc1")
+    assert held.clean.usual_batch == 256
+    assert 10 < scorer.batch_size < 30
+    sizes = [len(batch.samples) for batch in scorer.batches]
+    assert sum(sizes) == 120 + len(TRIGGERED[1])
+    assert max(sizes) == scorer.batch_size
+    assert scorer.score_of(FINAL) == LocalScorer(held).score_of(FINAL)
+    whole, _ = LocalScorer(LocalSamples.of(CLEAN)).study(FINAL, "fc1")
+    np.testing.assert_allclose(statistics.mean, whole.mean, rtol=1e-6)
+
+
+def test_a_batch_is_as_large_as_the_caller_says(monkeypatch):
+    monkeypatch.setattr(cut_batch, "_BYTES_AT_WORK", BYTES // 2)
+    scorer = LocalScorer(LocalSamples.of(CLEAN, batch_size=60, memory_limit=BYTES))
+    scorer.study(FINAL, "fc1")
+    assert [len(batch.samples) for batch in scorer.batches] == [60, 60]
+
+
+@pytest.mark.parametrize(
+    ("device", "fewer"), [("cpu", True), ("TFRT_CPU_0", True), ("cuda:0", False), ("GPU:0", False)]
+)
+def test_an_accelerator_takes_whole_batches(device, fewer, monkeypatch):
+    class Output(np.ndarray):
+        pass
+
+    Output.device = device
+    monkeypatch.setattr(cut_batch, "_BYTES_AT_WORK", 1)
+    cut = FINAL.cut("fc1", CLEAN[0])
+    there = OtherCut(cut, lambda cut: {"output": cut.output.view(Output)})
+    assert cut_batch.most_at_once(there) == (1 if fewer else 120)
+
+
+def test_samples_held_back_are_run_in_such_batches_too(monkeypatch):
+    monkeypatch.setattr(cut_batch, "_BYTES_AT_WORK", 1)
+    ran = []
+
+    class Counting(Watched):
+        def __init__(self, network):
+            super().__init__(network)
+            self.predict = lambda x: ran.append(len(x)) or network.predict(x)
+
+    settings = Settings(held_back=0.5).resolved(classify=True, local=True)
+    scorer = LocalSamples.of(CLEAN, memory_limit=0).scorer(Counting(FINAL), settings, seed=0)
+    scorer.study(FINAL, "fc1")
+    scorer.held_back.newly_wrong(FINAL)
+    assert set(ran) == {1}
 
 
 def test_exactly_enough_memory_is_enough():

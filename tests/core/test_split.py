@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import flain_core as flain
 from flain_core import Settings
 from flain_core.auxiliary.samples import Samples
+from flain_core.auxiliary.some_samples import SomeSamples
 from flain_core.in_memory.held_back import split
 from flain_core.promise import samples_needed
 
@@ -129,3 +130,24 @@ def test_a_promise_cannot_be_borne_out_by_copies_alone():
     ):
         with pytest.raises(flain.DataError, match="copies of each other"):
             split(samples, settings, 0)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_large_inputs_are_divided_without_a_copy(seed):
+    small = numbered(1000)
+    x = np.zeros((1000, 5000), np.float32)
+    x[:, 0] = small.x[:, 0]
+    whole = Samples.of((x, np.arange(1000)))
+    divided, here = split(whole, PROBABILITY, seed), split(small, PROBABILITY, seed)
+    for alike, there in zip(here, divided, strict=True):
+        np.testing.assert_array_equal(numbers(there), numbers(alike))
+        np.testing.assert_array_equal(there.first_alike, np.arange(len(there)))
+        assert isinstance(there, SomeSamples)
+        assert there.usual_batch == whole.usual_batch
+        assert not there.are_pixels
+        batches = list(there.batches(300))
+        np.testing.assert_array_equal(np.concatenate([each.y for each in batches]), alike.y)
+        np.testing.assert_array_equal(batches[-1].x[:, 0], batches[-1].y)
+        # Labels and rows alone are kept.
+        kept = [value for value in vars(there).values() if isinstance(value, np.ndarray)]
+        assert sum(value.nbytes for value in kept) <= 4 * 8 * 1000
