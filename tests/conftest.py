@@ -19,6 +19,10 @@ os.environ.setdefault("FLWR_HOME", os.path.join(tempfile.gettempdir(), "flain-te
 # Flower's programs start one another by name: as in an active environment, this one's are found.
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 
+# Before NumPy is imported. The networks are small, and as many processes as cores run at a time:
+# threads of each would wait for the others.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell lets what runs in the background ignore Ctrl-C, and children of tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -287,6 +287,7 @@ def network():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_weights_with_an_architecture(files, tmp_path, suffix):
     torch = pytest.importorskip("torch")

@@ -13,10 +13,12 @@ from engines import passed
 
 SUITE = Path(__file__).with_name("cli_keras_suite.py")
 
-pytestmark = pytest.mark.skipif(find_spec("keras") is None, reason="Keras is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("keras") is None, reason="Keras is not installed"),
+]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["tensorflow", "jax", "torch"])
 def test_the_command_takes_keras_files_on(engine: str) -> None:
     if find_spec(engine) is None:

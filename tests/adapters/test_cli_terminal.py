@@ -120,6 +120,7 @@ def test_json_escapes_them(hostile, flain):
 # Terminals of every kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "env",
     [

@@ -13,7 +13,8 @@ SAMPLES = slice(0, 800, 4)
 
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 @pytest.mark.parametrize(
-    "name", ["mnist", "cifar10", pytest.param("fmnist", marks=pytest.mark.slow)]
+    "name",
+    ["mnist", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cifar10", "fmnist"))],
 )
 def test_published_settings_match_plain_reevaluation(name):
     initial, final = (flain_numpy.load(path) for path in example.files().paths[:2])

@@ -19,5 +19,6 @@ def test_the_backend_conforms_on(engine: str) -> None:
     assert passed(SUITE, engine) == (BOTH_LAYOUTS if engine == "torch" else CHANNELS_LAST)
 
 
+@pytest.mark.slow
 def test_residual_networks_conform_on_the_torch_engine() -> None:
     assert passed(SUITE, "torch", "-k", "TestKeras and residual and not ChannelsFirst") == 20

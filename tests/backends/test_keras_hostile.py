@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from engines import passed
 
 
+@pytest.mark.slow
 def test_the_suite_passes() -> None:
     assert passed(Path(__file__).with_name("keras_hostile_suite.py"), "torch") == 36

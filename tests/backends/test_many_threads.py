@@ -29,12 +29,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("opened", [False, True], ids=["model", "network"])
-@pytest.mark.parametrize("sizes", [SIZES, (16,) * 8], ids=["other sizes", "one size"])
+@pytest.mark.parametrize(
+    "sizes",
+    [pytest.param(SIZES, marks=pytest.mark.slow), (16,) * 8],
+    ids=["other sizes", "one size"],
+)
 @pytest.mark.parametrize("framework", BUILD)
 def test_threads_do_not_disturb_each_other(framework, sizes, opened):
     check_threads(BUILD[framework], opened=opened, sizes=sizes)
 
 
+@pytest.mark.slow
 def test_nor_where_a_module_looks_at_values_and_so_is_run_whole():
     """Then the cut's tail replaces the layer's output in a run of the shared module."""
     torch = pytest.importorskip("torch")
@@ -74,5 +79,6 @@ def test_threads_do_not_disturb_each_other_in_keras_on(engine):
     assert passed(SUITE, engine) == 4
 
 
+@pytest.mark.slow
 def test_threads_that_share_a_keras_network_do_not_disturb_each_other():
     assert passed(SUITE, "torch", "-k", "(one and size and network) or moment") == 2

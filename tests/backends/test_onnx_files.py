@@ -197,6 +197,7 @@ def test_a_failed_write_leaves_no_data(tmp_path: Path, monkeypatch: pytest.Monke
     assert names(out) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [False, True])
 def test_a_kill_at_any_moment_leaves_old_or_new_and_the_next_run_nothing_stray(
     there: bool, tmp_path: Path

@@ -171,6 +171,7 @@ def with_threads(threads, framework):
     return about, np.array(weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["numpy", "torch"])
 def test_any_number_of_cores_leads_to_the_same(framework):
     if framework == "torch":

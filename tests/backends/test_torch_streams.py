@@ -84,6 +84,7 @@ def expect_streamed_like_arrays(data):
         assert result.promise == expected.promise
 
 
+@pytest.mark.slow
 def test_loaders_give_the_answer_of_arrays(tmp_path):
     dataset = TensorDataset(X, Y)
     expect_streamed_like_arrays(dataset)
@@ -156,6 +157,7 @@ class Skips(torch.nn.Module):
         return self.first(x) + torch.sin(x)
 
 
+@pytest.mark.slow
 def test_a_cut_counts_what_its_tail_reads_besides():
     x = X[:30].numpy()
     cut = open_network(FINAL).cut("3", x)
@@ -168,6 +170,7 @@ def test_a_cut_counts_what_its_tail_reads_besides():
         assert cut.tail(cut.output).shape[0] == 30
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_memory_holds_what_the_layer_sees_and_not_the_images():
     count, memory_limit = 500, 2**26

@@ -13,7 +13,10 @@ neurons = importlib.import_module("defence.rivals.neurons")
 shared = importlib.import_module("defence.rivals.shared")
 nn = torch.nn
 
-pytestmark = pytest.mark.filterwarnings("ignore::flain_core.errors.FlainWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::flain_core.errors.FlainWarning"),
+]
 
 
 def module(name):

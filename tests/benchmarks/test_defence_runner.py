@@ -20,6 +20,8 @@ import torch
 from defence import attackers, federation, measured, networks, rows, runner
 from defence.training import boosted, copied, packed, train, unpacked
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ROW = rows.Row(
     "r", "digits", "digits", mcr=0.3, clients=10, sampled=5, clean=1, attacked=2, epochs=1
@@ -116,7 +118,6 @@ def test_a_changed_row_makes_its_results_stale(finished):
     assert not runner.is_done(places.of_row(row), replace(row, attacked=9).key)
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_model(tmp_path):
     matrix = tmp_path / "matrix.toml"
     matrix.write_text(
@@ -267,7 +268,6 @@ def test_the_path_begins_before_a_defence_and_ends_after_it():
     assert (path[0], path[-1]) == pytest.approx(tuple(ends), abs=1e-4)
 
 
-@pytest.mark.slow
 def test_flowers_simulation_trains_as_this_process_does(tmp_path):
     row = replace(ROW, mcr=0.0, clean=2, attacked=0, sampled=10)
     _, here = federation.trained(row, tmp_path)

@@ -56,6 +56,7 @@ def test_a_liar_is_outvoted():
         assert row.acc[rule] >= 97
 
 
+@pytest.mark.slow
 def test_four_of_ten_decide_by_the_median_where_holders_have_other_classes():
     group = Group(10, 4, by_class=True)
     assert measured(group).asr["median"] <= 2

@@ -16,6 +16,8 @@ from torch import nn
 
 import flain_core as flain
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NETWORKS = {question.network for question in QUESTIONS}
 NEEDS = {
@@ -41,7 +43,6 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     return list(compare(NETWORKS, ways, tmp_path_factory.mktemp("parity")))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_every_network_comes_out_as_in_pytorch(everything: list[Row], way: str) -> None:
     if missing(way):

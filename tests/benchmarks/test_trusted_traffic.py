@@ -6,6 +6,7 @@ typer_testing = pytest.importorskip("typer.testing")
 trusted_traffic = pytest.importorskip("trusted_traffic")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 def test_the_model_travels_at_most_twice_and_no_more_is_asked():
     kept, size = trusted_traffic.measured(remember=True, holders=3)
@@ -16,6 +17,7 @@ def test_the_model_travels_at_most_twice_and_no_more_is_asked():
     assert kept.messages == 3 * 8
 
 
+@pytest.mark.slow
 def test_it_prints_both():
     ran = typer_testing.CliRunner().invoke(
         trusted_traffic.app, ["--no-write"], env={"COLUMNS": "150"}

@@ -11,7 +11,7 @@ from flain_core.federated.coordinator import CoordinatedSamples
 from flain_core.federated.merging import Merging, limited
 from flain_core.settings import as_fraction
 
-pytestmark = pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")]
 RULES = ["sum", "median", "trimmed_mean"]
 NONE, EVERY, SWAPPED = "no flip is good", "every flip is good", "silent and active swapped"
 

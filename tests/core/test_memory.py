@@ -41,6 +41,7 @@ def added(work):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 @pytest.mark.parametrize("way", ["directions", "neurons"])
 def test_a_large_layer_takes_two_copies_of_its_weight_beside_the_limit(case, way):

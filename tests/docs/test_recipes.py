@@ -229,6 +229,7 @@ class Server:
         return aggregated_model_or_grad
 
 
+@pytest.mark.slow
 def test_fedml(monkeypatch: pytest.MonkeyPatch) -> None:
     provide(monkeypatch, "fedml.ml.aggregator.default_aggregator", DefaultServerAggregator=Server)
     model, args = make_model(), SimpleNamespace(round_idx=0, comm_round=ROUNDS)

@@ -62,6 +62,7 @@ def test_a_backdoor_is_removed(script):
     assert accuracy[0] - accuracy[1] <= 1.5
 
 
+@pytest.mark.slow
 def test_the_three_frameworks_of_the_embedded_example_agree():
     scripts = [
         name
