@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from hashlib import sha256
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from flain_core.errors import DataError
 from flain_core.network import Array, Batch
 
-from .items import check_inputs, leaves
+from .items import check_inputs, hashes, leaves
 from .pixel_look import PixelLook
 
 __all__ = ["FirstPass"]
@@ -51,7 +50,7 @@ class FirstPass:
             self._look_at(leaves(x))
             # A copy, since a view may keep the whole batch.
             labels.append(np.array(y))
-            for of_inputs, of_all in _hashes(x, y):
+            for of_inputs, of_all in hashes(x, y):
                 alike.append(seen.setdefault(of_inputs, len(alike)))
                 self._hashes.append(of_all)
         if not labels:
@@ -69,7 +68,7 @@ class FirstPass:
 
     def other(self, x: Batch, y: Array, rows: Array) -> int | None:
         """Return the first of some samples that was another one then; None if all are the same."""
-        for row, (_, of_all) in zip(rows, _hashes(x, y), strict=True):
+        for row, (_, of_all) in zip(rows, hashes(x, y), strict=True):
             if of_all != self._hashes[row]:
                 return int(row)
         return None
@@ -83,18 +82,6 @@ class FirstPass:
         for look, leaf in zip(self._looks, inputs, strict=True):
             look.see(leaf)
         self.nbytes += sum(leaf.nbytes for leaf in inputs)
-
-
-def _hashes(x: Batch, y: Array) -> Iterator[tuple[bytes, bytes]]:
-    """Yield for each sample the hash of its inputs, and that of its inputs and label."""
-    inputs = leaves(x)
-    for index in range(len(y)):
-        numbers = sha256()
-        for leaf in inputs:
-            numbers.update(np.ascontiguousarray(leaf[index]).data)
-        of_inputs = numbers.digest()
-        numbers.update(np.ascontiguousarray(y[index]).data)
-        yield of_inputs, numbers.digest()
 
 
 def _form(x: Batch) -> object:

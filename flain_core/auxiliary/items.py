@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = [
     "check_inputs",
     "class_indices",
     "each_leaf",
+    "hashes",
     "leaf_lengths",
     "leaves",
     "pair_of",
@@ -86,6 +88,18 @@ def leaves(x: Batch) -> list[Array]:
     if isinstance(x, (dict, tuple)):
         return [leaf for value in parts for leaf in leaves(value)]
     return [x]
+
+
+def hashes(x: Batch, y: Array) -> Iterator[tuple[bytes, bytes]]:
+    """Yield for each sample the hash of its inputs, and that of its inputs and label."""
+    inputs = leaves(x)
+    for index in range(len(y)):
+        numbers = sha256()
+        for leaf in inputs:
+            numbers.update(np.ascontiguousarray(leaf[index]).data)
+        of_inputs = numbers.digest()
+        numbers.update(np.ascontiguousarray(y[index]).data)
+        yield of_inputs, numbers.digest()
 
 
 def leaf_lengths(x: Batch) -> set[int]:

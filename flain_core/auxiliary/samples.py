@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from .items import (
     check_inputs,
     class_indices,
     each_leaf,
+    hashes,
     leaf_lengths,
     leaves,
     pair_of,
@@ -132,15 +132,10 @@ class Samples:
     @cached_property
     def first_alike(self) -> Array:
         """``(n,)`` for each sample the index of the first one with the same numbers in x."""
-        inputs = [np.ascontiguousarray(leaf) for leaf in leaves(self.x)]
         seen: dict[bytes, int] = {}
-        first = np.empty(len(self), dtype=np.intp)
-        for index in range(len(self)):
-            numbers = sha256()
-            for leaf in inputs:
-                numbers.update(leaf[index].data)
-            first[index] = seen.setdefault(numbers.digest(), index)
-        return first
+        pairs = enumerate(hashes(self.x, self.y))
+        first = [seen.setdefault(of_inputs, index) for index, (of_inputs, _) in pairs]
+        return np.array(first, dtype=np.intp)
 
     @property
     def are_pixels(self) -> bool:

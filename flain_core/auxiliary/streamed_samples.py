@@ -81,10 +81,11 @@ class StreamedSamples(Samples):
 
     def batches(self, size: int | None = None) -> Iterator[Samples]:
         """Consecutive batches, whose inputs are drawn when they are asked for."""
-        for batch in super().batches(size):
+        size = size or self.usual_batch
+        for start in range(0, len(self), size):
+            rows, y = self._rows[start : start + size], self.y[start : start + size]
             # All of them are one pass.
-            batch.__dict__["_last"] = self._last
-            yield batch
+            yield StreamedSamples(self._stream, rows, y, one_hot=self.one_hot, last=self._last)
 
     @cached_property
     def first_alike(self) -> Array:
