@@ -9,8 +9,6 @@ PIP_INSTALL := $(VENV)/bin/$(PIP) -c $(CONSTRAINTS)
 
 # Tests of one file share what they set up.
 IN_PARALLEL := -n 2 --dist loadfile
-# The slow ones wait much for processes that they start.
-MORE_IN_PARALLEL := -n 3 --dist loadfile
 
 # What runs the tests of the oldest dependencies; it is new itself.
 TEST_TOOLS := pytest pytest-xdist hypothesis
@@ -30,7 +28,7 @@ demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
 
 test: $(VENV)/dev  ## every test, and how much of the core they run
-	$(VENV)/bin/python -m pytest $(MORE_IN_PARALLEL) --cov
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) --cov
 
 test-fast: $(VENV)/dev  ## the tests that take seconds
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) -m "not slow"

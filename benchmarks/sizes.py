@@ -31,6 +31,7 @@ from rich.table import Table
 from torch import nn
 
 import flain
+from flain_core.blocks import give_back_freed
 from flain_core.opening import registry
 
 GIB = 2**30
@@ -238,6 +239,7 @@ def measured(case: Case) -> dict[str, Any]:
     parts = np.array_split(x, max(len(x) // 20, 1))
     y = np.concatenate([_classes(case, part) for part in parts])
     _seen = 0
+    give_back_freed()
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     started = time.perf_counter()

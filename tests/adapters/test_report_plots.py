@@ -30,6 +30,7 @@ def usual():
 
 @pytest.fixture(autouse=True)
 def closed():
+    plt.close("all")  # other tests and examples draw, too
     yield
     plt.close("all")
 

@@ -59,10 +59,12 @@ def main(workspace, server, client):
         (note,) = waited(workspace, "pid")
         take_down("site-3", psutil.Process(int(note.read_text())))
         # NVIDIA FLARE goes on waiting for the site to end the job; the purification does not.
-        waited(workspace, "poc/*/prod_00/server/*/purification.json")
+        (report,) = waited(workspace, "poc/*/prod_00/server/*/purification.json")
+        # The server clears the folder of a job that is stopped.
+        (workspace / "purification.json").write_bytes(report.read_bytes())
 
 
-def waited(workspace, pattern, seconds=120):
+def waited(workspace, pattern, seconds=240):
     until = time.monotonic() + seconds
     while not (found := list(workspace.glob(pattern))) and time.monotonic() < until:
         time.sleep(0.2)
