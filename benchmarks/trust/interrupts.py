@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 
 import numpy as np
 
@@ -77,9 +78,8 @@ def _pressed(folder: Path, after: float | None) -> tuple[int, str, str]:
     """Run the command, press Ctrl-C some seconds after its start, and return how it ended."""
     reading, writing = os.pipe()
     out = folder / "out"
-    out.mkdir(exist_ok=True)
-    for each in out.iterdir():
-        each.unlink()
+    rmtree(out, ignore_errors=True)
+    out.mkdir()
     words = ["purify", folder / "final.npz", "--initial", folder / "initial.npz"]
     words += ["--data", folder / "data.npz", "-o", out / "model.npz", "--report", out / "r.json"]
     process = subprocess.Popen(

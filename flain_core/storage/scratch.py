@@ -7,6 +7,8 @@ its free lock, and the next run that writes beside it removes it.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,16 +27,20 @@ _PREFIX = ".flain-"
 def scratch_folder(beside: Path) -> Iterator[Path]:
     """Yield a new folder inside the folder ``beside``, which nobody else may enter.
 
-    It is removed in the end; those of killed runs are removed first.
+    It is removed in the end, whenever Ctrl-C is pressed; those of killed runs are removed first.
     """
     remove_abandoned(beside)
-    folder, lock = _new_folder(beside)
+    folder = lock = None
     try:
+        with _ctrl_c_waits():
+            folder, lock = _new_folder(beside)
         yield folder
     finally:
-        rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        with _ctrl_c_waits():
+            if folder is not None:
+                rmtree(folder, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
 
 
 def remove_abandoned(beside: Path) -> None:
@@ -55,6 +61,24 @@ def remove_abandoned(beside: Path) -> None:
                     rmtree(folder, ignore_errors=True)
                 finally:
                     os.close(lock)
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Let Ctrl-C do what it does after a few lines, and not between them."""
+    handler = signal.getsignal(signal.SIGINT)
+    # Python handles signals in the main thread alone, and cannot put back what C code set.
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _new_folder(beside: Path) -> tuple[Path, int | None]:
