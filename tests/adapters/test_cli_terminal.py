@@ -407,3 +407,26 @@ def test_ctrl_c_outside_of_the_commands_ends_with_one_line_too(monkeypatch, caps
     finally:
         signal.signal(signal.SIGINT, before)
     assert (ended.value.code, capsys.readouterr().err) == (130, "error: interrupted\n")
+
+
+@pytest.mark.parametrize("pressed", [True, False])
+def test_an_import_that_turns_ctrl_c_into_an_error_is_an_interrupt_all_the_same(
+    monkeypatch, capsys, pressed
+):
+    def imports():
+        try:
+            if pressed:
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            pass
+        raise ImportError("PyCapsule_Import could not import a module")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr("flain_cli.run.run", imports)
+    try:
+        with pytest.raises(SystemExit if pressed else ImportError) as ended:
+            entry.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        assert (ended.value.code, capsys.readouterr().err) == (130, "error: interrupted\n")
