@@ -72,17 +72,15 @@ class ByBatch:
             return [scored for each in n_flipped for scored in self.advance([each])]
         network = self._flipping.candidate(n_flipped[-1]) if self._runs_in_full else None
         scores: list[list[Graded]] = [[] for _ in n_flipped]
-        room = _Room(len(n_flipped), sum(len(batch.samples) for batch in self._batches))
-        start = 0
         for index, batch in enumerate(self._batches):
             by_candidate = (
                 iter([network.predict(batch.samples.x)])
                 if network is not None and batch.cut is None
                 else self._scores(index, batch, n_flipped)
             )
-            for collected, each in zip(scores, room.moved(by_candidate, start), strict=True):
+            side_by_side = _side_by_side(by_candidate, len(n_flipped))
+            for collected, each in zip(scores, side_by_side, strict=True):
                 collected.append((batch.probe, batch.samples.y, each))
-            start += len(batch.samples)
             if self._some_are_cut_anew:
                 give_back_freed()
         self.last = n_flipped[-1]
@@ -95,8 +93,8 @@ class ByBatch:
             output, start = cut.output, 0
         else:
             cut, output, start = batch.cut, self._outputs[index], self.last
-        tails = tails_of(cut) if len(n_flipped) > 1 else None
         outputs = self._moved(cut, output, start, n_flipped)
+        tails = tails_of(cut) if len(n_flipped) > 1 else None
         if tails is not None:
             # A batch that is not kept tells only now how large its pre-activation is.
             few = max(1, _BYTES_AT_ONCE // max(bytes_of(output), 1))
@@ -118,26 +116,16 @@ class ByBatch:
             yield output
 
 
-class _Room:
-    """One array for the scores of several candidates on all samples.
+def _side_by_side(scores: Iterator[Array], count: int) -> Iterator[Array]:
+    """Move what ``count`` candidates score on a batch into one array.
 
     If each kept its own place between large arrays that come and go, PyTorch could not use the
     places of those again (glibc finds no aligned room of just the size that is free).
     """
-
-    def __init__(self, candidates: int, samples: int) -> None:
-        self._size = (candidates, samples)
-        self._room: Array | None = None
-
-    def moved(self, scores: Iterator[Array], start: int) -> Iterator[Array]:
-        """Move what each candidate scores on some samples there, of which the first is given."""
-        for candidate, each in enumerate(scores):
-            if self._room is None:
-                self._room = np.empty((*self._size, *each.shape[1:]), each.dtype)
-            room = self._room[candidate, start : start + len(each)]
-            if room.shape != each.shape:
-                yield each
-                continue
-            room[...] = each
-            del each
-            yield room
+    room: Array | None = None
+    for index, each in enumerate(scores):
+        if room is None:
+            room = np.empty((count, *each.shape), each.dtype)
+        room[index] = each
+        del each
+        yield room[index]

@@ -27,7 +27,7 @@ _PREFIX = ".flain-"
 def scratch_folder(beside: Path) -> Iterator[Path]:
     """Yield a new folder inside the folder ``beside``, which nobody else may enter.
 
-    It is removed in the end, whenever Ctrl-C is pressed; those of killed runs are removed first.
+    It is removed in the end, also after Ctrl-C; those of killed runs are removed first.
     """
     remove_abandoned(beside)
     folder = lock = None
