@@ -262,8 +262,14 @@ CONTENDERS: Mapping[str, Callable[[], Contender]] = {
 
 
 def installed(names: Sequence[str] | None) -> Iterator[tuple[str, Contender]]:
-    """Yield the contenders of these names, None for all; say which are left out, and why."""
+    """Yield the contenders of these names, None for all; say which are left out, and why.
+
+    Raises:
+        typer.BadParameter: There is none of a name.
+    """
     for name in names or CONTENDERS:
+        if name not in CONTENDERS:
+            raise typer.BadParameter(f"expected one of {', '.join(CONTENDERS)}; got {name!r}")
         try:
             contender = CONTENDERS[name]()
         except ImportError as error:
