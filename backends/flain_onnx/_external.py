@@ -20,6 +20,7 @@ from ._walk import all_tensors
 
 _ALIGNED = 64
 _PART = 2**20
+_LARGE = 2**20
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,20 @@ class Place:
             file.seek(self.offset)
             for start in range(0, self.length, _PART):
                 yield file.read(min(_PART, self.length - start))
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A tensor that a model holds itself, of ``length`` bytes."""
+
+    tensor: TensorProto
+    length: int
+
+    def parts(self) -> Iterator[memoryview]:
+        """Yield its bytes in pieces."""
+        content = memoryview(self.tensor.raw_data)
+        for start in range(0, self.length, _PART):
+            yield content[start : start + _PART]
 
 
 def is_external(tensor: TensorProto) -> bool:
@@ -68,8 +83,7 @@ def located(tensor: TensorProto, folder: Path | None) -> Place:
         )
     try:
         offset = int(_entry(tensor, "offset") or 0)
-        size = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * prod(tensor.dims)
-        length = int(_entry(tensor, "length") or size)
+        length = int(_entry(tensor, "length") or _bytes_declared(tensor))
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(
             f"the tensor {tensor.name!r} says something unreadable about its place ({error}); "
@@ -83,45 +97,51 @@ def located(tensor: TensorProto, folder: Path | None) -> Place:
     return Place(path, offset, length)
 
 
-def gathered(places: Iterable[Place], file: Path) -> str:
-    """Write what the model's external tensors hold, each place once, into a file of ours.
+def gathered(contents: Iterable[Place | Held], file: Path) -> str:
+    """Write what tensors hold, each place once, into a file of ours.
 
     Returns:
         A hash of what was written, in hexadecimal.
     """
-    digest, starts = sha256(), dict[Place, int]()
+    digest, starts = sha256(), dict[Place | Held, int]()
     with file.open("wb") as stream:
-        for place in places:
-            if place not in starts:
+        for content in contents:
+            if content not in starts:
                 padding = bytes(-stream.tell() % _ALIGNED)
-                starts[place] = stream.tell() + len(padding)
-                for part in (padding, *place.parts()):
+                starts[content] = stream.tell() + len(padding)
+                for part in (padding, *content.parts()):
                     stream.write(part)
                     digest.update(part)
     return digest.hexdigest()
 
 
 def moved(model: OnnxModel, name: str) -> ModelProto:
-    """Return a copy of the model whose external tensors lie where :func:`gathered` put them.
+    """Return a copy of the model whose tensors lie where :func:`gathered` put them.
 
     ``name`` is what that file is called, beside the model.
     """
     copy = ModelProto()
     copy.CopyFrom(model.proto)
-    starts, end = dict[Place, int](), 0
-    for tensor, place in zip(_external(copy), places(model), strict=True):
-        if place not in starts:
-            starts[place] = end + -end % _ALIGNED
-            end = starts[place] + place.length
-        entries = {"location": name, "offset": starts[place], "length": place.length}
+    starts, end = dict[Place | Held, int](), 0
+    tensors = [*_external(copy), *_large(copy)]
+    for tensor, content in zip(tensors, contents(model), strict=True):
+        if content not in starts:
+            starts[content] = end + -end % _ALIGNED
+            end = starts[content] + content.length
+        entries = {"location": name, "offset": starts[content], "length": content.length}
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
         del tensor.external_data[:]
         for key, value in entries.items():
             tensor.external_data.add(key=key, value=str(value))
     return copy
 
 
-def places(model: OnnxModel) -> list[Place]:
-    """Return the places of the model's external tensors, in the order of these."""
+def contents(model: OnnxModel) -> list[Place | Held]:
+    """Return what goes into a file beside a model: what already does, and what is large.
+
+    A file of a model itself holds no more than 2 GiB.
+    """
     found = [located(tensor, model.folder) for tensor in _external(model.proto)]
     different = set(found)
     held = sum(path.stat().st_size for path in {place.path for place in different})
@@ -130,11 +150,23 @@ def places(model: OnnxModel) -> list[Place]:
             "external tensors of the model overlap, so that they hold more than their files; "
             "export the model again"
         )
-    return found
+    return [*found, *(Held(tensor, len(tensor.raw_data)) for tensor in _large(model.proto))]
+
+
+def _large(proto: ModelProto) -> list[TensorProto]:
+    return [
+        tensor
+        for tensor in proto.graph.initializer
+        if tensor.HasField("raw_data") and _bytes_declared(tensor) >= _LARGE
+    ]
 
 
 def _external(proto: ModelProto) -> Iterator[TensorProto]:
     return filter(is_external, all_tensors(proto))
+
+
+def _bytes_declared(tensor: TensorProto) -> int:
+    return int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * prod(tensor.dims))
 
 
 def _path(tensor: TensorProto, folder: Path) -> Path:

@@ -16,7 +16,7 @@ from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.provenance.mark import KEY
 from flain_core.storage.files import check_writable, readable, written_whole
 
-from ._external import check_folder, external_files, gathered, moved, places
+from ._external import check_folder, contents, external_files, gathered, moved
 from ._guard import one_error
 from ._model import OnnxModel, Provider
 
@@ -140,10 +140,10 @@ def save(
 
 
 def _with_data(source: OnnxModel, scratch: Path, target: Path) -> ModelProto:
-    """Write what lies in external files into one beside the target, and return the model for it."""
+    """Write external and large tensors into a file beside the target; return the model for it."""
     gathering = scratch.with_name("data")
     with one_error():
-        found = places(source)
+        found = contents(source)
     # Outside, as a disk that is full is no fault of the model.
     name = f"{target.name}.{gathered(found, gathering)[:_DIGITS]}{_DATA}"
     data = target.with_name(name)

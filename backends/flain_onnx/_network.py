@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace as with_fields
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ from ._layers import Entry, catalogue, refused_fused, refused_in_bodies
 from ._model import OnnxModel, scores_output
 from ._pairs import renamed
 from ._stored import Stored, read, with_tensors
+
+_LARGE = 64 * 2**20
+_ON_CPU = ("CPUExecutionProvider",)
 
 
 @one_error()
@@ -107,9 +111,12 @@ class OnnxNetwork:
         entries: Mapping[str, Entry],
         batching: Batching,
         weights: Mapping[str, Array],
+        read_before: dict[str, Array] | None = None,
     ) -> None:
         self._given, self.entries, self._batching = given, entries, batching
         self._weights = weights
+        # What the model holds is read once, for all networks that differ from it in some weights.
+        self._read = {} if read_before is None else read_before
 
     def __reduce__(self) -> tuple[Callable[..., OnnxNetwork], tuple[object, ...]]:
         # Sessions of onnxruntime cannot travel; they are built anew.
@@ -138,13 +145,13 @@ class OnnxNetwork:
     @one_error()
     def predict(self, x: Batch) -> Array:
         subgraphs, chunks = self._batching.of(x)
-        return subgraphs.run(chunks, self._weights)
+        return subgraphs.run(chunks, self._fed)
 
     @one_error()
     def cut(self, layer: str, x: Batch) -> OnnxCut:
         entry = find_layer(self._choices, layer)
         subgraphs, chunks = self._batching.of(x)
-        return subgraphs.cut(entry, chunks, self._weights)
+        return subgraphs.cut(entry, chunks, self._fed)
 
     def replace(
         self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None
@@ -159,7 +166,7 @@ class OnnxNetwork:
             if own is None:
                 raise no_bias(name)
             changed[own.stored.name] = _bias_to_store(name, own.stored, bias, present)
-        return OnnxNetwork(self._given, self.entries, self._batching, changed)
+        return OnnxNetwork(self._given, self.entries, self._batching, changed, self._read)
 
     @cached_property
     @one_error()
@@ -185,9 +192,25 @@ class OnnxNetwork:
             bias=None if entry.bias is None else read_only(self._array(entry.bias.stored).ravel()),
         )
 
+    @cached_property
+    def _fed(self) -> Mapping[str, Array]:
+        """The tensors that runs are given, by name: the changed ones, and large ones.
+
+        Each session keeps a copy of those that it is not given.
+        """
+        if tuple(self._batching.model.providers) != _ON_CPU:
+            return self._weights
+        weights = (entry.stored for entry in usable(self._choices).values())
+        large = (each for each in weights if prod(each.shape) * each.kept.itemsize >= _LARGE)
+        return {**{each.name: self._array(each) for each in large}, **self._weights}
+
     def _array(self, stored: Stored) -> Array:
-        array = self._weights.get(stored.name)
-        return read(stored, self._batching.model) if array is None else array
+        """The tensor that a network has where the model has a stored one."""
+        if stored.name in self._weights:
+            return self._weights[stored.name]
+        if stored.name not in self._read:
+            self._read[stored.name] = read(stored, self._batching.model)
+        return self._read[stored.name]
 
 
 def _bias_to_store(name: str, stored: Stored, bias: Array, present: Array | None) -> Array:

@@ -95,10 +95,9 @@ def read(stored: Stored, model: OnnxModel) -> Array:
             return numpy_helper.to_array(tensor)
         place = located(tensor, model.folder)
         dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type).newbyteorder("<")
-        with place.path.open("rb") as file:
-            file.seek(place.offset)
-            values = np.frombuffer(file.read(place.length), dtype)
-        return values.reshape(tuple(tensor.dims)).astype(dtype.newbyteorder("="))
+        content = np.fromfile(place.path, np.uint8, place.length, offset=place.offset)
+        values = content.view(dtype).reshape(tuple(tensor.dims))
+        return values.astype(dtype.newbyteorder("="), copy=False)
     except WeightsError:
         raise
     except (OSError, ValueError) as error:

@@ -1,6 +1,7 @@
 from itertools import count
 
 import numpy as np
+import pytest
 from onnx import TensorProto, checker, helper, numpy_helper
 
 import flain_onnx
@@ -30,6 +31,17 @@ class TestOnnxMatMul(TestOnnx):
 
     def build(self, reference):
         return GraphOfProducts().model(reference)
+
+
+class TestOnnxLarge(TestOnnx):
+    """Weights that every run is given, as those of large layers are."""
+
+    checks = 140
+    to_the_bit = True
+
+    @pytest.fixture(autouse=True)
+    def _large(self, monkeypatch):
+        monkeypatch.setattr("flain_onnx._network._LARGE", 0)
 
 
 class Graph:

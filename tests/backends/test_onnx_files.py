@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
 import onnx_models as models
+import onnxruntime
 import pytest
 from onnx import TensorProto
 from onnx_models import numbers
@@ -16,6 +18,7 @@ from trust.killing import killed_at
 
 from flain_core.errors import OutputError, WeightsError
 from flain_onnx import files_of, load, open_network, save
+from flain_onnx._stored import read
 
 
 def external(folder: Path, location: str = "weights.bin", weight: float = 1.0) -> Path:
@@ -177,6 +180,42 @@ def test_data_is_as_private_as_the_model_that_it_belongs_to(tmp_path: Path) -> N
     save(load(source), tmp_path / "out.onnx", overwrite=True)
     modes = {path.stat().st_mode & 0o777 for path in tmp_path.glob("out.onnx*")}
     assert modes == {0o600}
+
+
+def test_large_tensors_lie_beside_a_model_whose_others_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = open_network(load(external(tmp_path / "from"))).replace({"fc1": numbers(9, 6)})
+    x = numbers(7, 6, seed=1)
+    for largest, inside in ((2**20, {"fc1.weight"}), (9 * 6 * 4, set())):
+        monkeypatch.setattr("flain_onnx._external._LARGE", largest)
+        path = tmp_path / f"{largest}.onnx"
+        save(changed.native, path)
+        proto = onnx.load(path, load_external_data=False)
+        own = {each.name for each in proto.graph.initializer if not each.data_location}
+        assert own == inside
+        assert proto.graph.initializer[0].data_type == TensorProto.FLOAT
+        np.testing.assert_array_equal(weight_of(path), numbers(9, 6))
+        (scores,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+        np.testing.assert_allclose(scores, changed.predict(x), rtol=1e-5, atol=1e-6)
+    # A model that lies in one file stays there.
+    save(models.mlp(), tmp_path / "whole.onnx")
+    assert files_of(tmp_path / "whole.onnx") == [tmp_path / "whole.onnx"]
+
+
+def test_external_tensors_are_read_once_for_all_that_differ_from_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = open_network(load(external(tmp_path / "from")))
+    counted = Mock(side_effect=read)
+    monkeypatch.setattr("flain_onnx._network.read", counted)
+    weights = {name: layer.weight for name, layer in network.layers().items()}
+    for number in range(3):
+        candidate = network.replace({"fc1": numbers(9, 6, seed=number)})
+        np.testing.assert_array_equal(candidate.layers()["fc2"].weight, weights["fc2"])
+    assert sorted(call.args[0].name for call in counted.call_args_list) == sorted(
+        ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
+    )
 
 
 def test_a_failed_write_leaves_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
