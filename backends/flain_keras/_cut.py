@@ -115,7 +115,7 @@ class KerasCut:
     @property
     def tails(self) -> Callable[[Sequence[Array]], Array] | None:
         """The function for several pre-activations; None where one by one is as fast."""
-        return self._tail.together
+        return None if self._output is None else self._tail.together(self._output)
 
 
 def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: Memory) -> KerasCut:

@@ -40,12 +40,17 @@ class Tail:
             return as_array(self._run(tensor, self._x))
         return as_array(self._traced.function(tensor, *self._beside))
 
-    @property
-    def together(self) -> Callable[[Sequence[Array]], Array] | None:
-        """A function of k pre-activations that gives ``(k, n, ...)``; None if it saves nothing."""
-        if self._traced is None or self._traced.together is None:
+    def together(self, output: Array) -> Callable[[Sequence[Array]], Array] | None:
+        """Return a function of k pre-activations that gives ``(k, n, ...)``; None if none is right.
+
+        ``output`` is a pre-activation on which it is tried before it is first used.
+        """
+        traced = self._traced
+        if traced is not None and not traced.compared:
+            self._compare_together(traced, output)
+        several = None if traced is None else traced.together
+        if several is None:
             return None
-        several = self._traced.together
 
         def scores(outputs: Sequence[Array]) -> Array:
             return as_array(several(self._tensor(np.stack(outputs)), *self._beside))
@@ -78,9 +83,7 @@ class Tail:
 
         found = traced(replayed, self._tensor(seen.output), [*flat, *recording.tensors])
         if found is not None:
-            beside = seen.beside(self._x, found)
-            if self.take(found, beside, seen.output, seen.scores):
-                self._check_together(seen.output)
+            self.take(found, seen.beside(self._x, found), seen.output, seen.scores)
         return self._traced
 
     def take(self, found: Traced, beside: Sequence[Any], output: Array, scores: Array) -> bool:
@@ -103,22 +106,23 @@ class Tail:
             self._traced, self._beside = None, []
         return self._traced is not None
 
-    def _check_together(self, output: Array) -> None:
+    def _compare_together(self, traced: Traced, output: Array) -> None:
         """Do without several at a time where that does not give what one at a time gives."""
-        assert self._traced is not None  # noqa: S101  it was just taken
-        if self.together is None:
+        traced.compared = True
+        several = self.together(output)
+        if several is None:
             return
         outputs = [output, output * output.dtype.type(0.5)]
         try:
-            several = self.together(outputs)
+            given = several(outputs)
         # An engine that cannot map a model's own operations says so in its own ways.
         except Exception:
-            several = np.zeros(0)
+            given = np.zeros(0)
         each = np.stack([self(one) for one in outputs])
-        if several.shape != each.shape or not np.allclose(
-            several, each, rtol=0, atol=_AGREEMENT * float(np.abs(each).max())
+        if given.shape != each.shape or not np.allclose(
+            given, each, rtol=0, atol=_AGREEMENT * float(np.abs(each).max())
         ):
-            self._traced = Traced(self._traced.needed, self._traced.function)
+            traced.together = None
 
     def _tensor(self, output: Array) -> Any:
         # A trace is only right for the memory layout that it was made with.

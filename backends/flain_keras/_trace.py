@@ -12,7 +12,7 @@ from keras import ops
 Function: TypeAlias = Callable[..., Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Traced:
     """A function of a tensor and of others, traced.
 
@@ -20,12 +20,14 @@ class Traced:
         needed: The positions of those among the other tensors that the result depends on.
         function: A function of the tensor and the needed ones.
         together: The same for several such tensors, stacked; None where an engine gains nothing
-            from that or cannot do it.
+            from that or cannot do it. It is traced when it is first called.
+        compared: Whether that was held against one tensor at a time.
     """
 
     needed: tuple[int, ...]
     function: Function
     together: Function | None = None
+    compared: bool = False
 
 
 def traced(function: Function, tensor: Any, others: Sequence[Any]) -> Traced | None:
@@ -64,12 +66,12 @@ def _by_tensorflow(function: Function, tensor: Any, others: Sequence[Any]) -> Tr
     import tensorflow as tf
 
     def graph_of(function: Function, *specs: Any) -> Any:
-        return tf.function(function, autograph=False, input_signature=specs).get_concrete_function()
+        return tf.function(function, autograph=False, input_signature=specs)
 
     def spec(one: Any) -> Any:
         return tf.TensorSpec(one.shape, one.dtype)
 
-    whole = graph_of(function, spec(tensor), *map(spec, others))
+    whole = graph_of(function, spec(tensor), *map(spec, others)).get_concrete_function()
     reached, ahead = set(), [output.op for output in whole.outputs]
     while ahead:
         operation = ahead.pop()
@@ -86,9 +88,8 @@ def _by_tensorflow(function: Function, tensor: Any, others: Sequence[Any]) -> Tr
         return tf.vectorized_map(lambda one: narrow(one, *few), stacked)
 
     stacked = tf.TensorSpec([None, *tensor.shape], tensor.dtype)
-    return Traced(
-        needed, graph_of(narrow, spec(tensor), *specs), graph_of(together, stacked, *specs)
-    )
+    one_at_a_time = graph_of(narrow, spec(tensor), *specs).get_concrete_function()
+    return Traced(needed, one_at_a_time, graph_of(together, stacked, *specs))
 
 
 def _by_jax(function: Function, tensor: Any, others: Sequence[Any]) -> Traced:
