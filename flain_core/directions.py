@@ -65,16 +65,16 @@ class Directions:
         layer = self.layer
         if not number:
             return self.network.replace({layer.name: layer.weight})
-        weight, bias = np.empty(layer.weight.shape, layer.weight.dtype), layer.bias
-        moved = None if bias is None else bias.astype(np.float64)
+        weight = np.empty(layer.weight.shape, layer.weight.dtype)
+        moved = np.empty(len(weight))
         for rows, change in self.changes(number):
-            weight[rows] = _fitted(layer.weight[rows].astype(np.float64) - change, weight)
-            if moved is not None:
-                moved[rows] += change @ self.space.mean
+            weight[rows] = _fitted(layer.weight[rows] - change, weight)
+            moved[rows] = change @ self.space.mean
         weights = {layer.name: handed_over(weight)}
-        if bias is None or moved is None:
+        if layer.bias is None:
             return self.network.replace(weights)
-        return self.network.replace(weights, {layer.name: _fitted(moved, bias)})
+        bias = _fitted(layer.bias + moved, layer.bias)
+        return self.network.replace(weights, {layer.name: bias})
 
     def taken(self, number: int, *, unseen: bool = False) -> Array:
         """``(n * positions, out)``: what a candidate, not 0, takes from the pre-activations.

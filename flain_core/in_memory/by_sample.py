@@ -91,7 +91,7 @@ class BySample:
         now = self._run(self._changed[:filled], y) if filled else None
         start = 0
         for each in changed:
-            if now is not None and each.size:
+            if now is not None:
                 self._margins.put(each, now[start : start + each.size])
                 start += each.size
             yield self._scored()
@@ -101,8 +101,7 @@ class BySample:
         new = slice(self.last, n_flipped)
         inputs, neurons = self._inputs[new], self._order[new]
         self.last = n_flipped
-        active = inputs[0] if len(inputs) == 1 else inputs.any(axis=0)
-        samples = np.flatnonzero(active)
+        samples = np.flatnonzero(inputs.any(axis=0))
         output = changed[: samples.size]
         # Anything but "raise" writes to the memory that is given without a buffer in between.
         self._output.take(samples, axis=0, out=output, mode="clip")
@@ -137,7 +136,7 @@ def by_sample(
     """Return a stepper by sample if all cuts were kept, allow it and agree with it, else None."""
     cuts = cuts_of(batches)
     layer = flipping.layer
-    if len(cuts) < len(batches) or layer.kind != "dense" or cuts[0].inputs.ndim != 2:
+    if len(cuts) < len(batches) or cuts[0].inputs.ndim != 2:
         return None
     # Half precision overflows, and a candidate that is looked ahead at must not fail a search.
     tail = tail_by_sample(cuts[0]) if layer.epsilon <= SINGLE_PRECISION else None
@@ -185,7 +184,7 @@ def _same_in_any_company(
         given, expected = tail(output[samples]), scores[samples]
         if given.shape != expected.shape:
             return False
-        if not np.abs(given - expected).max(initial=0.0) <= allowed:
+        if not np.abs(given - expected).max() <= allowed:
             return False
     return True
 

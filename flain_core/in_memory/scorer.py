@@ -130,9 +130,8 @@ class LocalScorer:
                     inputs.append(cut.inputs)
                 elif inputs is not None:
                     # No copy will be made, so there is room for further batches.
-                    left += sum(8 * each.size for each in inputs)
+                    left += copy + sum(8 * each.size for each in inputs)
                     inputs = None
-                    left += copy if once else 0
                     kept = once and left > 0
             batches.append(CutBatch(probe, batch, cut if kept else None))
             if not kept:
