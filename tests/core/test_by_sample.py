@@ -1,5 +1,7 @@
 """Candidates that cost only the samples that they change."""
 
+import tracemalloc
+
 import backdoored
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import flain_core as flain
 import flain_numpy
 from flain_core.errors import DataError
 from flain_core.flipping_order import FlippingOrder
+from flain_core.in_memory import by_sample
 from flain_core.in_memory.by_batch import ByBatch
 from flain_core.in_memory.by_sample import BySample
 from flain_core.in_memory.scorer import LocalScorer
@@ -26,9 +29,9 @@ def with_tail(change):
     return Recut(FINAL, lambda cut: {"tail_by_sample": change(cut)})
 
 
-def model(network=FINAL, layer="fc1", window=2e-5, **options):
+def model(network=FINAL, layer="fc1", window=2e-5, *, measures_loss=False, **options):
     samples = LocalSamples.of(CLEAN, **{"probes": {"ASR": TRIGGERED}, "batch_size": 30} | options)
-    scorer = LocalScorer(samples)
+    scorer = LocalScorer(samples, measures_loss=measures_loss)
     statistics, _ = scorer.study(network, layer)
     schedule = Schedule.of(statistics.mean)
     flipping = FlippingOrder(
@@ -53,10 +56,26 @@ def test_candidates_score_what_the_whole_network_scores(layer, batch_size, at_on
         assert candidates.last == some[-1]
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 11])
+def test_neurons_that_every_sample_activates_are_flipped_many_together(at_once, monkeypatch):
+    """More candidates than it looks ahead at, each of them with more neurons than one product."""
+    monkeypatch.setattr(by_sample, "_NEURONS_AT_ONCE", 2)
+    monkeypatch.setattr(by_sample, "_BYTES_AT_ONCE", 3 * 100 * 10 * 4)
+    _, usual, _, scorer = model(probes=None)
+    order = usual.order[::-1]
+    flipping = FlippingOrder(FINAL, usual.layer, usual.initial, 2.0, order)
+    candidates = scorer.stepper(flipping, 2e-5)
+    assert (candidates.lookahead, candidates.last) == (3, 0)
+    ends = list(range(at_once, 12, at_once))
+    for scored, end in zip(candidates.advance(ends), ends, strict=True):
+        assert scored.clean.total == scorer.score_of(flipping.candidate(end)).clean.total
+
+
 @pytest.mark.parametrize(("window", "uncertain"), [(1e-5, 0), (2.0, 100)])
 def test_what_rounding_may_change_is_counted(window, uncertain):
-    (scored,) = model(window=window)[0].advance([3])
+    (scored,) = model(window=window, measures_loss=True)[0].advance([3])
     assert scored.clean.uncertain == uncertain
+    assert (scored.loss.uncertain > 0.1) == bool(uncertain)
 
 
 def test_only_samples_that_change_are_run():
@@ -79,6 +98,48 @@ def test_only_samples_that_change_are_run():
     seen.clear()
     candidates.advance([4, 4])
     assert seen == []
+
+
+# Where samples are small, a call takes four times a batch; the 10 outputs of one are 40 bytes.
+@pytest.mark.parametrize(
+    ("batch_size", "bytes_per_call", "most"),
+    [(7, 2**19, 28), (7, 20 * 40, 20), (7, 40, 7), (1, 40, 1), (100, 2**19, 400)],
+)
+def test_a_call_takes_no_more_samples_than_a_few_batches(
+    batch_size, bytes_per_call, most, monkeypatch
+):
+    monkeypatch.setattr(by_sample, "_BYTES_PER_CALL", bytes_per_call)
+    seen = []
+
+    def counting(cut):
+        return lambda output: seen.append(len(output)) or cut.tail_by_sample(output)
+
+    candidates, *_ = model(with_tail(counting), probes=None, batch_size=batch_size)
+    assert isinstance(candidates, BySample)
+    candidates.advance([12])
+    assert max(seen) == most
+
+
+def test_what_is_kept_has_the_type_of_the_inputs():
+    x = np.ones((500, 400), np.float32)
+    rng = np.random.default_rng(0)
+    initial, final = rng.normal(size=(2, 3, 400)).astype(np.float32)
+    network = flain_numpy.Network([flain_numpy.Dense("only", final)])
+    scorer = LocalScorer(LocalSamples.of((x, np.zeros(500, int)), batch_size=100))
+    scorer.study(network, "only")
+    flipping = FlippingOrder(network, network.layers()["only"], initial, 2.0, np.arange(400))
+    tracemalloc.start()
+    candidates = scorer.stepper(flipping, 2e-5)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(candidates, BySample)
+    assert kept < 1.5 * x.nbytes
+
+
+def test_large_scores_may_be_rounded_as_much_as_small_ones():
+    *first, last = FINAL.operations
+    head = flain_numpy.Dense(last.name, last.weight * np.float32(1e6), last.bias * np.float32(1e6))
+    assert isinstance(model(flain_numpy.Network([*first, head]))[0], BySample)
 
 
 def test_samples_of_several_candidates_share_a_call():
@@ -110,6 +171,12 @@ LIES = {
         lambda output: cut.tail_by_sample(output - 0.01 * output.mean(axis=0))
     ),
     "of a hundred samples at most": lambda cut: lambda output: cut.tail_by_sample(output)[:100],
+    "of one sample alone": lambda cut: (
+        lambda output: cut.tail_by_sample(output) + (len(output) == 1)
+    ),
+    "of fewer samples than a call takes": lambda cut: (
+        lambda output: cut.tail_by_sample(output) + (1 < len(output) < 120)
+    ),
     "a list": lambda cut: lambda output: cut.tail_by_sample(output).tolist(),
 }
 

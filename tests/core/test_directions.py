@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flain_core as flain
+from flain_core import blocks
+from flain_core import directions as flipping_directions
 from flain_core.directions import Directions, inverse_of_lower
 from flain_core.input_space import InputSpace
 from flain_core.schedule import Schedule
@@ -101,15 +103,15 @@ def test_what_is_taken_is_what_the_weight_takes(bias, number):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3])
-@pytest.mark.parametrize("number", [41, 48, 60])
-def test_a_sample_is_left_out_as_if_refitted_without_it(bias, shrinkage, number):
+@pytest.mark.parametrize(("count", "number"), [(COUNT, 41), (COUNT, 48), (COUNT, 60), (5, 60)])
+def test_a_sample_is_left_out_as_if_refitted_without_it(bias, shrinkage, count, number):
     """The same ridge problem, solved again and again without one of the samples.
 
     min ||X w - X update||^2 (1 - shrinkage) / n + w' (shrinkage diag + s I) w - 2 s update' w, with
     a constant column that bears no penalty where there is a bias, solved for the weight that is
-    taken. The penalty and the divisor are those of all samples.
+    taken. The penalty and the divisor are those of all samples, more than the inputs or fewer.
     """
-    x = inputs()
+    x = inputs(count)
     whole = InputSpace.of(x, bias=bias)
     space = InputSpace(whole.mean, whole.variance, whole.active, whole.centred, shrinkage)
     found = directions(x, bias=bias, space=space)
@@ -117,14 +119,14 @@ def test_a_sample_is_left_out_as_if_refitted_without_it(bias, shrinkage, number)
     update = found.layer.weight - found.initial
     taken = found.taken(number, unseen=True)
     penalty = shrinkage * np.diag(space.variance) + strength * np.eye(IN)
-    rows = np.column_stack([x - space.mean, np.ones(COUNT)]) if bias else x
+    rows = np.column_stack([x - space.mean, np.ones(count)]) if bias else x
     full = np.zeros((rows.shape[1],) * 2)
     full[:IN, :IN] = penalty
     pull = np.zeros((rows.shape[1], OUT))
     pull[:IN] = found.factor * strength * update.T
-    for left_out in range(COUNT):
+    for left_out in range(count):
         others = np.delete(rows, left_out, axis=0)
-        normal = (1 - shrinkage) / COUNT * others.T @ others + full
+        normal = (1 - shrinkage) / count * others.T @ others + full
         refitted = np.linalg.solve(normal, pull)
         np.testing.assert_allclose(taken[left_out], rows[left_out] @ refitted, rtol=0, atol=1e-8)
 
@@ -237,7 +239,9 @@ def test_a_weight_beyond_its_type_is_refused():
     initial = np.full((2, 2), 3e38, np.float32)
     space = InputSpace.of(inputs()[:, :2], bias=False)
     found = Directions(network, network.layers()["only"], initial, 2.0, space)
-    with pytest.raises(flain.WeightsError, match="leaves the range of float32"):
+    with pytest.raises(
+        flain.WeightsError, match=r"^the purified layer leaves the range of float32"
+    ):
         found.candidate(60)
 
 
@@ -273,6 +277,41 @@ def test_a_second_look_at_a_candidate_gives_the_same():
     found.candidate(49)
     np.testing.assert_array_equal(arrays(found.candidate(45))[0], first)
     np.testing.assert_array_equal(found.taken(45, unseen=True), taken)
+
+
+# Fits are asked for 41, 42, 41, 43, 42, 41; where one is kept beside another, 41 is dropped for 43.
+@pytest.mark.parametrize(("kept", "solved"), [(0, 6), (2, 4), (3, 3)])
+def test_the_fits_tried_last_are_kept_as_far_as_they_are_small(kept, solved, monkeypatch):
+    found, roots, cholesky = directions(inputs()), [], np.linalg.cholesky
+    size = found.taken(40).nbytes
+    monkeypatch.setattr(flipping_directions, "_BYTES_OF_FITS", kept * size)
+    monkeypatch.setattr(np.linalg, "cholesky", lambda a: roots.append(a) or cholesky(a))
+    for number in (41, 42, 41, 43, 42, 41):
+        found.taken(number)
+    assert len(roots) == solved
+
+
+def test_a_large_weight_is_flipped_like_a_small_one(monkeypatch):
+    small, large = (directions(inputs(), dtype=np.float32) for _ in range(2))
+    kept = small.taken(45), small.change(45)
+    monkeypatch.setattr(blocks, "_SMALL_BYTES", 0)
+    np.testing.assert_array_equal(large.taken(45), kept[0])
+    np.testing.assert_array_equal(large.change(45), kept[1])
+
+
+@pytest.mark.parametrize("positions", [1, 2])
+def test_a_sample_that_nothing_else_tells_about_is_judged_by_a_thousand_times_what_is_taken(
+    positions,
+):
+    """It alone decides what is taken from it, so that a fit without it says next to nothing."""
+    x = inputs(4).reshape(2, 2, IN).swapaxes(1, 2) if positions == 2 else inputs(4)
+    shrunk = InputSpace.of(x, bias=False)
+    fields = {name: getattr(shrunk, name) for name in InputSpace.__dataclass_fields__}
+    space = InputSpace(**{**fields, "shrinkage": 0.0})
+    found = at_strength(directions(x, bias=False, space=space), 1e-7)
+    expected = 1000 * found.taken(1)
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(found.taken(1, unseen=True), expected, rtol=0, atol=1e-3 * largest)
 
 
 def test_a_fit_keeps_nothing_as_large_as_the_inputs_or_the_weight():

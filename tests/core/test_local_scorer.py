@@ -6,7 +6,7 @@ import weakref
 import backdoored
 import numpy as np
 import pytest
-from recut import OtherCut
+from recut import OtherCut, Recut
 
 from flain_core import Settings
 from flain_core.errors import ModelError
@@ -15,6 +15,7 @@ from flain_core.in_memory import cut_batch
 from flain_core.in_memory import scorer as scoring
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
+from flain_numpy import Dense, Flatten, Network
 
 CLEAN = backdoored.samples(120, seed=11)
 TRIGGERED = backdoored.triggered(60, seed=12)
@@ -56,16 +57,17 @@ def test_what_enters_the_layer_is_kept_for_directions():
 @pytest.mark.parametrize(("batch_size", "expected"), [(7, 7), (60, 32)])
 def test_a_proof_runs_no_more_at_once_than_a_batch(batch_size, expected, monkeypatch):
     ran = []
-    monkeypatch.setattr(scoring, "prove", lambda _, few, **__: ran.append(len(few)))
+    monkeypatch.setattr(scoring, "prove", lambda _, few, *, seed: ran.append((len(few), seed)))
     here = LocalScorer(LocalSamples.of(CLEAN, batch_size=batch_size))
     here.study(FINAL, "fc1")
     layer = FINAL.layers()["fc1"]
-    here.prove(FlippingOrder(FINAL, layer, layer.weight, 2.0, np.arange(12)), seed=0)
-    assert ran == [expected]
+    here.prove(FlippingOrder(FINAL, layer, layer.weight, 2.0, np.arange(12)), seed=5)
+    assert ran == [(expected, 5)]
 
 
 # A batch keeps 30 x 12 inputs in float32 twice and in float64 once, and 30 x 10 outputs thrice.
-BYTES = 30 * 12 * (2 * 4 + 8) + 3 * 30 * 10 * 4
+WITHOUT_COPY = 30 * 12 * 2 * 4 + 3 * 30 * 10 * 4
+BYTES = WITHOUT_COPY + 30 * 12 * 8
 
 
 # Where a batch is not kept, it takes the place of another while it is at work. Where the inputs
@@ -76,6 +78,68 @@ def test_no_inputs_are_kept_where_the_memory_limit_forbids_it(batches, kept):
     assert inputs is None
     assert sum(batch.cut is not None for batch in found) == kept
     assert network.kept() == kept
+
+
+# The fourth batch is not kept where there is room for three, and the third takes its place.
+@pytest.mark.parametrize(
+    ("memory_limit", "kept"),
+    [
+        (3 * WITHOUT_COPY, 1),
+        (3 * WITHOUT_COPY + 1, 2),
+        (4 * WITHOUT_COPY, 2),
+        (4 * WITHOUT_COPY + 1, 4),
+    ],
+)
+@pytest.mark.parametrize("keeps_inputs", [True, False])
+def test_inputs_that_are_not_kept_take_no_room(memory_limit, kept, keeps_inputs):
+    inputs, found, _ = study(memory_limit, keeps_inputs=keeps_inputs)
+    assert inputs is None
+    assert sum(batch.cut is not None for batch in found) == kept
+
+
+def test_inputs_that_were_given_up_stay_so():
+    samples = LocalSamples.of(CLEAN, batch_size=15, memory_limit=3 * BYTES + 1)
+    scorer = LocalScorer(samples, keeps_inputs=True)
+    assert scorer.study(FINAL, "fc1")[1] is None
+    assert [batch.cut is not None for batch in scorer.batches] == 8 * [True]
+
+
+def test_a_scorer_keeps_and_measures_nothing_that_was_not_asked_for():
+    scorer = LocalScorer(LocalSamples.of(CLEAN))
+    assert scorer.score_of(FINAL).loss is None
+    assert scorer.study(FINAL, "fc1")[1] is None
+    tokens = LocalSamples.of((CLEAN[0].reshape(120, 3, 4), CLEAN[1]))
+    network = Network([Dense("each", np.eye(5, 4, dtype=np.float32)), Flatten()])
+    for asked, shape in (({}, None), ({"keeps_positions": True}, (120, 4, 3))):
+        _, inputs = LocalScorer(tokens, keeps_inputs=True, **asked).study(network, "each")
+        assert (inputs if inputs is None else inputs.shape) == shape
+
+
+def test_probes_are_run_unless_told_otherwise():
+    scorer = LocalScorer(LocalSamples.of(CLEAN, probes={"ASR": TRIGGERED}))
+    assert set(scorer.score_of(FINAL).probes) == {"ASR"}
+    assert not scorer.score_of(FINAL, probes=False).probes
+
+
+def test_losses_count_from_the_trained_model_anew_in_each_search_of_it():
+    """A cut may say wrongly what the trained model scores; a search in full starts from the truth.
+
+    Of a model that was changed since, they count from the trained one still.
+    """
+    layer = FINAL.layers()["fc1"]
+    lying = Recut(FINAL, lambda cut: {"tail": lambda output: cut.tail(output) * 2})
+    lying_too = Recut(FINAL, lying.change)
+    scorer = LocalScorer(LocalSamples.of(CLEAN, memory_limit=0), measures_loss=True)
+
+    def lost(network, window):
+        scorer.study(network, "fc1")
+        flipping = FlippingOrder(network, layer, layer.weight - 1, 2.0, np.arange(12))
+        with scorer.candidates(flipping, window=window) as candidates:
+            return candidates.advance([0])[0].loss.total
+
+    assert lost(lying, 1e-6) == lost(lying, None) == 0
+    assert lost(lying_too, None) == 0
+    assert lost(lying_too, 1e-6) < -0.01
 
 
 def test_fewer_samples_are_at_work_where_a_layer_takes_much_more_than_they_do(monkeypatch):
@@ -95,7 +159,11 @@ def test_fewer_samples_are_at_work_where_a_layer_takes_much_more_than_they_do(mo
 
 def test_a_batch_is_as_large_as_the_caller_says(monkeypatch):
     monkeypatch.setattr(cut_batch, "_BYTES_AT_WORK", BYTES // 2)
+    network, ran = Watched(FINAL), []
+    network.predict = lambda x: ran.append(len(x)) or FINAL.predict(x)
     scorer = LocalScorer(LocalSamples.of(CLEAN, batch_size=60, memory_limit=BYTES))
+    scorer.score_of(network)
+    assert ran == [60, 60]
     scorer.study(FINAL, "fc1")
     assert [len(batch.samples) for batch in scorer.batches] == [60, 60]
 
@@ -152,6 +220,9 @@ def test_the_probe_that_the_model_cannot_be_run_on_is_named():
     samples = LocalSamples.of(CLEAN, probes={"ASR": (x[:, :5], y)})
     with pytest.raises(ModelError, match=r"^probe 'ASR': no samples of shape \(5,\)$"):
         LocalScorer(samples).score_of(network)
+    network.cut = lambda layer, x: FINAL.cut(layer, x) if x.shape[1] == 12 else fails(x)
+    with pytest.raises(ModelError, match=r"^probe 'ASR': no samples of shape \(5,\)$"):
+        LocalScorer(samples).study(network, "fc1")
     samples = LocalSamples.of((CLEAN[0][:, :5], CLEAN[1]))
     with pytest.raises(ModelError, match=r"^no samples of shape \(5,\)$"):
         LocalScorer(samples).score_of(network)

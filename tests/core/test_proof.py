@@ -133,6 +133,16 @@ def test_an_error_is_compared_with_how_far_the_scores_move():
         assert two_neurons(change).faithful is faithful
 
 
+@pytest.mark.parametrize(("error", "faithful"), [(5e-5, True), (2e-4, False)])
+def test_a_score_may_be_off_by_a_ten_thousandth_of_the_greatest(error, faithful):
+    largest = np.abs(FINAL.predict(X)).max()
+
+    def change(cut):
+        return {"tail": lambda output: cut.tail(output) + np.float32(error * largest)}
+
+    assert proof_of(Recut(FINAL, change)).faithful is faithful
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_what_is_compared_are_the_flipped_weights_as_they_are_written(groups):
     rng = np.random.default_rng(0)
