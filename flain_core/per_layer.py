@@ -116,9 +116,9 @@ def _purify_layers(
             except AllNegativeError as error:
                 unmeasured = error
                 outcomes.append(_passed_by(layer, "all negative"))
-                continue
-            outcomes.extend(done[-1].outcomes)
-            network = done[-1].network
+            else:
+                outcomes.extend(done[-1].outcomes)
+                network = done[-1].network
     if not done and unmeasured:
         raise unmeasured
     return Purified(network, tuple(outcomes), done[0].before, done[-1].after)

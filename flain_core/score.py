@@ -210,7 +210,7 @@ class Margins:
             newly_wrong=int(np.count_nonzero(wrong)),
             count=len(lost),
             before=float(trained.probability.sum()),
-            uncertain=reading.uncertainty(self.probability, error) if window else 0.0,
+            uncertain=reading.uncertainty(self.probability, error),
         )
 
     def _near(self, window: float) -> Array:
@@ -237,12 +237,12 @@ def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
         return margins(scores, y).tally(window)
     check_numbers(scores)
     worth = _worth(score, scores, y)
-    total = worth.sum(dtype=np.float64)
+    total = worth.sum()
     if not np.isfinite(total):
         raise DataError("the score function returned NaN or infinity")
     # A score may jump where the greatest of a sample's scores changes, as accuracy does.
     jumps = _near_ties(scores, window) * float(np.ptp(worth.astype(np.float64)))
-    drift = 0.0 if worth.dtype == bool else window * float(np.abs(worth).sum(dtype=np.float64))
+    drift = 0.0 if worth.dtype == bool else window * float(np.abs(worth).sum())
     return Tally(float(total), len(y), jumps + drift)
 
 
@@ -304,6 +304,6 @@ def _near_ties(scores: Array, window: float) -> int:
     """Count the samples whose two greatest scores lie within ``window * max|scores|``."""
     if not window or scores.ndim < 2 or scores.shape[-1] < 2:
         return 0
-    second, first = np.moveaxis(np.partition(scores, -2, axis=-1)[..., -2:], -1, 0)
+    second, first = np.moveaxis(np.partition(scores, -2)[..., -2:], -1, 0)
     near = (first - second <= window * np.abs(scores).max()).reshape(len(scores), -1)
     return int(np.count_nonzero(near.any(axis=1)))

@@ -3,6 +3,7 @@
 import backdoored
 import numpy as np
 import pytest
+from recut import Recut
 
 import flain_core as flain
 from flain_core import FlainWarning, Settings
@@ -33,6 +34,15 @@ def halves(network):
     )
 
 
+def forgetful(network):
+    """A network whose cuts forget what they are given, which only the proof finds out."""
+
+    def forgets(cut):
+        return {"tail": lambda _: cut.tail(cut.output), "tail_by_sample": None}
+
+    return Recut(network, forgets)
+
+
 def test_dense_layers_are_flipped_in_directions():
     result = purify(layers="all")
     assert [outcome.flip for outcome in result.layers] == ["directions"] * 3
@@ -47,6 +57,7 @@ def test_dense_layers_are_flipped_in_directions():
     [
         (FINAL, INITIAL, {"memory_limit": 0}, "its inputs were not kept"),
         (never_cut(FINAL), never_cut(INITIAL), {}, "several times"),
+        (forgetful(FINAL), forgetful(INITIAL), {}, "under flipped weights the cut is wrong"),
         (halves(FINAL), halves(INITIAL), {}, "float32 weights"),
     ],
 )

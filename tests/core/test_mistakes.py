@@ -138,26 +138,29 @@ def tanh_networks():
 
 
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
-def test_a_layer_without_low_neurons_is_left_out_with_a_note():
+@pytest.mark.parametrize("layers", [["first", "second"], ["second", "first"]])
+def test_a_layer_without_low_neurons_is_left_out_with_a_note(layers):
     initial, final = tanh_networks()
     settings = Settings(flip="neurons")
     data = CLEAN[0], final.predict(CLEAN[0]).argmax(axis=1)
-    result = flain.purify(final, initial=initial, data=data, layers="all", settings=settings)
-    assert [layer.stop_reason for layer in result.layers][1] == "all negative"
-    assert result.layers[0].share > 0
+    result = flain.purify(final, initial=initial, data=data, layers=layers, settings=settings)
+    outcomes = {layer.name: layer for layer in result.layers}
+    assert outcomes["second"].stop_reason == "all negative"
+    assert outcomes["first"].share > 0
     assert said(result.notes, "'second' was left out: every input neuron has a negative mean")
     with pytest.raises(flain.LayerError, match="mean_abs"):
         flain.purify(final, initial=initial, data=data, layers="second", settings=settings)
 
 
-@pytest.mark.parametrize("wrong", [1, 2])
-def test_samples_that_cannot_steer_leave_the_model_as_it_is(wrong):
+@pytest.mark.parametrize(("wrong", "flip"), [(1, "auto"), (2, "neurons")])
+def test_samples_that_cannot_steer_leave_the_model_as_it_is(wrong, flip):
     x, y = CLEAN
     with pytest.warns(FlainWarning) as raised:
-        result = purify(data=(x, (y + wrong) % 3))
+        result = purify(data=(x, (y + wrong) % 3), settings=Settings(flip=flip))
     assert result.verdict == "not flipped"
     assert result.promise is None
     assert result.layers[0].stop_reason == "no better than chance"
+    assert "after 0 candidates" in repr(result)
     assert said(result.notes, "cannot say when to stop")
     assert len(raised) == 2
     np.testing.assert_array_equal(result.model.predict(x), FINAL.predict(x))

@@ -163,6 +163,21 @@ def test_the_share_by_hand():
     ) == pytest.approx(0.025)
 
 
+def test_the_share_of_an_update_beyond_its_own_type_by_hand():
+    """An update of 5e38 and one of 3e38, of which the latter is flipped: 9 of 34 in squares."""
+    layer, purified = head([[3e38, 1e38]]).layers()["fc"], head([[3e38, -2e38]])
+    initial = np.float32([[-2e38, -2e38]])
+    assert per_layer._share_flipped(purified, layer, initial, 1.0) == pytest.approx(9 / 34)
+
+
+def test_the_share_of_a_weight_in_many_blocks_is_that_of_the_whole(monkeypatch):
+    initial, final, after = np.random.default_rng(0).normal(size=(3, 7, 2)).astype(np.float32)
+    layer = head(final).layers()["fc"]
+    whole = per_layer._share_flipped(head(after), layer, initial, 2.0)
+    monkeypatch.setattr("flain_core.blocks._BLOCK_BYTES", 3 * 8 * 2)  # three rows
+    assert per_layer._share_flipped(head(after), layer, initial, 2.0) == pytest.approx(whole)
+
+
 def test_a_search_that_chose_nothing_needs_no_confirmation():
     nothing = replace(steps_of(5), step=None, number=0, reason="nothing within tolerance")
     scored = Scored(Tally(100, 100))
@@ -178,6 +193,26 @@ def test_what_was_written_is_confirmed_within_its_rounding_and_the_tolerance():
     assert confirms(99, 99, written=written(100, 1))
     assert not confirms(98, 98, written=written(98))
     assert confirms(98, 98, written=written(98), crossing="keep")
+
+
+def test_directions_are_confirmed_by_the_score_of_what_was_written():
+    """The search scores samples as if they had had no part in the fit, which no model does."""
+    x, y = backdoored.samples(100, seed=11)
+    x = x + np.random.default_rng(3).normal(0, 0.8, x.shape).astype(np.float32)
+    result = purify(data=(x, y), settings=Settings(tolerance=0.1, held_back=0))
+    (layer,) = result.layers
+    chosen = {step.clean for step in layer.steps if step.threshold == layer.threshold}
+    assert len(chosen | {result.before.clean, result.after.clean}) == 3
+    assert (layer.flip, layer.method) == ("directions", "incremental")
+
+
+def test_directions_take_ten_samples_and_a_flip_that_allows_them():
+    def space(count, flip):
+        return per_layer._space(FINAL.layers()["fc1"], CLEAN[0][:count], Settings(flip=flip))
+
+    assert space(10, "auto") is not None
+    assert space(9, "auto") is None
+    assert space(10, "neurons") is None
 
 
 @pytest.mark.parametrize("tolerance", [0.02, 0.2, 0.4])

@@ -350,6 +350,7 @@ def test_progress_is_told(pair, capsys):
     assert told == list(result.layers[0].steps)
     assert [progress.done for progress in heard] == list(range(1, len(heard) + 1))
     assert {progress.layer for progress in heard} == {"fc1"}
+    assert heard[-1].done <= heard[-1].events
     assert capsys.readouterr().err == ""
     purify(pair, progress=True)
     told = capsys.readouterr().err.splitlines()
@@ -526,6 +527,30 @@ def test_a_layer_that_was_not_trained(pair):
         purify((initial, frozen), layers="fc2")
     result = purify((initial, frozen), layers="all")
     assert [layer.stop_reason for layer in result.layers][1] == "no update"
+    assert not result.model.layers()["fc2"].weight[:, result.layers[1].flipped].size
+    assert result.to_dict()["layers"][1] | {"norms": None} == {
+        "name": "fc2",
+        "flip": "none",
+        "threshold": None,
+        "flipped": [],
+        "share": 0.0,
+        "stop_reason": "no update",
+        "steps": [],
+        "activation": [],
+        "input_neurons": 10,
+        "grouped": 1,
+        "method": "none",
+        "why_method": "the layer was passed by",
+        "seconds": 0.0,
+        "norms": None,
+        "grid": None,
+    }
+
+
+def test_the_time_of_the_layers_is_part_of_the_whole(pair):
+    result = purify(pair, layers="all")
+    assert all(layer.seconds > 0 for layer in result.layers)
+    assert sum(layer.seconds for layer in result.layers) < result.seconds
 
 
 def test_labels_that_do_not_match_are_pointed_out(pair):

@@ -129,6 +129,9 @@ def test_ties_at_any_place_of_a_sample_make_it_uncertain_once():
     # Bool: nothing drifts. Both samples have places within 1 of a tie.
     assert tally(right, scores, np.zeros(2, int), window=1 / 9) == Tally(1, 2, 2)
     assert tally(right, scores, np.zeros(2, int), window=1 / 10) == Tally(1, 2, 0)
+    # One place is enough; one class is near no other.
+    assert tally(right, scores[:, :1], np.zeros(2, int), window=1 / 9) == Tally(1, 2, 1)
+    assert tally(right, scores[..., :1], np.zeros(2, int), window=1) == Tally(1, 2, 0)
 
 
 @pytest.mark.parametrize("bad", [np.zeros(4), np.zeros((3, 1)), np.zeros(3, complex), "abc"])
@@ -141,3 +144,10 @@ def test_whole_numbers_of_the_callers_are_summed_as_numbers():
     for kind in (np.int8, np.uint8, np.float16):
         many = np.full(3, 100, kind)
         assert tally(lambda scores, y, many=many: many, np.eye(3), np.zeros(3, int)).total == 300
+
+
+@pytest.mark.parametrize("most", [np.int8(-128), np.float16(40_000)])
+def test_worths_whose_sum_or_magnitude_their_type_cannot_hold_are_summed(most):
+    total = 3 * float(most)
+    summed = tally(lambda scores, y: np.full(3, most), np.ones((3, 1)), np.zeros(3, int), 1 / 8)
+    assert summed == Tally(total, 3, abs(total) / 8)
