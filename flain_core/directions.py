@@ -16,7 +16,7 @@ then a row of ``X``, and what was fitted without a sample is fitted without all 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -76,16 +76,19 @@ class Directions:
         bias = _fitted(layer.bias + moved, layer.bias)
         return self.network.replace(weights, {layer.name: bias})
 
-    def taken(self, number: int, *, unseen: bool = False) -> Array:
+    def taken(self, number: int, samples: slice = slice(None), *, unseen: bool = False) -> Array:
         """``(n * positions, out)``: what a candidate, not 0, takes from the pre-activations.
 
         Args:
             number: The candidate.
+            samples: Which samples, ``n`` of them.
             unseen: Judge each sample as if it had had no part in the fit.
         """
         _, solved, kept = self._solved(number)
+        by_sample = solved.reshape(-1, self.space.positions, solved.shape[1])
+        some = by_sample[samples].reshape(-1, solved.shape[1])
         size = self.factor * self._strength(number) / self._scale
-        return _left_out(solved, kept, size) if unseen else solved * size
+        return _left_out(some, kept[samples], size) if unseen else some * size
 
     def change(self, number: int) -> Array:
         """``(out, in)``: what a candidate, not 0, takes from the weight."""
@@ -148,9 +151,10 @@ class Directions:
         """
         fits = self._fits
         if number not in fits:
-            fits[number] = self._fit(number)
-            while len(fits) > 1 and sum(fit[1].nbytes for fit in fits.values()) > _BYTES_OF_FITS:
+            size = len(self.space.centred) * len(self.layer.weight) * 8
+            while (len(fits) + 1) * size > _BYTES_OF_FITS and fits:
                 del fits[next(iter(fits))]
+            fits[number] = self._fit(number)
         return fits[number]
 
     def _fit(self, number: int) -> tuple[Array, Array, Array]:
@@ -162,8 +166,8 @@ class Directions:
         variance = space.shrinkage * space.variance[space.active]
         weight = 1 / (variance + self._strength(number))
         root_of_weight = self._scale * np.sqrt(weight)
-        target = self._target(self._scale * weight)
         if space.centred.shape[0] <= space.centred.shape[1]:
+            target = self._from_update(lambda update: update * (self._scale * weight))
             inner = np.eye(len(target))
             for some in column_blocks(space.centred):
                 rows = space.centred[:, some] * root_of_weight[some]
@@ -178,17 +182,17 @@ class Directions:
         for some in row_blocks(rows):
             rows[some] = rows[some] @ root.T
         kept = self._kept_of_each(rows, wide=False)
-        target -= rows @ (rows.T @ target)
-        return weight, target, kept
+        del rows
+        between = np.sqrt(weight)[:, np.newaxis] * (root.T @ root) * root_of_weight
+        return weight, self._from_update(lambda update: update @ between), kept
 
-    def _target(self, scale: Array) -> Array:
-        """``(n * positions, out)``: the inputs times the update, each input times its scale."""
+    def _from_update(self, made: Callable[[Array], Array]) -> Array:
+        """``(n * positions, out)``: the inputs times what is made of the update, row by row."""
         final = self.layer.weight
-        target = np.empty((len(self.space.centred), len(final)))
+        products = np.empty((len(self.space.centred), len(final)))
         for rows in row_blocks(final):
-            update = self._update(rows)[:, self._active] * scale
-            target[:, rows] = self.space.centred @ update.T
-        return target
+            products[:, rows] = self.space.centred @ made(self._update(rows)[:, self._active]).T
+        return products
 
     def _kept_of_each(self, factors: Array, *, wide: bool) -> Array:
         """Return what samples keep of what is solved: one less their leverages.

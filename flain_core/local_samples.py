@@ -130,7 +130,6 @@ class LocalSamples:
             replace(self, clean=searching),
             measures_loss=settings.measure == "probability",
             keeps_inputs=settings.flip != "neurons",
-            keeps_positions=settings.flip == "directions",
         )
         if held_back is not None:
             scorer.held_back = HeldBack(

@@ -103,9 +103,8 @@ class Settings:
         flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
             in each direction of the layer's input space, and so spares what clean data uses.
             ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
-            ``"auto"`` takes directions in dense layers that see each sample once, not token by
-            token, unless a setting below concerns neurons. For samples that lie elsewhere it takes
-            neurons.
+            ``"auto"`` takes directions in dense layers, unless a setting below concerns neurons.
+            For samples that lie elsewhere it takes neurons.
         promise: Largest share of new samples that may become newly wrong, right before and wrong
             after, greater than 0 and less than 1: nothing is flipped beyond what can be promised.
             None reports what can be promised of the result.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto, numpy_helper
 
+from ._external import is_external
 from ._forms import Form
 from ._graph import Graph
 from ._model import FLOATS
 from ._stored import Stored, attribute, stored_behind
+
+_INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +24,7 @@ class Bias:
 
     stored: Stored
     output: str
-    """The name of the layer's output once the bias is in it."""
+    """The name of the layer's output once the bias is in it, or before it is arranged for that."""
 
 
 def bias_of(
@@ -32,7 +35,7 @@ def bias_of(
     ``shape`` is that of its weight, ``(out, in / groups, *kernel)``; ``element`` is the type that
     the layer computes in.
     """
-    found = _read_or_added(graph, node, element)
+    found = _read_or_added(graph, node, element, shape[0])
     if found is None:
         return None
     value, output = found
@@ -46,8 +49,8 @@ def bias_of(
     return Bias(stored, output) if fits and is_float else None
 
 
-def _read_or_added(graph: Graph, node: NodeProto, element: int) -> tuple[str, str] | None:
-    """Return the names of the bias and of the value with the bias in it."""
+def _read_or_added(graph: Graph, node: NodeProto, element: int, out: int) -> tuple[str, str] | None:
+    """Return the names of the bias and of the layer's output."""
     output = node.output[0]
     if len(node.input) > 2 and node.input[2]:
         # A multiple of what is stored is computed.
@@ -60,10 +63,30 @@ def _read_or_added(graph: Graph, node: NodeProto, element: int) -> tuple[str, st
     while reader and reader.op_type == "Cast" and attribute(reader, "to", 0) == element:
         output = reader.output[0]
         reader = _only_reader(graph, output)
+    arranged = output
+    # TensorFlow multiplies tokens as rows of one matrix, and puts them back in their samples.
+    if reader and reader.op_type == "Reshape" and _last_of(graph, reader.input[-1]) == out:
+        arranged = reader.output[0]
+        reader = _only_reader(graph, arranged)
     if reader is None or reader.op_type != "Add":
         return None
-    (added,) = (name for name in reader.input if name != output)
-    return added, reader.output[0]
+    (added,) = (name for name in reader.input if name != arranged)
+    return added, reader.output[0] if arranged == output else output
+
+
+def _last_of(graph: Graph, shape: str) -> int | None:
+    """Return the last entry of a shape; None where it is not stored."""
+    while shape not in graph.tensors:
+        index = graph.producer.get(shape)
+        node = None if index is None else graph.nodes[index]
+        if node is None or node.op_type not in ("Cast", "Concat"):
+            return None
+        shape = node.input[-1]
+    stored = graph.tensors[shape]
+    if stored.data_type not in _INTEGERS or is_external(stored):
+        return None
+    entries = numpy_helper.to_array(stored).ravel()
+    return int(entries[-1]) if entries.size else None
 
 
 def _only_reader(graph: Graph, value: str) -> NodeProto | None:
@@ -71,6 +94,6 @@ def _only_reader(graph: Graph, value: str) -> NodeProto | None:
     if graph.uses[value] != 1:
         return None
     for node in (graph.nodes[index] for index in graph.readers[value]):
-        if node.op_type in ("Add", "Cast") and node.domain in ("", "ai.onnx"):
+        if node.op_type in ("Add", "Cast", "Reshape") and node.domain in ("", "ai.onnx"):
             return node
     return None

@@ -22,6 +22,7 @@ from .grader import Graded, Grader
 __all__ = ["ByDirection", "takes_outputs"]
 
 _ERROR_ALLOWED = 1e-5
+_ORDER_ERROR_ALLOWED = 1e-2
 
 
 class ByDirection:
@@ -71,16 +72,16 @@ class ByDirection:
         return replace(scored, loss=scored.loss and replace(scored.loss, uncertain=0.0))
 
     def _scores(self, number: int, *, unseen: bool) -> Iterator[Graded]:
-        taken = self._directions.taken(number, unseen=unseen) if number else None
         probes = self._of_probes(number) if number else iter(())
         start = 0
         for batch, cut in zip(self._batches, cuts_of(self._batches), strict=True):
             output = pre_activation(cut)
             moved = output
-            if batch.probe is None and taken is not None:
-                end = start + len(output) * self._directions.space.positions
-                moved = output - taken[start:end].reshape(output.shape)
-                start = end
+            if number and batch.probe is None:
+                samples = slice(start, start + len(output))
+                taken = self._directions.taken(number, samples, unseen=unseen)
+                moved = output - taken.reshape(output.shape)
+                start = samples.stop
             elif number:
                 moved = next(probes)
             with np.errstate(over="ignore"):
@@ -106,16 +107,38 @@ class ByDirection:
         yield from moved
 
 
-def takes_outputs(batches: Sequence[CutBatch]) -> bool:
-    """Return whether all batches were kept, at cuts that take pre-activations from outside."""
+def takes_outputs(batches: Sequence[CutBatch], weight: Array) -> bool:
+    """Return whether all batches were kept, at cuts that take pre-activations from outside.
+
+    Args:
+        batches: All samples.
+        weight: The layer's, ``(out, in)``.
+    """
     cuts = cuts_of(batches)
-    if len(cuts) < len(batches):
+    if len(cuts) < len(batches) or not _is_row_by_row(cuts[0], weight):
         return False
     # A framework says in its own ways that a tail takes no such batch.
     try:
         return all(map(_takes_outputs, cuts))
     except Exception:
         return False
+
+
+def _is_row_by_row(cut: Cut, weight: Array) -> bool:
+    """Return whether the pre-activation has a row of outputs for each row of the inputs.
+
+    A layer that multiplies from the left has columns instead.
+    """
+    rows, outputs = rows_of(cut.inputs[:1]), pre_activation(cut)[0]
+    if len(rows) == 1:
+        return True
+    if outputs.size != len(rows) * len(weight):
+        return False
+    # Between rows, so that a bias does not matter.
+    expected = np.diff(rows.astype(np.float64), axis=0) @ weight.T
+    given = np.diff(outputs.reshape(len(rows), -1).astype(np.float64), axis=0)
+    allowed = _ORDER_ERROR_ALLOWED * float(np.abs(expected).max(initial=0.0))
+    return bool(np.abs(given - expected).max(initial=0.0) <= allowed)
 
 
 def _takes_outputs(cut: Cut) -> bool:

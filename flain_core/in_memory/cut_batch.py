@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -57,6 +58,15 @@ def bytes_kept(cut: Cut) -> int:
     at_layer = 2 * int(cut.inputs.nbytes) + 3 * bytes_of(cut.output)
     # What its tail reads besides: the whole batch, where nothing shorter than the model is right.
     return at_layer + int(getattr(cut, "bytes_beside", 0))
+
+
+def bytes_fitted(cut: Cut) -> int:
+    """Return about how many bytes a flip in directions needs of a cut, beside what is kept."""
+    samples, inputs = len(cut.inputs), cut.inputs.shape[1]
+    positions = cut.inputs.size // max(samples * inputs, 1)
+    # The inputs and the solution in double precision, and what each sample keeps of it.
+    outputs = math.prod(np.shape(cut.output))
+    return int(8 * (cut.inputs.size + outputs + samples * positions**2))
 
 
 def most_at_once(cut: Cut) -> int:

@@ -25,7 +25,7 @@ from flain_core.threads import one_thread_for
 from .by_batch import ByBatch
 from .by_direction import ByDirection, takes_outputs
 from .by_sample import BySample, by_sample
-from .cut_batch import CutBatch, bytes_kept, most_at_once
+from .cut_batch import CutBatch, bytes_fitted, bytes_kept, most_at_once
 from .grader import Graded, Grader
 from .held_back import HeldBack
 
@@ -48,7 +48,6 @@ class LocalScorer:
         samples: The samples that decide, and the probes.
         measures_loss: Whether to sum up what samples lost since the trained model as well.
         keeps_inputs: Whether to keep what enters a dense layer, for flipping in directions.
-        keeps_positions: Whether to do so where it sees a sample several times.
     """
 
     asked: Asked | None = None
@@ -60,14 +59,13 @@ class LocalScorer:
         *,
         measures_loss: bool = False,
         keeps_inputs: bool = False,
-        keeps_positions: bool = False,
     ) -> None:
         self.held_back: HeldBack | None = None
         """Bears out a promise; None for none."""
         self.samples = samples
         self.batch_size = samples.batch_size
         """Samples per batch; None lets the size of a sample decide."""
-        self._keeps_inputs, self._keeps_positions = keeps_inputs, keeps_positions
+        self._keeps_inputs = keeps_inputs
         self.grader = Grader(samples.score, samples.outputs, measures_loss=measures_loss)
         self._trained: Network | None = None
         self.batches: tuple[CutBatch, ...] = ()
@@ -103,8 +101,9 @@ class LocalScorer:
             self.held_back.batch_size = batch_size
         batches: list[CutBatch] = []
         statistics = ActivationStatistics()
-        inputs: list[Array] | None = [] if self._keeps_inputs else None
-        once = True
+        studied = network.layers()[layer] if self._keeps_inputs else None
+        inputs: list[Array] | None = [] if studied and studied.kind == "dense" else None
+        once, fitted = True, 0
         left = self.samples.memory_limit
         for probe, batch in self._all_batches():
             if probe is not None and not (once and left > 0):
@@ -116,28 +115,29 @@ class LocalScorer:
             if batch_size is None and once and (most := most_at_once(cut)) < len(cut.inputs):
                 del cut
                 return self._study(network, layer, most)
-            flat = cut.inputs.ndim == 2 or self._keeps_positions
-            # A copy in double precision, where one will be made.
-            copy = 8 * cut.inputs.size if flat and inputs is not None else 0
             if once:
-                left -= bytes_kept(cut) + copy
+                for_fit = 0 if inputs is None else bytes_fitted(cut)
+                left -= bytes_kept(cut) + for_fit
+                fitted += for_fit
             kept = once and left > 0
             if probe is None:
                 statistics = statistics.update(cut.inputs)
                 # A batch may be padded to a length of its own.
                 alike = not inputs or inputs[0].shape[1:] == cut.inputs.shape[1:]
-                if inputs is not None and flat and kept and alike:
+                if inputs is not None and kept and alike:
                     inputs.append(cut.inputs)
                 elif inputs is not None:
-                    # No copy will be made, so there is room for further batches.
-                    left += copy + sum(8 * each.size for each in inputs)
+                    # Nothing will be fitted, so there is room for further batches.
+                    left += fitted
                     inputs = None
                     kept = once and left > 0
             batches.append(CutBatch(probe, batch, cut if kept else None))
             if not kept:
                 give_back_freed()
         self.batches = tuple(_with_room_for_one(batches)) if once else ()
-        return statistics, np.concatenate(inputs) if inputs and takes_outputs(batches) else None
+        if not inputs or studied is None or not takes_outputs(batches, studied.weight):
+            return statistics, None
+        return statistics, np.concatenate(inputs)
 
     def prove(self, flipping: Flipping, *, seed: int) -> Proof:
         """Compare the cut with the whole network on a few of the auxiliary samples."""

@@ -264,9 +264,8 @@ def _on_neurons(
     if facts.local and dense and settings.flip == "auto" and outcome.flip == "neurons":
         yield (
             f"{outcome.name!r}: whole neurons were flipped; directions need float32 weights, a "
-            "layer that runs once for each sample, at least 10 samples whose inputs vary, and a "
-            "memory_limit that holds them; for a layer that sees tokens one by one, say "
-            'flip="directions"'
+            "layer that runs once in a pass, at least 10 samples whose inputs vary, and a "
+            "memory_limit that holds what enters and leaves the layer"
         )
 
 

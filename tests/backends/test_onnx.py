@@ -275,6 +275,63 @@ def test_a_bias_is_found_behind_casts_that_change_nothing(to: int, found: bool) 
         close(network.replace({}, {name: 0 * bias}).predict(x), x @ weight)
 
 
+@pytest.mark.parametrize(
+    ("last", "kind", "found"),
+    [(9, np.int64, True), (9, np.int32, True), (1, np.int64, False), (9, np.float32, False)],
+)
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_a_bias_is_found_behind_tokens_that_are_put_back_in_their_samples(
+    last: int, kind: Any, found: bool
+) -> None:
+    """TensorFlow multiplies them as rows of one matrix."""
+    weight, bias = numbers(6, 9), numbers(9)
+    made = helper.make_graph(
+        [
+            node("Reshape", ["x", "flat"], ["rows"]),
+            node("MatMul", ["rows", "w"], ["product"], name="each"),
+            node("Concat", ["tokens", "last"], ["listed"], axis=0),
+            node("Cast", ["listed"], ["shape"], to=TensorProto.INT64),
+            node("Reshape", ["product", "shape"], ["samples"]),
+            node("Add", ["samples", "b"], ["sum"]),
+            node("Relu", ["sum"], ["active"]),
+            node("ReduceMean", ["active", "one"], ["scores"], keepdims=0),
+        ],
+        "tokens",
+        [value("x", "n", 4, 6)],
+        [value("scores", "n", 9)],
+        [
+            numpy_helper.from_array(array, name)
+            for name, array in {
+                "w": weight,
+                "b": bias,
+                "flat": np.array([-1, 6]),
+                "tokens": np.array([-1, 4 * 9 // last], kind),
+                "last": np.array([last], kind),
+                "one": np.array([1]),
+            }.items()
+        ],
+    )
+    network = open_network(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    )
+    ((name, layer),) = network.layers().items()
+    assert (layer.bias is not None) == found
+    if found:
+        x = numbers(N, 4, 6)
+        cut, changed = network.cut(name, x), network.replace({}, {name: 2 * bias})
+        close(cut.tail(cut.output), network.predict(x))
+        expected = np.maximum(x @ weight + 2 * bias, 0).mean(axis=1)
+        close(changed.predict(x), expected)
+        weights = {name: layer.weight + numbers(9, 6, seed=1)}
+        purified = flain.purify(
+            changed.replace(weights),
+            initial=network,
+            data=(x.repeat(10, axis=0), expected.argmax(axis=1).repeat(10)),
+            settings=flain.Settings(tolerance=0.05),
+        )
+        assert (purified.layers[0].flip, purified.layers[0].method) == ("directions", "incremental")
+
+
 def test_biases_keep_their_type_and_are_stored_where_they_were() -> None:
     network = open_network(models.mlp(np.float16))
     bias = np.linspace(0, 1, 9)

@@ -16,6 +16,7 @@ from flain_core.score import Tally
 CLEAN = backdoored.samples(100, seed=11)
 TRIGGERED = backdoored.triggered(50, seed=12)
 INITIAL, FINAL = backdoored.networks()
+WEIGHT = FINAL.layers()["fc1"].weight
 NUMBERS = [0, 1, 30, 45, 60]
 
 
@@ -129,13 +130,32 @@ def tail(change):
 )
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_only_tails_that_score_given_outputs_alike_take_them(change, taken):
-    assert takes_outputs(batches(change)) is taken
-    assert takes_outputs(batches(change)[::-1]) is taken
+    assert takes_outputs(batches(change), WEIGHT) is taken
+    assert takes_outputs(batches(change)[::-1], WEIGHT) is taken
 
 
 def test_a_batch_that_was_not_kept_takes_none():
     kept = batches()
-    assert not takes_outputs([kept[0], CutBatch(None, kept[1].samples, None)])
+    assert not takes_outputs([kept[0], CutBatch(None, kept[1].samples, None)], WEIGHT)
+
+
+def test_a_layer_that_multiplies_from_the_left_takes_none():
+    weight = np.arange(15, dtype=np.float32).reshape(3, 5) + 1
+    x = np.random.default_rng(0).random((4, 5, 7)).astype(np.float32)
+    alike = np.repeat(x[:, :, :1], 7, axis=2)
+
+    def taken(x, output, weight=weight):
+        cut = {"inputs": x, "output": output, "tail": lambda output: output, "tail_by_sample": None}
+        samples = Samples.of((x, np.arange(4)))
+        return takes_outputs(
+            [CutBatch(None, samples, Recut(FINAL, lambda _: cut).cut("fc1", CLEAN[0]))], weight
+        )
+
+    for tokens in (x, alike):
+        by_row = tokens.swapaxes(1, 2) @ weight.T + 1
+        assert taken(tokens, by_row)
+        assert not taken(tokens, by_row, weight[:2])
+    assert not taken(x, weight @ x + 1)
 
 
 def test_scores_add_up_over_batches():

@@ -52,6 +52,23 @@ def test_dense_layers_are_flipped_in_directions():
         assert (outcome.share > 0) == (not np.array_equal(*(layer.weight for layer in layers)))
 
 
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_layers_that_see_tokens_are_flipped_in_directions_too():
+    def by_token(network):
+        # Every row of four features is a token, so the first layer sees each sample three times.
+        first = Dense("each", network.operations[0].weight[:, :4])
+        rest = np.concatenate([np.eye(3)] * 10, axis=1)
+        return Network([first, ReLU(), Flatten(), Dense("head", rest.astype(np.float32))])
+
+    x, y = CLEAN
+    data = x.reshape(len(x), 3, 4), y
+    initial, final = map(by_token, (INITIAL, FINAL))
+    result = purify(final, initial, data, layers="each", outputs="logits")
+    assert result.layers[0].flip == "directions"
+    assert result.layers[0].method == "incremental"
+    assert told(result) == []
+
+
 @pytest.mark.parametrize(
     ("final", "initial", "options", "reason"),
     [

@@ -65,14 +65,15 @@ def test_a_proof_runs_no_more_at_once_than_a_batch(batch_size, expected, monkeyp
     assert ran == [(expected, 5)]
 
 
-# A batch keeps 30 x 12 inputs in float32 twice and in float64 once, and 30 x 10 outputs thrice.
-WITHOUT_COPY = 30 * 12 * 2 * 4 + 3 * 30 * 10 * 4
-BYTES = WITHOUT_COPY + 30 * 12 * 8
+# A batch keeps 30 x 12 inputs in float32 twice, and 30 x 10 outputs thrice. A fit takes both once
+# in float64, and a number for each sample.
+WITHOUT_FIT = 30 * 12 * 2 * 4 + 3 * 30 * 10 * 4
+BYTES = WITHOUT_FIT + 30 * (12 + 10 + 1) * 8
 
 
 # Where a batch is not kept, it takes the place of another while it is at work. Where the inputs
-# cannot be kept there is no copy of them, which makes room for a fourth batch.
-@pytest.mark.parametrize(("batches", "kept"), [(0, 0), (1, 0), (2, 1), (3, 4)])
+# cannot be kept nothing is fitted, which makes room for others.
+@pytest.mark.parametrize(("batches", "kept"), [(0, 0), (1, 0), (2, 2), (3, 4)])
 def test_no_inputs_are_kept_where_the_memory_limit_forbids_it(batches, kept):
     inputs, found, network = study(batches * BYTES + 1)
     assert inputs is None
@@ -84,10 +85,10 @@ def test_no_inputs_are_kept_where_the_memory_limit_forbids_it(batches, kept):
 @pytest.mark.parametrize(
     ("memory_limit", "kept"),
     [
-        (3 * WITHOUT_COPY, 1),
-        (3 * WITHOUT_COPY + 1, 2),
-        (4 * WITHOUT_COPY, 2),
-        (4 * WITHOUT_COPY + 1, 4),
+        (3 * WITHOUT_FIT, 1),
+        (3 * WITHOUT_FIT + 1, 2),
+        (4 * WITHOUT_FIT, 2),
+        (4 * WITHOUT_FIT + 1, 4),
     ],
 )
 @pytest.mark.parametrize("keeps_inputs", [True, False])
@@ -110,9 +111,8 @@ def test_a_scorer_keeps_and_measures_nothing_that_was_not_asked_for():
     assert scorer.study(FINAL, "fc1")[1] is None
     tokens = LocalSamples.of((CLEAN[0].reshape(120, 3, 4), CLEAN[1]))
     network = Network([Dense("each", np.eye(5, 4, dtype=np.float32)), Flatten()])
-    for asked, shape in (({}, None), ({"keeps_positions": True}, (120, 4, 3))):
-        _, inputs = LocalScorer(tokens, keeps_inputs=True, **asked).study(network, "each")
-        assert (inputs if inputs is None else inputs.shape) == shape
+    assert LocalScorer(tokens).study(network, "each")[1] is None
+    assert LocalScorer(tokens, keeps_inputs=True).study(network, "each")[1].shape == (120, 4, 3)
 
 
 def test_probes_are_run_unless_told_otherwise():
