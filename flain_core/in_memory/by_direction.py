@@ -115,11 +115,11 @@ def takes_outputs(batches: Sequence[CutBatch], weight: Array) -> bool:
         weight: The layer's, ``(out, in)``.
     """
     cuts = cuts_of(batches)
-    if len(cuts) < len(batches) or not _is_row_by_row(cuts[0], weight):
+    if len(cuts) < len(batches):
         return False
     # A framework says in its own ways that a tail takes no such batch.
     try:
-        return all(map(_takes_outputs, cuts))
+        return all(_is_row_by_row(cut, weight) and _takes_outputs(cut) for cut in cuts)
     except Exception:
         return False
 
@@ -127,11 +127,10 @@ def takes_outputs(batches: Sequence[CutBatch], weight: Array) -> bool:
 def _is_row_by_row(cut: Cut, weight: Array) -> bool:
     """Return whether the pre-activation has a row of outputs for each row of the inputs.
 
-    A layer that multiplies from the left has columns instead.
+    A layer that multiplies from the left has columns instead, and a batch that a model fills up to
+    a fixed size has more rows.
     """
     rows, outputs = rows_of(cut.inputs[:1]), pre_activation(cut)[0]
-    if len(rows) == 1:
-        return True
     if outputs.size != len(rows) * len(weight):
         return False
     # Between rows, so that a bias does not matter.

@@ -533,6 +533,19 @@ def test_samples_need_not_fit_a_fixed_batch(build: Callable[[], ModelProto]) -> 
     assert network.cut(last, x).output.shape == (*chunks, 5)
 
 
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+@pytest.mark.parametrize(("samples", "flip"), [(30, "neurons"), (32, "directions")])
+def test_samples_that_fill_up_a_fixed_batch_are_flipped_in_directions(
+    samples: int, flip: str
+) -> None:
+    final, x = open_network(models.needed_batch()), numbers(samples, 6)
+    update = numbers(9, 6, seed=3) / 10
+    initial = final.replace({"fc1": final.layers()["fc1"].weight - update})
+    data = x, final.predict(x).argmax(axis=1)
+    purified = flain.purify(final, initial=initial, data=data, layers="fc1", outputs="logits")
+    assert purified.layers[0].flip == flip
+
+
 def test_a_fixed_batch_is_kept_where_it_matters() -> None:
     network, x = open_network(models.mixing_batch()), numbers(6, 6)
     pairs = [open_network(models.mixing_batch()).predict(x[at : at + 2]) for at in (0, 2, 4)]

@@ -139,17 +139,30 @@ def test_a_batch_that_was_not_kept_takes_none():
     assert not takes_outputs([kept[0], CutBatch(None, kept[1].samples, None)], WEIGHT)
 
 
+def layer_takes_outputs(x, output, weight):
+    cut = {"inputs": x, "output": output, "tail": lambda output: output, "tail_by_sample": None}
+    samples = Samples.of((x, np.arange(len(x))))
+    return takes_outputs(
+        [CutBatch(None, samples, Recut(FINAL, lambda _: cut).cut("fc1", CLEAN[0]))], weight
+    )
+
+
+@pytest.mark.parametrize("outputs", [7, 15])
+def test_a_batch_that_was_filled_up_takes_none(outputs):
+    """Some of its rows belong to no sample; as numbers they may be a multiple of the samples'."""
+    weight = np.ones((outputs, 6), np.float32)
+    x = np.random.default_rng(0).random((12, 6)).astype(np.float32)
+    assert layer_takes_outputs(x, x @ weight.T, weight)
+    assert not layer_takes_outputs(x[:10], x @ weight.T, weight)
+
+
 def test_a_layer_that_multiplies_from_the_left_takes_none():
     weight = np.arange(15, dtype=np.float32).reshape(3, 5) + 1
     x = np.random.default_rng(0).random((4, 5, 7)).astype(np.float32)
     alike = np.repeat(x[:, :, :1], 7, axis=2)
 
     def taken(x, output, weight=weight):
-        cut = {"inputs": x, "output": output, "tail": lambda output: output, "tail_by_sample": None}
-        samples = Samples.of((x, np.arange(4)))
-        return takes_outputs(
-            [CutBatch(None, samples, Recut(FINAL, lambda _: cut).cut("fc1", CLEAN[0]))], weight
-        )
+        return layer_takes_outputs(x, output, weight)
 
     for tokens in (x, alike):
         by_row = tokens.swapaxes(1, 2) @ weight.T + 1
