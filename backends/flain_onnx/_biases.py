@@ -35,7 +35,7 @@ def bias_of(
     ``shape`` is that of its weight, ``(out, in / groups, *kernel)``; ``element`` is the type that
     the layer computes in.
     """
-    found = _read_or_added(graph, node, element, shape[0])
+    found = _read_or_added(graph, node, form, shape[0], element)
     if found is None:
         return None
     value, output = found
@@ -49,7 +49,9 @@ def bias_of(
     return Bias(stored, output) if fits and is_float else None
 
 
-def _read_or_added(graph: Graph, node: NodeProto, element: int, out: int) -> tuple[str, str] | None:
+def _read_or_added(
+    graph: Graph, node: NodeProto, form: Form, out: int, element: int
+) -> tuple[str, str] | None:
     """Return the names of the bias and of the layer's output."""
     output = node.output[0]
     if len(node.input) > 2 and node.input[2]:
@@ -65,7 +67,9 @@ def _read_or_added(graph: Graph, node: NodeProto, element: int, out: int) -> tup
         reader = _only_reader(graph, output)
     arranged = output
     # TensorFlow multiplies tokens as rows of one matrix, and puts them back in their samples.
-    if reader and reader.op_type == "Reshape" and _last_of(graph, reader.input[-1]) == out:
+    if reader and reader.op_type == "Reshape" and form.weight_at == 1:
+        if _last_of(graph, reader.input[-1]) != out:
+            return None
         arranged = reader.output[0]
         reader = _only_reader(graph, arranged)
     if reader is None or reader.op_type != "Add":

@@ -533,6 +533,31 @@ def test_samples_need_not_fit_a_fixed_batch(build: Callable[[], ModelProto]) -> 
     assert network.cut(last, x).output.shape == (*chunks, 5)
 
 
+def test_what_is_added_behind_columns_that_are_arranged_anew_is_no_bias() -> None:
+    made = helper.make_graph(
+        [
+            node("MatMul", ["w", "x"], ["product"], name="left"),
+            node("Reshape", ["product", "shape"], ["squares"]),
+            node("Add", ["squares", "b"], ["scores"]),
+        ],
+        "columns",
+        [value("x", "n", 6, 18)],
+        [value("scores", "n", 2, 9, 9)],
+        [
+            numpy_helper.from_array(array, name)
+            for name, array in {
+                "w": numbers(9, 6),
+                "b": numbers(9, 1),
+                "shape": np.array([-1, 2, 9, 9]),
+            }.items()
+        ],
+    )
+    network = open_network(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    )
+    assert [layer.bias for layer in network.layers().values()] == [None]
+
+
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 @pytest.mark.parametrize(("samples", "flip"), [(30, "neurons"), (32, "directions")])
 def test_samples_that_fill_up_a_fixed_batch_are_flipped_in_directions(
