@@ -154,11 +154,12 @@ def contents(model: OnnxModel) -> list[Place | Held]:
 
 
 def _large(proto: ModelProto) -> list[TensorProto]:
-    return [
+    held = (
         tensor
         for tensor in proto.graph.initializer
-        if tensor.HasField("raw_data") and _bytes_declared(tensor) >= _LARGE
-    ]
+        if tensor.HasField("raw_data") and not is_external(tensor)
+    )
+    return [tensor for tensor in held if _bytes_declared(tensor) >= _LARGE]
 
 
 def _external(proto: ModelProto) -> Iterator[TensorProto]:

@@ -203,6 +203,19 @@ def test_large_tensors_lie_beside_a_model_whose_others_do(
     assert files_of(tmp_path / "whole.onnx") == [tmp_path / "whole.onnx"]
 
 
+def test_what_an_external_tensor_holds_besides_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flain_onnx._external._LARGE", 0)
+    model = load(external(tmp_path / "from"))
+    for tensor in model.proto.graph.initializer:
+        tensor.raw_data = bytes(8)
+    save(model, tmp_path / "model.onnx")
+    np.testing.assert_array_equal(
+        weight_of(tmp_path / "model.onnx"), weight_of(tmp_path / "from" / "model.onnx")
+    )
+
+
 def test_external_tensors_are_read_once_for_all_that_differ_from_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
