@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,16 @@ class Recording:
         # For each layer that is running, from the outside in, what has finished inside it.
         self._running: list[list[tuple[Any, Any]]] = [[]]
         self._finished: list[tuple[Any, Any]] | None = None
+
+    def emptied(self) -> Recording:
+        """Return a copy that can be replayed, but holds no numbers of the batch."""
+        empty = copy(self)
+        empty._running = []
+        empty._finished = [
+            (layer, keras.tree.map_structure(_emptied, output))
+            for layer, output in self._finished or ()
+        ]
+        return empty
 
     def recording(self, answer: Callable[..., Any]) -> _Calls:
         """Return what the layers have to call during a run; the layer itself gives ``answer``."""
@@ -125,6 +136,15 @@ class Recording:
             return output
 
         return recorded
+
+
+def _emptied(leaf: Any) -> Any:
+    if not keras.ops.is_tensor(leaf):
+        return leaf
+    empty = keras.ops.zeros((0,))
+    if keras.ops.is_tensor(get_keras_mask(leaf)):
+        set_keras_mask(empty, keras.ops.zeros((0,)))
+    return empty
 
 
 def _replayed(layer: Any, outputs: deque[Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from flain_core.network import Array
 from ._engine import EPSILON, as_array, nbytes_of
 from ._observation import Observation, Recording, having
 from ._run import Runner, one_at_a_time
-from ._trace import Traced, traced
+from ._trace import Function, Traced, traced
 
 _AGREEMENT = 1e-5
 _ROUNDINGS_ALLOWED = 64
@@ -46,14 +46,18 @@ class Tail:
         ``output`` is a pre-activation on which it is tried before it is first used.
         """
         traced = self._traced
-        if traced is not None and not traced.compared:
-            self._compare_together(traced, output)
-        several = None if traced is None else traced.together
-        if several is None:
+        if traced is None:
             return None
+        if not traced.compared:
+            # In this order, as other threads may ask meanwhile.
+            if traced.together and not self._agrees(self._several(traced.together), output):
+                traced.together = None
+            traced.compared = True
+        return None if traced.together is None else self._several(traced.together)
 
+    def _several(self, together: Function) -> Callable[[Sequence[Array]], Array]:
         def scores(outputs: Sequence[Array]) -> Array:
-            return as_array(several(self._tensor(np.stack(outputs)), *self._beside))
+            return as_array(together(self._tensor(np.stack(outputs)), *self._beside))
 
         return scores
 
@@ -75,13 +79,16 @@ class Tail:
         this shape in which the same layers ran before.
         """
         flat = keras.tree.flatten(self._x)
-        recording, structure = seen.recording, keras.tree.map_structure(lambda _: 0, self._x)
+        structure, count = keras.tree.map_structure(lambda _: 0, self._x), len(flat)
+        # A trace outlives the batch, and engines may go through the function again.
+        bare = Tail(self._runner, self._layer, None, self._size, self._dtype)
+        recording = seen.recording.emptied()
 
         def replayed(tensor: Any, *others: Any) -> Any:
-            x = keras.tree.pack_sequence_as(structure, list(others[: len(flat)]))
-            return self._run(tensor, x, recording, others[len(flat) :])
+            x = keras.tree.pack_sequence_as(structure, list(others[:count]))
+            return bare._run(tensor, x, recording, others[count:])
 
-        found = traced(replayed, self._tensor(seen.output), [*flat, *recording.tensors])
+        found = traced(replayed, self._tensor(seen.output), [*flat, *seen.recording.tensors])
         if found is not None:
             self.take(found, seen.beside(self._x, found), seen.output, seen.scores)
         return self._traced
@@ -106,23 +113,17 @@ class Tail:
             self._traced, self._beside = None, []
         return self._traced is not None
 
-    def _compare_together(self, traced: Traced, output: Array) -> None:
-        """Do without several at a time where that does not give what one at a time gives."""
-        traced.compared = True
-        several = self.together(output)
-        if several is None:
-            return
+    def _agrees(self, several: Callable[[Sequence[Array]], Array], output: Array) -> bool:
+        """Return whether several at a time give what one at a time gives."""
         outputs = [output, output * output.dtype.type(0.5)]
         try:
             given = several(outputs)
         # An engine that cannot map a model's own operations says so in its own ways.
         except Exception:
-            given = np.zeros(0)
+            return False
         each = np.stack([self(one) for one in outputs])
-        if given.shape != each.shape or not np.allclose(
-            given, each, rtol=0, atol=_AGREEMENT * float(np.abs(each).max())
-        ):
-            traced.together = None
+        allowed = _AGREEMENT * float(np.abs(each).max())
+        return given.shape == each.shape and np.allclose(given, each, rtol=0, atol=allowed)
 
     def _tensor(self, output: Array) -> Any:
         # A trace is only right for the memory layout that it was made with.

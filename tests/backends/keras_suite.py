@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ from flain_core.network import Cut, Network
 from flain_core.opening import registry
 from flain_keras import open_network
 from flain_keras._memory import key_of
+from flain_keras._observation import Recording
 from flain_keras._run import as_batch
 
 # What Keras and its engines warn of is no affair of ours.
@@ -194,6 +197,44 @@ def test_what_one_batch_taught_goes_for_the_others(case: Case) -> None:
         assert (learned.head is not None) is (ENGINE != "torch")
         assert (learned.traced.together is not None) is (ENGINE != "torch")
     assert not patched(network._model)
+
+
+def test_a_network_that_learned_from_a_batch_holds_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorded = []
+
+    class Watched(Recording):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            recorded.append(weakref.ref(self))
+
+    monkeypatch.setattr("flain_keras._observation.Recording", Watched)
+    network = open_network(models.beside(decides=False))
+    cut = network.cut("head", np.ones((N, 8), np.float32))
+    assert (cut.tails is not None) is (ENGINE != "torch")
+    assert len(recorded) == 1
+    gc.collect()
+    assert recorded[0]() is None
+
+
+def test_what_scores_several_wrongly_is_never_given_away() -> None:
+    """While it is compared, another thread may ask for it."""
+    network = open_network(models.beside(decides=False))
+    x = np.ones((N, 8), np.float32)
+    first, second = (network.cut("head", x) for _ in range(2))
+    traced = first._tail._traced
+    asked = []
+
+    def wrong(stacked: Any, *_: Any) -> Any:
+        if not asked:
+            asked.append(None)
+            asked.append(second.tails)
+        return stacked[:, :1]
+
+    traced.together, traced.compared = wrong, False
+    assert first.tails is None
+    assert asked == [None, None]
 
 
 @pytest.mark.parametrize("decides", [False, True])
