@@ -151,7 +151,9 @@ class Directions:
         """
         fits = self._fits
         if number not in fits:
-            size = len(self.space.centred) * len(self.layer.weight) * 8
+            # Each row has its outputs, and what its sample keeps of each of its rows.
+            numbers = len(self.layer.weight) + self.space.positions
+            size = len(self.space.centred) * numbers * 8
             while (len(fits) + 1) * size > _BYTES_OF_FITS and fits:
                 del fits[next(iter(fits))]
             fits[number] = self._fit(number)
@@ -215,9 +217,13 @@ class Directions:
             least: Array = np.maximum(kept, _LEAST_KEPT)
             return least
         by_sample = factors.reshape(-1, positions, factors.shape[1])
-        products = by_sample @ by_sample.swapaxes(1, 2)
+        of_sample: Array = by_sample @ by_sample.swapaxes(1, 2)
         one = np.eye(positions)
-        return (products if wide else one - products) - share_of_mean + _LEAST_KEPT * one
+        # In place, as with many positions this is larger than all else.
+        if not wide:
+            np.subtract(one, of_sample, out=of_sample)
+        of_sample += _LEAST_KEPT * one - share_of_mean
+        return of_sample
 
 
 Flipping: TypeAlias = FlippingOrder | Directions

@@ -108,7 +108,7 @@ def _shrinkage(centred: Array, variance: Array, positions: int) -> float:
         products += by_sample @ by_sample.swapaxes(1, 2)
         squared = np.square(by_sample).mean(axis=1)
         fourth_of_each += float(np.square(squared, out=squared).sum()) / samples
-    fourth = float(np.square(products / positions).sum()) / samples
+    fourth = float(np.square(products, out=products).sum()) / positions**2 / samples
     off_diagonal = squares - float(np.square(variance).sum())
     of_entries = (fourth - squares) / samples
     of_diagonal = (fourth_of_each - float(np.square(variance).sum())) / samples

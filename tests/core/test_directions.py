@@ -281,14 +281,31 @@ def test_a_second_look_at_a_candidate_gives_the_same():
 
 # Fits are asked for 41, 42, 41, 43, 42, 41; where one is kept beside another, 41 is dropped for 43.
 @pytest.mark.parametrize(("kept", "solved"), [(0, 6), (2, 4), (3, 3)])
-def test_the_fits_tried_last_are_kept_as_far_as_they_are_small(kept, solved, monkeypatch):
-    found, roots, cholesky = directions(inputs()), [], np.linalg.cholesky
-    size = found.taken(40).nbytes
+@pytest.mark.parametrize("positions", [1, 5])
+def test_the_fits_tried_last_are_kept_as_far_as_they_are_small(
+    kept, solved, positions, monkeypatch
+):
+    """What each sample keeps of its rows counts, which is most of it where they are many."""
+    x = inputs(COUNT * positions).reshape(COUNT, positions, IN).swapaxes(1, 2)
+    found, roots, cholesky = directions(x), [], np.linalg.cholesky
+    size = COUNT * positions * (OUT + positions) * 8
     monkeypatch.setattr(flipping_directions, "_BYTES_OF_FITS", kept * size)
     monkeypatch.setattr(np.linalg, "cholesky", lambda a: roots.append(a) or cholesky(a))
     for number in (41, 42, 41, 43, 42, 41):
         found.taken(number)
     assert len(roots) == solved
+
+
+def test_a_fit_takes_little_more_than_what_it_keeps_of_many_positions():
+    count, positions = 20, 100
+    x = inputs(count * positions).reshape(count, positions, IN).swapaxes(1, 2)
+    kept = count * positions**2 * 8
+    tracemalloc.start()
+    found = directions(x)
+    found.taken(40)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < most < 2.5 * kept
 
 
 def test_a_large_weight_is_flipped_like_a_small_one(monkeypatch):
