@@ -133,11 +133,12 @@ def _is_row_by_row(cut: Cut, weight: Array) -> bool:
     rows, outputs = rows_of(cut.inputs[:1]), pre_activation(cut)[0]
     if outputs.size != len(rows) * len(weight):
         return False
-    # Between rows, so that a bias does not matter.
-    expected = np.diff(rows.astype(np.float64), axis=0) @ weight.T
-    given = np.diff(outputs.reshape(len(rows), -1).astype(np.float64), axis=0)
-    allowed = _ORDER_ERROR_ALLOWED * float(np.abs(expected).max(initial=0.0))
-    return bool(np.abs(given - expected).max(initial=0.0) <= allowed)
+    # Between rows, so that a bias does not matter. A weight in another type would be a large copy.
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = np.diff(rows, axis=0) @ weight.T
+        given = np.diff(outputs.reshape(len(rows), -1), axis=0)
+        allowed = _ORDER_ERROR_ALLOWED * np.abs(expected).max(initial=0.0)
+        return bool(np.abs(given - expected).max(initial=0.0) <= allowed)
 
 
 def _takes_outputs(cut: Cut) -> bool:

@@ -1,5 +1,7 @@
 """Candidates in directions, each at the cost of matrix products and a tail."""
 
+import tracemalloc
+
 import backdoored
 import numpy as np
 import pytest
@@ -154,6 +156,27 @@ def test_a_batch_that_was_filled_up_takes_none(outputs):
     x = np.random.default_rng(0).random((12, 6)).astype(np.float32)
     assert layer_takes_outputs(x, x @ weight.T, weight)
     assert not layer_takes_outputs(x[:10], x @ weight.T, weight)
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_the_order_of_outputs_is_seen_without_a_copy_of_a_weight(tokens):
+    weight = np.ones((500, 600), np.float32)
+    x = np.random.default_rng(0).random((4, 600, tokens)).astype(np.float32)
+    output = x.swapaxes(1, 2) @ weight.T
+    tracemalloc.start()
+    assert layer_takes_outputs(x, output, weight)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < weight.nbytes
+
+
+def test_outputs_beyond_their_type_take_none():
+    weight = np.ones((2, 3), np.float32)
+    x = np.zeros((4, 3, 5), np.float32)
+    x[:, :, 1], x[:, :, 3] = 3e38, -3e38
+    with np.errstate(all="ignore"):
+        output = x.swapaxes(1, 2) @ weight.T
+    assert not layer_takes_outputs(x, output, weight)
 
 
 def test_a_layer_that_multiplies_from_the_left_takes_none():
