@@ -15,7 +15,7 @@ from flain_core.auxiliary.samples import Samples
 from flain_core.blocks import give_back_freed
 from flain_core.directions import Directions, Flipping
 from flain_core.errors import ModelError
-from flain_core.network import Array, Batch, Network
+from flain_core.network import SINGLE_PRECISION, Array, Batch, Network
 from flain_core.outputs import Reading
 from flain_core.proof import Proof, check_deterministic, prove
 from flain_core.sample_source import Candidates
@@ -102,7 +102,9 @@ class LocalScorer:
         batches: list[CutBatch] = []
         statistics = ActivationStatistics()
         studied = network.layers()[layer] if self._keeps_inputs else None
-        inputs: list[Array] | None = [] if studied and studied.kind == "dense" else None
+        # Nothing is fitted to what is rounded more.
+        fits = studied and studied.kind == "dense" and studied.epsilon <= SINGLE_PRECISION
+        inputs: list[Array] | None = [] if fits else None
         once, fitted = True, 0
         left = self.samples.memory_limit
         for probe, batch in self._all_batches():

@@ -39,8 +39,8 @@ class Watched:
         return sum(inputs() is not None for inputs in self.seen)
 
 
-def study(memory_limit, *, keeps_inputs=True, **options):
-    network = Watched(FINAL)
+def study(memory_limit, *, keeps_inputs=True, final=FINAL, **options):
+    network = Watched(final)
     samples = LocalSamples.of(CLEAN, batch_size=30, memory_limit=memory_limit, **options)
     scorer = LocalScorer(samples, keeps_inputs=keeps_inputs)
     _, inputs = scorer.study(network, "fc1")
@@ -96,6 +96,12 @@ def test_inputs_that_are_not_kept_take_no_room(memory_limit, kept, keeps_inputs)
     inputs, found, _ = study(memory_limit, keeps_inputs=keeps_inputs)
     assert inputs is None
     assert sum(batch.cut is not None for batch in found) == kept
+
+
+def test_the_inputs_of_a_layer_of_half_precision_are_not_kept():
+    first, *rest = FINAL.operations
+    half = Dense("fc1", first.weight.astype(np.float16), first.bias)
+    assert study(2**20, final=Network([half, *rest]))[0] is None
 
 
 def test_inputs_that_were_given_up_stay_so():
