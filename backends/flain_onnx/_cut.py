@@ -74,7 +74,8 @@ class OnnxCut:
 
     Pre-activations are ``(chunks, ...)``: one chunk for all samples, unless the model fixes its
     batch size; the last chunk is filled up then. They are float32 or float64, whatever the layer
-    computes in. A bias that a node of its own adds is in them if the layer shows it.
+    computes in. A bias that a node of its own adds is in them if the layer shows it, and if it is
+    added before they are rearranged.
 
     For each chunk there are the layer's ``outputs``, which the tail calls ``name``, and ``sides``,
     what the tail reads besides. There is no ``tail`` if the output is the scores; a tail

@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def output(self) -> str:
-        """The name of its pre-activation, with the bias if there is one."""
+        """The name of its pre-activation; with the bias, unless that is added to it rearranged."""
         return self.node.output[0] if self.bias is None else self.bias.output
 
 
