@@ -101,7 +101,10 @@ class Cut(Protocol):
 
     @property
     def output(self) -> Any:
-        """The pre-activation of the layer, bias included, for the batch. Never modified."""
+        """The pre-activation of the layer for the batch, with its bias. Never modified.
+
+        A bias that the model adds only after rearranging it may be missing.
+        """
         ...
 
     def linear(self, weight: Array, neurons: Array) -> Any:

@@ -20,7 +20,8 @@ from ._walk import all_tensors
 
 _ALIGNED = 64
 _PART = 2**20
-_LARGE = 2**20
+_BESIDE_FROM = 2**20
+_MOST_INSIDE = 2**30  # of the 2 GiB that a file of a model may have
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ def located(tensor: TensorProto, folder: Path | None) -> Place:
     return Place(path, offset, length)
 
 
+def outgrows_a_file(model: OnnxModel) -> bool:
+    """Return whether large tensors that a model holds itself have to lie in a file beside it."""
+    return sum(map(_bytes_declared, _large(model.proto))) > _MOST_INSIDE
+
+
 def gathered(contents: Iterable[Place | Held], file: Path) -> str:
     """Write what tensors hold, each place once, into a file of ours.
 
@@ -138,10 +144,7 @@ def moved(model: OnnxModel, name: str) -> ModelProto:
 
 
 def contents(model: OnnxModel) -> list[Place | Held]:
-    """Return what goes into a file beside a model: what already does, and what is large.
-
-    A file of a model itself holds no more than 2 GiB.
-    """
+    """Return what goes into a file beside a model: what already does, and what is large."""
     found = [located(tensor, model.folder) for tensor in _external(model.proto)]
     different = set(found)
     held = sum(path.stat().st_size for path in {place.path for place in different})
@@ -159,7 +162,7 @@ def _large(proto: ModelProto) -> list[TensorProto]:
         for tensor in proto.graph.initializer
         if tensor.HasField("raw_data") and not is_external(tensor)
     )
-    return [tensor for tensor in held if _bytes_declared(tensor) >= _LARGE]
+    return [tensor for tensor in held if _bytes_declared(tensor) >= _BESIDE_FROM]
 
 
 def _external(proto: ModelProto) -> Iterator[TensorProto]:

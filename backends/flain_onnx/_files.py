@@ -16,7 +16,7 @@ from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.provenance.mark import KEY
 from flain_core.storage.files import check_writable, readable, written_whole
 
-from ._external import check_folder, contents, external_files, gathered, moved
+from ._external import check_folder, contents, external_files, gathered, moved, outgrows_a_file
 from ._guard import one_error
 from ._model import OnnxModel, Provider
 
@@ -126,6 +126,7 @@ def save(
     target = check_writable(target, overwrite=overwrite)
     with one_error():
         sources = external_files(source)
+        beside = bool(sources) or outgrows_a_file(source)
     if target in sources:
         raise OutputError(
             f"cannot write {target}: an external file of the model is called that; choose another "
@@ -133,7 +134,7 @@ def save(
         )
     try:
         with written_whole(target, overwrite=overwrite) as scratch:
-            proto = _with_data(source, scratch, target) if sources else source.proto
+            proto = _with_data(source, scratch, target) if beside else source.proto
             scratch.write_bytes(_checked(proto, mark, target))
     finally:
         _remove_unused_data(target, kept=sources)

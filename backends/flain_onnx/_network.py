@@ -36,7 +36,7 @@ from ._model import OnnxModel, scores_output
 from ._pairs import renamed
 from ._stored import Stored, read, with_tensors
 
-_LARGE = 64 * 2**20
+_FED_FROM = 64 * 2**20
 _ON_CPU = ("CPUExecutionProvider",)
 
 
@@ -201,7 +201,7 @@ class OnnxNetwork:
         if tuple(self._batching.model.providers) != _ON_CPU:
             return self._weights
         weights = (entry.stored for entry in usable(self._choices).values())
-        large = (each for each in weights if prod(each.shape) * each.kept.itemsize >= _LARGE)
+        large = (each for each in weights if prod(each.shape) * each.kept.itemsize >= _FED_FROM)
         return {**{each.name: self._array(each) for each in large}, **self._weights}
 
     def _array(self, stored: Stored) -> Array:

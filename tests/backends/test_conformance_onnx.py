@@ -41,7 +41,7 @@ class TestOnnxLarge(TestOnnx):
 
     @pytest.fixture(autouse=True)
     def _large(self, monkeypatch):
-        monkeypatch.setattr("flain_onnx._network._LARGE", 0)
+        monkeypatch.setattr("flain_onnx._network._FED_FROM", 0)
 
 
 class Graph:

@@ -188,7 +188,7 @@ def test_large_tensors_lie_beside_a_model_whose_others_do(
     changed = open_network(load(external(tmp_path / "from"))).replace({"fc1": numbers(9, 6)})
     x = numbers(7, 6, seed=1)
     for largest, inside in ((2**20, {"fc1.weight"}), (9 * 6 * 4, set())):
-        monkeypatch.setattr("flain_onnx._external._LARGE", largest)
+        monkeypatch.setattr("flain_onnx._external._BESIDE_FROM", largest)
         path = tmp_path / f"{largest}.onnx"
         save(changed.native, path)
         proto = onnx.load(path, load_external_data=False)
@@ -198,15 +198,20 @@ def test_large_tensors_lie_beside_a_model_whose_others_do(
         np.testing.assert_array_equal(weight_of(path), numbers(9, 6))
         (scores,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
         np.testing.assert_allclose(scores, changed.predict(x), rtol=1e-5, atol=1e-6)
-    # A model that lies in one file stays there.
-    save(models.mlp(), tmp_path / "whole.onnx")
-    assert files_of(tmp_path / "whole.onnx") == [tmp_path / "whole.onnx"]
+    # A model that lies in one file stays there, unless no file could hold it.
+    whole = tmp_path / "whole.onnx"
+    save(models.mlp(), whole)
+    assert files_of(whole) == [whole]
+    monkeypatch.setattr("flain_onnx._external._MOST_INSIDE", 9 * 6 * 4 - 1)
+    save(models.mlp(), tmp_path / "divided.onnx")
+    assert len(files_of(tmp_path / "divided.onnx")) == 2
+    np.testing.assert_array_equal(weight_of(tmp_path / "divided.onnx"), weight_of(whole))
 
 
 def test_what_an_external_tensor_holds_besides_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flain_onnx._external._LARGE", 0)
+    monkeypatch.setattr("flain_onnx._external._BESIDE_FROM", 0)
     model = load(external(tmp_path / "from"))
     for tensor in model.proto.graph.initializer:
         tensor.raw_data = bytes(8)
