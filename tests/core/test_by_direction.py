@@ -191,7 +191,9 @@ def test_a_layer_that_multiplies_from_the_left_takes_none():
         by_row = tokens.swapaxes(1, 2) @ weight.T + 1
         assert taken(tokens, by_row)
         assert not taken(tokens, by_row, weight[:2])
-    assert not taken(x, weight @ x + 1)
+    # Two tokens show it too, and so do small numbers.
+    for tokens in (x, x[:, :, :2], 1e-4 * x):
+        assert not taken(tokens, weight @ tokens + 1)
 
 
 def test_scores_add_up_over_batches():

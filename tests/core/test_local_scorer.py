@@ -15,7 +15,7 @@ from flain_core.in_memory import cut_batch
 from flain_core.in_memory import scorer as scoring
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_numpy import Dense, Flatten, Network
+from flain_numpy import Conv2d, Dense, Flatten, Network
 
 CLEAN = backdoored.samples(120, seed=11)
 TRIGGERED = backdoored.triggered(60, seed=12)
@@ -119,6 +119,9 @@ def test_a_scorer_keeps_and_measures_nothing_that_was_not_asked_for():
     network = Network([Dense("each", np.eye(5, 4, dtype=np.float32)), Flatten()])
     assert LocalScorer(tokens).study(network, "each")[1] is None
     assert LocalScorer(tokens, keeps_inputs=True).study(network, "each")[1].shape == (120, 4, 3)
+    images = LocalSamples.of((CLEAN[0].reshape(120, 1, 3, 4), CLEAN[1]))
+    network = Network([Conv2d("conv", np.ones((2, 1, 3, 4), np.float32), np.zeros(2)), Flatten()])
+    assert LocalScorer(images, keeps_inputs=True).study(network, "conv")[1] is None
 
 
 def test_probes_are_run_unless_told_otherwise():
