@@ -22,7 +22,7 @@ FUZZ_MUTANTS ?= 20000
 # Which mutants `make mutants` tries; by name: MUTANTS='flain_core.stop.*'
 MUTANTS ?=
 
-.PHONY: demo test test-fast test-floors test-floors-torch test-floors-keras test-floors-stacks check pyright mutants bench parity reference site figures fuzz kills trust dist release example clean
+.PHONY: demo test test-fast test-floors test-floors-torch test-floors-keras test-floors-stacks check pyright mutants bench accelerator parity reference site figures fuzz kills trust dist release example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
@@ -88,6 +88,9 @@ mutants:  ## the arithmetic changed in one place at a time: which changes no tes
 bench: $(VENV)/dev  ## the search against plain re-evaluation; writes benchmarks/results
 	$(VENV)/bin/python benchmarks/search_speed.py
 	$(VENV)/bin/python benchmarks/backend_speed.py
+
+accelerator: $(VENV)/dev  ## a CUDA device against the CPU; says so where there is none
+	$(VENV)/bin/python benchmarks/accelerator.py
 
 parity: $(VENV)/dev  ## the same networks in every framework; writes docs/parity.md
 	$(VENV)/bin/python benchmarks/parity.py
