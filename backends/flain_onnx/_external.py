@@ -84,7 +84,7 @@ def located(tensor: TensorProto, folder: Path | None) -> Place:
         )
     try:
         offset = int(_entry(tensor, "offset") or 0)
-        length = int(_entry(tensor, "length") or _bytes_declared(tensor))
+        length = int(_entry(tensor, "length") or bytes_declared(tensor))
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(
             f"the tensor {tensor.name!r} says something unreadable about its place ({error}); "
@@ -100,7 +100,7 @@ def located(tensor: TensorProto, folder: Path | None) -> Place:
 
 def outgrows_a_file(model: OnnxModel) -> bool:
     """Return whether large tensors that a model holds itself have to lie in a file beside it."""
-    return sum(map(_bytes_declared, _large(model.proto))) > _MOST_INSIDE
+    return sum(map(bytes_declared, _large(model.proto))) > _MOST_INSIDE
 
 
 def gathered(contents: Iterable[Place | Held], file: Path) -> str:
@@ -162,14 +162,15 @@ def _large(proto: ModelProto) -> list[TensorProto]:
         for tensor in proto.graph.initializer
         if tensor.HasField("raw_data") and not is_external(tensor)
     )
-    return [tensor for tensor in held if _bytes_declared(tensor) >= _BESIDE_FROM]
+    return [tensor for tensor in held if bytes_declared(tensor) >= _BESIDE_FROM]
 
 
 def _external(proto: ModelProto) -> Iterator[TensorProto]:
     return filter(is_external, all_tensors(proto))
 
 
-def _bytes_declared(tensor: TensorProto) -> int:
+def bytes_declared(tensor: TensorProto) -> int:
+    """Return the bytes that a tensor says it has."""
     return int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * prod(tensor.dims))
 
 

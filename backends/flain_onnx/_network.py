@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace as with_fields
 from functools import cached_property
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from flain_core.network import Array, Batch, Layer
 from ._batch_size import Batching
 from ._checks import check_fields, check_not_quantized
 from ._cut import OnnxCut
-from ._external import check_folder
+from ._external import bytes_declared, check_folder
 from ._files import load
 from ._graph import Graph
 from ._guard import one_error
@@ -201,7 +200,7 @@ class OnnxNetwork:
         if tuple(self._batching.model.providers) != _ON_CPU:
             return self._weights
         weights = (entry.stored for entry in usable(self._choices).values())
-        large = (each for each in weights if prod(each.shape) * each.kept.itemsize >= _FED_FROM)
+        large = (each for each in weights if bytes_declared(each.tensor) >= _FED_FROM)
         return {**{each.name: self._array(each) for each in large}, **self._weights}
 
     def _array(self, stored: Stored) -> Array:
