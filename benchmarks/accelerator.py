@@ -15,9 +15,9 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -38,14 +38,6 @@ _CASES = {
 
 class DifferError(Exception):
     """The device gives another answer than the CPU."""
-
-
-@dataclass(frozen=True)
-class Ran:
-    """One purification, and the seconds that it took."""
-
-    result: flain.Purification
-    seconds: float
 
 
 def main(
@@ -81,57 +73,33 @@ def require_alike(here: flain.Purification, there: flain.Purification) -> None:
 def _compared(
     contender: Contender, layer: str, settings: flain.Settings, device: str, repeats: int
 ) -> list[str]:
-    models = {place: _moved(contender, place) for place in ("cpu", device)}
-    ran: dict[str, list[Ran]] = {place: [] for place in models}
+    def moved(place: str) -> Callable[[], flain.Purification]:
+        model, initial = (deepcopy(each).to(place) for each in (contender.final, contender.initial))
+        return lambda: contender.purified(settings, model=model, initial=initial, layers=layer)
+
+    ways = moved("cpu"), moved(device)
+    spent: tuple[list[float], list[float]] = [], []
     for _ in range(repeats + 1):
-        for place, (initial, final) in models.items():
-            ran[place].append(_ran(contender, initial, final, layer, settings))
-    require_alike(ran["cpu"][-1].result, ran[device][-1].result)
+        results = []
+        for way, seconds in zip(ways, spent, strict=True):
+            started = time.perf_counter()
+            results.append(way())
+            seconds.append(time.perf_counter() - started)
+    require_alike(*results)
     # The first of each warms up.
-    here, there = (
-        statistics.median(each.seconds for each in ran[place][1:]) for place in ("cpu", device)
-    )
-    tried = len(ran["cpu"][-1].result.layers[0].steps)
-    waits = _waits(contender, models[device], layer, settings) / tried if device != "cpu" else 0.0
+    here, there = (statistics.median(seconds[1:]) for seconds in spent)
+    tried = len(results[0].layers[0].steps)
+    waits = 0.0 if device == "cpu" else _waits(ways[1]) / tried
     return [f"{tried}", f"{here:.2f} s", f"{there:.2f} s", f"{there / here:.2f}", f"{waits:.1f}"]
 
 
-def _moved(contender: Contender, place: str) -> tuple[Any, Any]:
-    return deepcopy(contender.initial).to(place), deepcopy(contender.final).to(place)
-
-
-def _ran(
-    contender: Contender, initial: Any, final: Any, layer: str, settings: flain.Settings
-) -> Ran:
-    started = time.perf_counter()
-    with warnings.catch_warnings():
-        # Where no sample suffers, every candidate is within the tolerance; that is no matter here.
-        warnings.simplefilter("ignore", flain.FlainWarning)
-        result = flain.purify(
-            final,
-            initial=initial,
-            data=(contender.x, contender.y),
-            layers=layer,
-            settings=settings,
-        )
-    return Ran(result, time.perf_counter() - started)
-
-
-def _waits(
-    contender: Contender, models: tuple[Any, Any], layer: str, settings: flain.Settings
-) -> int:
+def _waits(way: Callable[[], flain.Purification]) -> int:
     """Count how often a purification waits for the device, as PyTorch warns of each time."""
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            flain.purify(
-                models[1],
-                initial=models[0],
-                data=(contender.x, contender.y),
-                layers=layer,
-                settings=settings,
-            )
+            way()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return sum("synchroniz" in str(each.message) for each in caught)

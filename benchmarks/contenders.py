@@ -6,6 +6,7 @@ neurons.
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,14 @@ class Contender:
         """A grid of that many thresholds, from 0 to the median activation."""
         highest = float(np.median(self.activation))
         return Grid(start=0.0, step=highest / (thresholds - 1), stop=highest)
+
+    def purified(self, settings: flain.Settings | None, **instead: Any) -> flain.Purification:
+        """Purify the layer by the model's own classes; ``instead`` has other arguments, by name."""
+        given = {"model": self.final, "initial": self.initial, "layers": self.layer, **instead}
+        with warnings.catch_warnings():
+            # So no loss may end the search; that is no matter here.
+            warnings.simplefilter("ignore", flain.FlainWarning)
+            return flain.purify(data=(self.x, self.y), settings=settings, **given)
 
     def in_batches(self, weight: Array) -> Array:
         """The scores of all samples, run in batches that stay in the cache."""

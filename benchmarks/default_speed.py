@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import statistics
 import time
-import warnings
 from typing import Annotated
 
 import typer
@@ -51,16 +50,7 @@ def _compared(contender: Contender, repeats: int) -> list[str]:
 
 def _seconds(contender: Contender, settings: flain.Settings | None) -> tuple[float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
-    with warnings.catch_warnings():
-        # Where no sample suffers, every candidate is within the tolerance; that is no matter here.
-        warnings.simplefilter("ignore", flain.FlainWarning)
-        flain.purify(
-            contender.final,
-            initial=contender.initial,
-            data=(contender.x, contender.y),
-            layers=contender.layer,
-            settings=settings,
-        )
+    contender.purified(settings)
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -64,31 +63,18 @@ def main(
     for name, contender in installed(backend):
         for which, settings in _SETTINGS.items():
             counted = Counted(contender.opened)
-            _purified(contender, counted, settings)
+            contender.purified(settings, model=counted)
             call, one = _seconds(contender, settings, repeats)
             passes = f"{sum(counted.samples) / len(contender.x):.2f} passes"
             table.add_row(name, which, passes, f"{call / one:.1f} passes", f"{one:.3f} s")
     Console().print(table)
 
 
-def _purified(contender: Contender, final: Any, settings: flain.Settings | None) -> None:
-    with warnings.catch_warnings():
-        # The labels are the model's own, so no loss may end the search; that is no matter here.
-        warnings.simplefilter("ignore", flain.FlainWarning)
-        flain.purify(
-            final,
-            initial=contender.initial,
-            data=(contender.x, contender.y),
-            layers=contender.layer,
-            settings=settings,
-        )
-
-
 def _seconds(
     contender: Contender, settings: flain.Settings | None, repeats: int
 ) -> tuple[float, float]:
     ways: tuple[Callable[[], object], ...] = (
-        lambda: _purified(contender, contender.final, settings),
+        lambda: contender.purified(settings),
         lambda: contender.in_batches(contender.weights[1]),
     )
     spent: list[list[float]] = [[], []]

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import accelerator
-import numpy as np
 import pytest
 import torch
 import typer
@@ -27,11 +26,8 @@ def test_a_device_gives_the_answer_of_the_cpu():
     assert ran.exit_code == 0, ran.output
 
 
-def test_other_flips_thresholds_and_scores_are_noticed(monkeypatch):
-    contender = accelerator.with_torch()
-    result = accelerator._ran(
-        contender, contender.initial, contender.final, "fc1", accelerator.flain.Settings()
-    ).result
+def test_other_flips_thresholds_and_scores_are_noticed():
+    result = accelerator.with_torch().purified(None)
     accelerator.require_alike(result, result)
     (layer,) = result.layers
     flipped = layer.flipped.copy()
@@ -45,7 +41,6 @@ def test_other_flips_thresholds_and_scores_are_noticed(monkeypatch):
     ):
         with pytest.raises(accelerator.DifferError):
             accelerator.require_alike(result, other)
-    assert np.array_equal(flipped[1:], layer.flipped[1:])
 
 
 def test_the_table_names_every_case():
