@@ -9,6 +9,7 @@ from recut import Recut
 
 from flain_core.auxiliary.samples import Samples
 from flain_core.directions import Directions, InputSpace
+from flain_core.errors import DataError
 from flain_core.in_memory.by_direction import ByDirection, takes_outputs
 from flain_core.in_memory.cut_batch import CutBatch
 from flain_core.in_memory.scorer import LocalScorer
@@ -194,6 +195,28 @@ def test_a_layer_that_multiplies_from_the_left_takes_none():
     # Two tokens show it too, and so do small numbers.
     for tokens in (x, x[:, :, :2], 1e-4 * x):
         assert not taken(tokens, weight @ tokens + 1)
+
+
+@pytest.mark.filterwarnings("error:overflow")
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("of_probes", [False, True])
+def test_pre_activations_beyond_their_type_are_refused_in_one_error(of_probes, monkeypatch):
+    candidates, directions, _ = model()
+    far = -1e39
+    if of_probes:
+        rows, columns = directions.layer.weight.shape
+        change = slice(None), np.full((rows, columns), far)
+        monkeypatch.setattr(Directions, "changes", lambda *_: iter([change]))
+    else:
+        monkeypatch.setattr(
+            Directions,
+            "taken",
+            lambda self, number, samples, *, unseen: np.full(
+                (len(CLEAN[0][samples]), len(WEIGHT)), far
+            ),
+        )
+    with pytest.raises(DataError, match="infinit"):
+        candidates.advance([30])
 
 
 def test_scores_add_up_over_batches():
