@@ -1,41 +1,19 @@
-"""What reaches the terminal, of whatever kind it is, and how the command can be stopped."""
+"""What reaches the terminal, of whatever kind it is."""
 
 import json
-import os
-import pty
 import re
-import select
-import signal
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
+from terminals import BARE, COMMAND, SLOW, on_a_terminal, run
 
 import flain_numpy
-from flain_cli import entry, progress
+from flain_cli import progress
 from flain_cli.terminal import one_line, plain
 from flain_core import Progress, Step
 
 ESCAPE = "\x1b[31m\x1b]0;title\x07"
-COMMAND = [sys.executable, "-m", "flain_cli"]
-# What a language or a terminal of the machine's own would decide.
-BARE = {
-    name: value
-    for name, value in os.environ.items()
-    if name not in {"TERM", "LANG", "LC_ALL", "COLUMNS", "PYTHONUTF8", "PYTHONIOENCODING"}
-}
-
-
-def run(*words, env=None, **options):
-    return subprocess.run(
-        [*COMMAND, *map(str, words)],
-        capture_output=True,
-        env=BARE | (env or {}),
-        check=False,
-        **options,
-    )
 
 
 # Names that others chose
@@ -175,59 +153,6 @@ def test_a_reader_that_goes_away_is_no_traceback(files):
     assert (files.folder / "out.npz").exists()
 
 
-def on_a_terminal(*words, env, until=None):
-    """Run the command with stderr on a terminal; return the exit code and what it showed."""
-    ours, its = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=its, env=BARE | env
-    )
-    os.close(its)
-    shown, began = b"", time.monotonic()
-    while time.monotonic() - began < 120:
-        if select.select([ours], [], [], 0.1)[0]:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:
-                break
-            shown += part
-            if not part:
-                break
-        if until and until in shown:
-            process.send_signal(signal.SIGINT)
-            until = None
-    os.close(ours)
-    process.stdout.read()
-    process.stdout.close()
-    return process.wait(60), shown.decode()
-
-
-SLOW = """
-import time
-import flain_numpy
-
-class Slow:
-    def __init__(self, network):
-        self.network = network
-    def __getattr__(self, name):
-        return getattr(self.network, name)
-    def cut(self, layer, x):
-        cut = self.network.cut(layer, x)
-        return cut
-    def replace(self, *given):
-        return Slow(self.network.replace(*given))
-    def predict(self, x):
-        time.sleep({pause})
-        return self.network.predict(x)
-
-def final():
-    return Slow(flain_numpy.load("final.npz"))
-
-def stuck():
-    print("stuck", file=__import__("sys").stderr, flush=True)
-    time.sleep(100)
-"""
-
-
 def test_a_terminal_shows_a_bar_with_the_time_that_is_left(files):
     (files.folder / "slow.py").write_text(SLOW.replace("{pause}", "0.05"))
     words = ("--layer", "all", "--tolerance", "0.9")
@@ -267,49 +192,6 @@ def test_the_time_that_is_left_follows_from_what_was_tried(capsys, monkeypatch):
     # Ten in 31 seconds, so ninety in 279; twenty in 62, so eighty in 248.
     assert first.endswith("at most 0:04:39 left")
     assert second.endswith("at most 0:04:08 left")
-
-
-# Stopping
-
-
-def interrupted(files, *words):
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=BARE,
-    )
-    assert process.stderr.readline() == b"stuck\n"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out.decode(), err.decode()
-
-
-@pytest.mark.parametrize("options", [(), ("--json",), ("--debug",), ("--quiet",)])
-def test_ctrl_c_ends_with_130_and_one_line(files, options):
-    (files.folder / "slow.py").write_text(SLOW.replace("{pause}", "0"))
-    before = set(files.there())
-    code, out, err = interrupted(
-        files, "purify", "slow:stuck", *files.searching[1:], "-o", "out.npz", *options
-    )
-    assert (code, out, err) == (130, "", "error: interrupted\n")
-    assert {path for path in files.there() if "__pycache__" not in str(path)} == before
-
-
-def test_ctrl_c_during_a_search_on_a_terminal(files):
-    (files.folder / "slow.py").write_text(SLOW.replace("{pause}", "0.3"))
-    code, shown = on_a_terminal(
-        *("purify", "slow:final", *files.searching[1:], "-o", "out.npz", "--layer", "all"),
-        env={"TERM": "xterm", "COLUMNS": "150"},
-        until=b"flipped",
-    )
-    assert code == 130, shown
-    assert "interrupted" in shown
-    assert "Traceback" not in shown
-    assert not (files.folder / "out.npz").exists()
-
-
-# Errors
 
 
 def test_debug_shows_the_traceback_of_an_error(files, flain):
@@ -380,53 +262,3 @@ def test_an_array_with_objects_is_never_unpickled(files, flain):
     ran = flain("audit", *words)
     assert ran.code == 1
     assert "plain arrays x and y" in ran.err
-
-
-@pytest.mark.parametrize("code", [0, 4])
-def test_ctrl_c_after_all_is_told_does_not_change_the_exit_code(monkeypatch, code):
-    before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr("flain_cli.run.run", lambda: code)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        os.kill(os.getpid(), signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert ended.value.code == code
-
-
-def test_ctrl_c_outside_of_the_commands_ends_with_one_line_too(monkeypatch, capsys):
-    def stopped():
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr("flain_cli.run.run", stopped)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert (ended.value.code, capsys.readouterr().err) == (130, "error: interrupted\n")
-
-
-@pytest.mark.parametrize("pressed", [True, False])
-def test_an_import_that_turns_ctrl_c_into_an_error_is_an_interrupt_all_the_same(
-    monkeypatch, capsys, pressed
-):
-    def imports():
-        try:
-            if pressed:
-                signal.raise_signal(signal.SIGINT)
-        except KeyboardInterrupt:
-            pass
-        raise ImportError("PyCapsule_Import could not import a module")
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr("flain_cli.run.run", imports)
-    try:
-        with pytest.raises(SystemExit if pressed else ImportError) as ended:
-            entry.main()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        assert (ended.value.code, capsys.readouterr().err) == (130, "error: interrupted\n")
