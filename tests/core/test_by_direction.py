@@ -215,7 +215,7 @@ def test_pre_activations_beyond_their_type_are_refused_in_one_error(of_probes, m
                 (len(CLEAN[0][samples]), len(WEIGHT)), far
             ),
         )
-    with pytest.raises(DataError, match="infinit"):
+    with pytest.raises(DataError, match="infinity"):
         candidates.advance([30])
 
 
