@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import RLock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +31,7 @@ __all__ = [
     "shortened",
     "split_samples",
     "stacked_calls",
+    "switched",
     "usable",
 ]
 
@@ -40,6 +43,8 @@ CHANGED_MEANWHILE = (
     "or give a copy that nobody trains"
 )
 """What is wrong with a tensor that is no longer what was copied of it."""
+
+_switching = RLock()
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -332,3 +337,28 @@ class DenseInput:
         # matmul takes twice as long as dot for a single neuron, the commonest case.
         product: Array = np.dot(self._by_neuron[neurons].T, columns)
         return product.reshape(*self._rows, -1)
+
+
+@contextmanager
+def switched(switches: Sequence[tuple[Any, str, object]]) -> Iterator[None]:
+    """Give some attributes other values for a while; each is an owner, a name and the value.
+
+    They are global: two threads would restore each other's values, so one at a time has its way.
+
+    >>> from types import SimpleNamespace
+    >>> place = SimpleNamespace(rounds=True)
+    >>> with switched([(place, "rounds", False)]):
+    ...     place.rounds
+    False
+    >>> place.rounds
+    True
+    """
+    with _switching:
+        before = [getattr(owner, name) for owner, name, _ in switches]
+        try:
+            for owner, name, value in switches:
+                setattr(owner, name, value)
+            yield
+        finally:
+            for (owner, name, _), value in zip(switches, before, strict=True):
+                setattr(owner, name, value)

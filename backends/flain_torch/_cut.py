@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +19,7 @@ from flain_core.errors import LayerError, ModelError
 from flain_core.flipping import only
 from flain_core.network import Array
 
+from ._device import brought, single_precision
 from ._layers import (
     Convolution,
     TransposedConvolution,
@@ -51,9 +52,11 @@ class _DenseInput:
 
     def linear(self, weight: Array, neurons: Array, output: Tensor) -> Tensor:
         # Gathering here, not caching a transposed copy, stays right if the caller edits `weight`.
-        columns = _tensor_like(weight.T[neurons], self._by_neuron)
-        chosen = self._by_neuron.index_select(0, _indices(neurons, self._by_neuron))
-        return (chosen.t() @ columns).view(output.shape)
+        x = self._by_neuron
+        columns = brought(weight.T[neurons], x.device, x.dtype)
+        chosen = x.index_select(0, _indices(neurons, x))
+        with single_precision(x.device):
+            return (chosen.t() @ columns).view(output.shape)
 
 
 class _ConvolutionInput:
@@ -76,8 +79,8 @@ class _ConvolutionInput:
             chosen = np.ascontiguousarray(weight[:, neurons])
         else:
             x, chosen = self._x, only(weight, neurons, self._layer.groups)
-        kernel = exchanged(self._layer, _tensor_like(chosen, x))
-        with torch.no_grad():
+        kernel = exchanged(self._layer, brought(chosen, x.device, x.dtype))
+        with torch.no_grad(), single_precision(x.device):
             if isinstance(self._layer, TransposedConvolution):
                 return _transposed_convolution(self._layer, x, kernel, output)
             convolved: Tensor = self._layer._conv_forward(x, kernel, None)
@@ -112,13 +115,9 @@ def _transposed_convolution(layer: Any, x: Tensor, kernel: Tensor, output: Tenso
     return convolved
 
 
-def _tensor_like(array: Array, like: Tensor) -> Tensor:
-    return torch.from_numpy(array).to(like.device, like.dtype)
-
-
 def _indices(neurons: Array, like: Tensor) -> Tensor:
     # A copy, since PyTorch warns of arrays that are read only.
-    return torch.from_numpy(np.array(neurons, dtype=np.int64)).to(like.device)
+    return brought(np.array(neurons, dtype=np.int64), like.device)
 
 
 @dataclass(eq=False)
@@ -163,10 +162,11 @@ class TorchCut:
         """Take NumPy arrays as well, as flipping in directions computes them."""
         seen = self._only_output
         if isinstance(output, np.ndarray):
-            output = torch.from_numpy(output).to(seen.device).reshape(seen.shape)
+            output = brought(output, seen.device).reshape(seen.shape)
         replacement = output
         if self._seen.replay is not None:
-            return scores_array(self._seen.replay(replacement))
+            with single_precision(seen.device):
+                return scores_array(self._seen.replay(replacement))
 
         def replaced(*_: object) -> Tensor:
             return replacement.to(seen.dtype, copy=True)
@@ -180,6 +180,19 @@ class TorchCut:
                 return scores_array(run(self._module, self._batch))
             finally:
                 hook.remove()
+
+    @property
+    def tails(self) -> Callable[[Sequence[Tensor]], Array] | None:
+        """None on the CPU, which gains nothing by it; a device is waited for once for all."""
+        replay, device = self._seen.replay, self._only_output.device
+        if replay is None or device.type == "cpu":
+            return None
+
+        def scores(outputs: Sequence[Tensor]) -> Array:
+            with single_precision(device):
+                return scores_array(torch.stack([replay(output) for output in outputs]))
+
+        return scores
 
     @property
     def bytes_beside(self) -> int:

@@ -18,6 +18,7 @@ from flain_core.backend_kit import AS_TRAINED, kind_of
 from flain_core.errors import DataError, FlainError, ModelError
 from flain_core.network import Array, Batch
 
+from ._device import single_precision
 from ._layers import wide
 
 one_at_a_time = RLock()
@@ -39,6 +40,10 @@ class TorchBatch:
     def __str__(self) -> str:
         tensors = (*self.args, *self.kwargs.values())
         return ", ".join(f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors)
+
+    @property
+    def device(self) -> torch.device:
+        return next(tensor.device for tensor in (*self.args, *self.kwargs.values()))
 
     @property
     def nbytes(self) -> int:
@@ -106,7 +111,8 @@ def run(module: nn.Module, batch: TorchBatch) -> Tensor:
     # A module may overwrite its arguments.
     args = [tensor.clone() for tensor in batch.args]
     kwargs = {name: tensor.clone() for name, tensor in batch.kwargs.items()}
-    with one_at_a_time, _observable(), _buffers_kept(module):
+    exact = single_precision(batch.device)
+    with one_at_a_time, _observable(), exact, _buffers_kept(module):
         try:
             result = module(*args, **kwargs)
         except FlainError:

@@ -18,11 +18,12 @@ from flain_core.flipping_order import FlippingOrder
 from flain_core.network import Array, Cut
 from flain_core.score import Scored
 
-from .cut_batch import CutBatch, bytes_of, tails_of
+from .cut_batch import CutBatch, bytes_of, is_on_accelerator, tails_of
 from .grader import Graded, Grader
 
 _MOST_AT_ONCE = 32
 _BYTES_AT_ONCE = 32 * 2**20
+_BYTES_AT_ONCE_ON_ACCELERATOR = 2**30  # one that is waited for seldom is never idle
 
 
 class ByBatch:
@@ -58,7 +59,8 @@ class ByBatch:
         if None in cuts and not any(cut and tails_of(cut) for cut in cuts):
             return _MOST_AT_ONCE  # one after the other, from a cut that all of them share
         if not all(cut and tails_of(cut) is None for cut in cuts):
-            return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(self.work, 1)))
+            output = next(output for output in self._outputs if output is not None)
+            return min(_MOST_AT_ONCE, _few(output, self.work))
         return 1
 
     @property
@@ -97,7 +99,7 @@ class ByBatch:
         tails = tails_of(cut) if len(n_flipped) > 1 else None
         if tails is not None:
             # A batch that is not kept tells only now how large its pre-activation is.
-            few = max(1, _BYTES_AT_ONCE // max(bytes_of(output), 1))
+            few = _few(output, bytes_of(output))
             while at_once := list(islice(outputs, few)):
                 output = at_once[-1]
                 yield from tails(at_once)
@@ -114,6 +116,12 @@ class ByBatch:
                 output = output - self._flipping.taken(cut, newly_flipped)
             start = end
             yield output
+
+
+def _few(output: Any, nbytes: int) -> int:
+    """Return how many pre-activations like one, of so many bytes, are computed at once."""
+    most = _BYTES_AT_ONCE_ON_ACCELERATOR if is_on_accelerator(output) else _BYTES_AT_ONCE
+    return max(1, most // max(nbytes, 1))
 
 
 def _side_by_side(scores: Iterator[Array], count: int) -> Iterator[Array]:

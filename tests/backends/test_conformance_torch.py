@@ -28,6 +28,21 @@ class TestTorch(Conformance):
         return flain_torch.load(path, lambda: Built(reference))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+class TestTorchOnDevice(TestTorch):
+    checks = 160
+
+    def build(self, reference):
+        return super().build(reference).cuda()
+
+    def load(self, path, reference):
+        return super().load(path, reference).cuda()
+
+    def array(self, output):
+        return output.cpu().numpy()
+
+
 class Built(nn.Module):
     def __init__(self, reference):
         super().__init__()

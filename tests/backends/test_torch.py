@@ -28,7 +28,7 @@ from flain_core.errors import (
     WeightsError,
 )
 from flain_core.network import Cut, Network
-from flain_torch import load, open_network, save
+from flain_torch import _device, load, open_network, save
 
 N = 7
 
@@ -869,3 +869,40 @@ def test_tensors_stay_on_their_device() -> None:
     assert moved.is_cuda
     assert network.native[0].weight.is_cuda
     assert np.array_equal(cut.tail(cut.output), network.predict(x))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_several_candidates_are_waited_for_once_and_score_as_one_by_one() -> None:
+    network = open_network(CASES["cnn"].model().cuda())
+    cut = network.cut("5", CASES["cnn"].batch())
+    weight = network.layers()["5"].weight
+    outputs = [cut.output - cut.linear(weight, np.arange(n)) for n in range(1, 4)]
+    assert cut.tails is not None
+    for one, expected in zip(cut.tails(outputs), map(cut.tail, outputs), strict=True):
+        assert np.array_equal(one, expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_products_keep_all_bits_and_the_switches_are_put_back() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        here, there = nn.Linear(4096, 16), nn.Linear(4096, 16).cuda()
+        there.load_state_dict(here.state_dict())
+        x = np.random.default_rng(0).standard_normal((64, 4096), dtype=np.float32)
+        expected, given = (open_network(each).predict(x) for each in (here, there))
+        assert np.abs(given - expected).max() < 1e-5 * np.abs(expected).max()
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def test_the_switches_of_a_device_are_set_inside_and_put_back() -> None:
+    device = torch.device("cuda")
+    before = [getattr(place, name) for place, name, _ in _device._switches()]
+    with _device.single_precision(device):
+        inside = [getattr(place, name) for place, name, _ in _device._switches()]
+        assert inside == [exact for _, _, exact in _device._switches()]
+    assert [getattr(place, name) for place, name, _ in _device._switches()] == before
+    assert before != inside
