@@ -14,7 +14,7 @@ from flain_core.errors import LayerError, ModelError
 from flain_core.flipping import only
 from flain_core.network import Array
 
-from ._engine import as_array, dtype_of, no_gradients
+from ._engine import as_array, dtype_of, no_gradients, single_precision
 from ._layers import Entry
 from ._memory import Learned, Memory, before, key_of
 from ._observation import observe
@@ -37,7 +37,7 @@ class _ConvolutionInput:
         else:
             weight = only(weight, neurons, self._kind.groups)
         kernel = np.ascontiguousarray(self._kind.keras_layout(weight))
-        with no_gradients():
+        with no_gradients(), single_precision():
             return as_array(self._convolve(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)))
 
     def _convolve(self, x: Any, kernel: Any) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any
 
 import keras
 import numpy as np
 
+from flain_core.backend_kit import switched
 from flain_core.network import Array
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
@@ -25,6 +27,63 @@ def no_gradients() -> AbstractContextManager[object]:
 
     context: AbstractContextManager[object] = torch.no_grad()
     return context
+
+
+def single_precision() -> AbstractContextManager[None]:
+    """Multiply in float32, where an accelerator would round factors to 10 bits (TensorFloat-32).
+
+    A search compares scores that differ by less.
+    """
+    engine = keras.backend.backend()
+    if not _has_accelerator(engine):
+        return nullcontext()
+    if engine == "jax":
+        import jax
+
+        exact: AbstractContextManager[None] = jax.default_matmul_precision("highest")
+        return exact
+    return switched(_torch_switches() if engine == "torch" else [(_TensorFlow(), "rounds", False)])
+
+
+@cache
+def _has_accelerator(engine: str) -> bool:
+    if engine == "jax":
+        import jax
+
+        return bool(jax.default_backend() != "cpu")
+    if engine == "torch":
+        import torch
+
+        return torch.cuda.is_available()
+    import tensorflow
+
+    return bool(tensorflow.config.list_physical_devices("GPU"))
+
+
+def _torch_switches() -> list[tuple[Any, str, object]]:
+    import torch
+
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(convolutions, "conv"):  # since PyTorch 2.9, which wants one kind of switch only
+        places = (products, convolutions.conv, convolutions.rnn)
+        return [(place, "fp32_precision", "ieee") for place in places]
+    return [(products, "allow_tf32", False), (convolutions, "allow_tf32", False)]
+
+
+class _TensorFlow:
+    """TensorFlow's switch, as an attribute."""
+
+    @property
+    def rounds(self) -> bool:
+        import tensorflow
+
+        return bool(tensorflow.config.experimental.tensor_float_32_execution_enabled())
+
+    @rounds.setter
+    def rounds(self, value: bool) -> None:
+        import tensorflow
+
+        tensorflow.config.experimental.enable_tensor_float_32_execution(value)
 
 
 def dtype_of(tensor: Any) -> str:

@@ -16,7 +16,7 @@ from flain_core.provenance.purified_before import carried, carry
 
 from ._copy import private_copy
 from ._cut import KerasCut, cut_at
-from ._engine import EPSILON, as_array
+from ._engine import EPSILON, as_array, single_precision
 from ._files import load
 from ._layers import Entry, array_in, bias_for, catalogue, free_name, kernel_for, weight_in
 from ._memory import Memory
@@ -135,10 +135,12 @@ class KerasNetwork:
         return refusals(self._entries)
 
     def predict(self, x: Batch) -> Array:
-        return as_array(self._runner().run(*as_batch(x)))
+        with single_precision():
+            return as_array(self._runner().run(*as_batch(x)))
 
     def cut(self, layer: str, x: Batch) -> KerasCut:
-        return cut_at(layer, self._find(layer), self._runner(), *as_batch(x), self._memory)
+        with single_precision():
+            return cut_at(layer, self._find(layer), self._runner(), *as_batch(x), self._memory)
 
     def replace(
         self, weights: Mapping[str, Array], biases: Mapping[str, Array] | None = None

@@ -11,7 +11,7 @@ from keras import ops
 
 from flain_core.network import Array
 
-from ._engine import EPSILON, as_array, nbytes_of
+from ._engine import EPSILON, as_array, nbytes_of, single_precision
 from ._observation import Observation, Recording, having
 from ._run import Runner, one_at_a_time
 from ._trace import Function, Traced, traced
@@ -36,9 +36,10 @@ class Tail:
 
     def __call__(self, output: Array) -> Array:
         tensor = self._tensor(output)
-        if self._traced is None:
-            return as_array(self._run(tensor, self._x))
-        return as_array(self._traced.function(tensor, *self._beside))
+        with single_precision():
+            if self._traced is None:
+                return as_array(self._run(tensor, self._x))
+            return as_array(self._traced.function(tensor, *self._beside))
 
     def together(self, output: Array) -> Callable[[Sequence[Array]], Array] | None:
         """Return a function of k pre-activations that gives ``(k, n, ...)``; None if none is right.
@@ -57,7 +58,9 @@ class Tail:
 
     def _several(self, together: Function) -> Callable[[Sequence[Array]], Array]:
         def scores(outputs: Sequence[Array]) -> Array:
-            return as_array(together(self._tensor(np.stack(outputs)), *self._beside))
+            stacked = self._tensor(np.stack(outputs))
+            with single_precision():
+                return as_array(together(stacked, *self._beside))
 
         return scores
 
