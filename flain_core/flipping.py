@@ -99,13 +99,14 @@ def flipped_where(initial: Array, final: Array, chosen: Array, factor: float) ->
     wide = np.promote_types(final.dtype, np.float32)
     result = np.array(final, order="C")
     for rows in row_blocks(final):
-        start, end = initial[rows].astype(wide), final[rows].astype(wide)
-        known = np.isfinite(end) & np.isfinite(start)
+        start, end = (each[rows].astype(wide, copy=False) for each in (initial, final))
         with np.errstate(over="ignore", invalid="ignore"):
             flipped = (end - wide.type(factor) * (end - start)).astype(final.dtype)
         of_rows = chosen if len(chosen) == 1 else chosen[rows]
         np.copyto(result[rows], flipped, where=of_rows)
-        check_range(result[rows][known], "the flipped weight")
+        if not np.isfinite(result[rows]).all():
+            known = np.isfinite(end) & np.isfinite(start)
+            check_range(result[rows][known], "the flipped weight")
     return result
 
 

@@ -46,6 +46,7 @@ class ByDirection:
         window: float,
     ) -> None:
         self._batches = batches
+        self._outputs = [pre_activation(cut) for cut in cuts_of(batches)]
         self._directions = directions
         self._grader = grader
         self._window = window
@@ -74,8 +75,8 @@ class ByDirection:
     def _scores(self, number: int, *, unseen: bool) -> Iterator[Graded]:
         probes = self._of_probes(number) if number else iter(())
         start = 0
-        for batch, cut in zip(self._batches, cuts_of(self._batches), strict=True):
-            output = pre_activation(cut)
+        cuts = cuts_of(self._batches)
+        for batch, cut, output in zip(self._batches, cuts, self._outputs, strict=True):
             moved = output
             if number and batch.probe is None:
                 samples = slice(start, start + len(output))
@@ -91,20 +92,21 @@ class ByDirection:
 
     def _of_probes(self, number: int) -> Iterator[Array]:
         """Yield the pre-activations of each batch of the probes."""
-        cuts = [
-            cut
-            for batch, cut in zip(self._batches, cuts_of(self._batches), strict=True)
+        cuts = cuts_of(self._batches)
+        of_probes = [
+            (cut, np.array(output))
+            for batch, cut, output in zip(self._batches, cuts, self._outputs, strict=True)
             if batch.probe is not None
         ]
         # Each part of the change is computed once, for all of them.
-        moved = [np.array(pre_activation(cut)) for cut in cuts]
-        for some, change in self._directions.changes(number) if cuts else ():
-            for cut, output in zip(cuts, moved, strict=True):
+        for some, change in self._directions.changes(number) if of_probes else ():
+            for cut, output in of_probes:
                 rows = rows_of(cut.inputs) - self._directions.space.mean
                 by_row = output.reshape(len(rows), -1)
                 with np.errstate(over="ignore"):
                     by_row[:, some] = by_row[:, some] - rows @ change.T
-        yield from moved
+        for _, output in of_probes:
+            yield output
 
 
 def takes_outputs(batches: Sequence[CutBatch], weight: Array) -> bool:
