@@ -22,7 +22,7 @@ FUZZ_MUTANTS ?= 20000
 # Which mutants `make mutants` tries; by name: MUTANTS='flain_core.stop.*'
 MUTANTS ?=
 
-.PHONY: demo test test-fast test-floors test-floors-torch test-floors-keras test-floors-stacks check pyright mutants bench accelerator parity reference site figures fuzz kills trust dist release example clean
+.PHONY: demo test test-fast test-floors test-floors-torch test-floors-keras test-floors-stacks check pyright mutants bench accelerator full parity reference site figures fuzz kills trust dist release example clean
 
 demo: $(VENV)/cli  ## purify the embedded backdoored model
 	$(VENV)/bin/flain demo
@@ -91,6 +91,10 @@ bench: $(VENV)/dev  ## the search against plain re-evaluation; writes benchmarks
 
 accelerator: $(VENV)/dev  ## a CUDA device against the CPU; says so where there is none
 	$(VENV)/bin/python benchmarks/accelerator.py
+
+full: $(VENV)/dev  ## the published CIFAR-10 network on a CUDA device: trained, attacked, defended; needs FLAIN_DATA
+	$(VENV)/bin/python -m benchmarks.defence run --profile full --jobs 8
+	$(VENV)/bin/python -m benchmarks.defence render --profile full
 
 parity: $(VENV)/dev  ## the same networks in every framework; writes docs/parity.md
 	$(VENV)/bin/python benchmarks/parity.py

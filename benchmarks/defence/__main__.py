@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks.defence train``, ``defend``, ``list`` and ``render``."""
+"""The command line, ``python -m benchmarks.defence``: train, defend, list, render."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ Redo = Annotated[
     list[str] | None,
     typer.Option(help="Remove a defence's results first. Leave it out to go on after a kill."),
 ]
+Device = Annotated[
+    str, typer.Option(help="As PyTorch calls it; without it, what the matrix says of each row.")
+]
 Only = Annotated[str, typer.Option(help="Part of a name; run only rows or cells that have it.")]
 
 
@@ -37,10 +40,11 @@ def train(
     models: Models = runner.MODELS,
     jobs: Jobs = 1,
     only: Only = "",
+    device: Device = "",
 ) -> None:
     """Train the rows' federations that have no result."""
     places = runner.Places(results / profile, models)
-    _stop(processes.run(jobs, (runner.train, rows.read(profile, matrix).only(only), places)))
+    _stop(processes.run(jobs, (runner.train, _wanted(profile, matrix, only, device), places)))
 
 
 @app.command()
@@ -52,13 +56,29 @@ def defend(
     jobs: Jobs = 1,
     redo: Redo = None,
     only: Only = "",
+    device: Device = "",
 ) -> None:
     """Run the defences that have no result, on rows that are trained."""
     places = runner.Places(results / profile, models)
-    wanted = rows.read(profile, matrix).only(only)
+    wanted = _wanted(profile, matrix, only, device)
     for defence in redo or []:
         console.print(f"{defence}: {runner.redo(wanted, places, defence)} results removed")
     _stop(processes.run(jobs, (runner.defend, wanted, places)))
+
+
+@app.command()
+def run(
+    profile: ProfileName = "default",
+    matrix: Matrix = rows.MATRIX,
+    results: Results = runner.RESULTS,
+    models: Models = runner.MODELS,
+    jobs: Jobs = 1,
+    only: Only = "",
+    device: Device = "",
+) -> None:
+    """Do both: train, and then defend what is trained."""
+    places = runner.Places(results / profile, models)
+    _stop(processes.run(jobs, (runner.run, _wanted(profile, matrix, only, device), places)))
 
 
 @app.command(name="list")
@@ -106,6 +126,18 @@ def render(
     text = written_page.page(found, figures)
     written(page, lambda beside: beside.write_text(text, encoding="utf-8"))
     console.print(f"{page}: {len(found.outcomes)} of {len(found.profile.cells)} results")
+
+
+def _wanted(profile: str, matrix: Path, only: str, device: str) -> rows.Profile:
+    import torch
+
+    wanted = rows.read(profile, matrix).only(only)
+    if device:
+        wanted = wanted.on(device)
+    devices = {row.device for row in wanted.rows.values()}
+    if any(each.startswith("cuda") for each in devices) and not torch.cuda.is_available():
+        raise typer.BadParameter(f"profile {profile!r} needs a CUDA device; PyTorch sees none")
+    return wanted
 
 
 def _stop(worked: bool) -> None:

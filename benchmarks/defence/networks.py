@@ -8,8 +8,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .data import CLASSES
+
+_HALF = 0.5
+_FURTHEST = 3
 
 
 def built(name: str, seed: int) -> nn.Module:
@@ -69,9 +73,28 @@ def digits() -> nn.Module:
     )
 
 
+class Varied(nn.Module):
+    """While training, mirrors half of the images and moves each by up to three pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images ``(n, channels, side, side)``, grey where nothing was moved to."""
+        if not self.training:
+            return x
+        count, side, device = len(x), x.shape[-1], x.device
+        x = torch.where(torch.rand(count, 1, 1, 1, device=device) < _HALF, x, x.flip(3))
+        moves = torch.randint(0, 2 * _FURTHEST + 1, (2, count, 1), device=device)
+        down, right = moves + torch.arange(side, device=device)
+        padded = functional.pad(x, (_FURTHEST,) * 4).permute(0, 2, 3, 1)
+        every = torch.arange(count, device=device)[:, None, None]
+        return padded[every, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2)
+
+
 def published() -> nn.Module:
-    """FLAIN's published CIFAR-10 network: six convolutions with batch norm, three dense layers."""
-    parts: list[tuple[str, nn.Module]] = []
+    """FLAIN's published CIFAR-10 network: six convolutions with batch norm, three dense layers.
+
+    Its images are varied in training, as few of them are at hand.
+    """
+    parts: list[tuple[str, nn.Module]] = [("varied", Varied())]
     widths = (3, 64, 128, 256, 256, 256, 256)
     for index, (wide, wider) in enumerate(pairwise(widths), start=1):
         parts += [

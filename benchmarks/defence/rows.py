@@ -128,6 +128,11 @@ class Profile:
         kept = {name: row for name, row in self.rows.items() if name in named}
         return Profile(self.name, kept, cells)
 
+    def on(self, device: str) -> Profile:
+        """The same, trained and measured on another device."""
+        moved = {name: replace(row, device=device) for name, row in self.rows.items()}
+        return replace(self, rows=moved)
+
 
 def read(profile: str, path: Path = MATRIX) -> Profile:
     """The profile of that name.

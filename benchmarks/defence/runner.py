@@ -152,6 +152,12 @@ def redo(profile: Profile, places: Places, defence: str) -> int:
 
 # --- Both ----------------------------------------------------------------------------
 
+
+def run(profile: Profile, places: Places, say: Say) -> int:
+    """Trains and then defends; returns how many results failed."""
+    return train(profile, places, say) + defend(profile, places, say)
+
+
 Work = tuple[Path, str, Callable[[], Mapping[str, Any]]]
 
 
@@ -203,8 +209,10 @@ def _origin() -> dict[str, Any]:
     """The commit, machine and versions when this process began, whatever is committed later."""
     asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    threads = f"{torch.get_num_threads()} thread"
+    device = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     return {
         "commit": commit or "unknown",
-        "machine": f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} thread",
+        "machine": ", ".join([platform.machine(), platform.system(), threads, *device]),
         "versions": {"torch": torch.__version__, "flwr": flwr.__version__, "numpy": np.__version__},
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord
 from torch import Tensor, nn
+
+from .graphed import steps_of
 
 BATCH = 32
 RATE = 1e-3
@@ -44,22 +46,35 @@ def train(module: nn.Module, x: Tensor, y: Tensor, epochs: int, seed: int, plan:
     """Trains in place with a fresh Adam on inputs ``(n, ...)`` and classes ``(n,)``."""
     torch.manual_seed(seed)
     module.train()
+    batches = _batches(len(y), plan.epochs or epochs)
+    if y.is_cuda and len(y) >= BATCH and not plan.masks and plan.penalty is None:
+        repeated = steps_of(module, x[:BATCH], y[:BATCH], RATE)
+        repeated.train(module, x, y, [batch.to(y.device) for batch in batches])
+    else:
+        _train(module, x, y, batches, plan)
+    module.eval()
+
+
+def _batches(count: int, epochs: int) -> Iterator[Tensor]:
+    for _ in range(epochs):
+        for batch in torch.split(torch.randperm(count), BATCH):
+            if len(batch) > 1 or count == 1:  # Batch norm needs two.
+                yield batch
+
+
+def _train(module: nn.Module, x: Tensor, y: Tensor, batches: Iterable[Tensor], plan: Plan) -> None:
     optimizer = torch.optim.Adam(module.parameters(), lr=RATE)
     masked = [(module.get_parameter(name), mask) for name, mask in plan.masks.items()]
-    for _ in range(plan.epochs or epochs):
-        for batch in torch.split(torch.randperm(len(y)), BATCH):
-            if len(batch) == 1 < len(y):
-                continue  # Batch norm needs two.
-            loss = nn.functional.cross_entropy(module(x[batch]), y[batch])
-            if plan.penalty:
-                loss = plan.weight * loss + plan.penalty(module)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            for parameter, mask in masked:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(mask)
-            optimizer.step()
-    module.eval()
+    for batch in batches:
+        loss = nn.functional.cross_entropy(module(x[batch]), y[batch])
+        if plan.penalty:
+            loss = plan.weight * loss + plan.penalty(module)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for parameter, mask in masked:
+            if parameter.grad is not None:
+                parameter.grad.mul_(mask)
+        optimizer.step()
 
 
 def copied(module: nn.Module) -> State:

@@ -94,3 +94,11 @@ def test_a_key_changes_with_what_is_trained_and_not_with_the_device():
     assert row.key != other.key
     assert row.start == other.start
     assert rows.Row("r", "digits", "digits", device="cuda").key == row.key
+
+
+def test_a_profile_moves_to_another_device_as_a_whole():
+    read = rows.read("small")
+    moved = read.on("cuda")
+    assert {row.device for row in moved.rows.values()} == {"cuda"}
+    assert [row.key for row in moved.rows.values()] == [row.key for row in read.rows.values()]
+    assert {row.device for row in read.rows.values()} == {"cpu"}

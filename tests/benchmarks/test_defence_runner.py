@@ -18,7 +18,7 @@ pytest.importorskip("tomllib")
 
 import torch
 from defence import attackers, federation, measured, networks, rows, runner
-from defence.training import boosted, copied, packed, train, unpacked
+from defence.training import Plan, boosted, copied, packed, train, unpacked
 
 pytestmark = pytest.mark.slow
 
@@ -295,3 +295,58 @@ def _planned(technique):
     module = networks.built("digits", 0).eval()
     x, y = federation.tensors(row, federation.holding(row, 0))
     return module, attackers.planned(attackers.Scene(row, module, x, y, lambda: x))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize(
+    "given", [("--profile", "full"), ("--profile", "small", "--device", "cuda")]
+)
+def test_a_device_that_is_not_there_is_said_before_anything_is_trained(given, tmp_path):
+    ran = subprocess.run(
+        command("run", *given, folder=tmp_path),
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 2
+    assert "PyTorch sees none" in ran.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_run_trains_and_defends(tmp_path):
+    run("run", "--profile", "small", "--only", "digits-patch", folder=tmp_path)
+    assert [found for found in results(tmp_path) if "/rows/" in found]
+    assert len([found for found in results(tmp_path) if "/cells/" in found]) == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_steps_that_the_device_repeats_train_as_steps_one_by_one():
+    whole = federation.divided("digits", 21)
+    x = torch.from_numpy(whole.inputs(whole.clients.pixels)).cuda()
+    y = torch.from_numpy(whole.clients.labels).cuda()
+    repeated, plain = (networks.built("digits", 1).cuda() for _ in range(2))
+    for _ in range(2):
+        train(repeated, x, y, 2, 7, Plan())
+        train(plain, x, y, 2, 7, Plan(masks={"fc1.weight": torch.ones(1).cuda()}))
+    for one, other in zip(repeated.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-3)
+
+
+def test_images_are_varied_in_training_alone():
+    network = networks.built("published", 1)
+    varied = network.get_submodule("varied")
+    x = torch.rand(64, 3, 32, 32)
+    assert torch.equal(varied.eval()(x), x)
+    moved = varied.train()(x)
+    assert moved.shape == x.shape
+    # Each is one of 98: mirrored or not, seven places down and seven across.
+    middle = x[0, :, 8:24, 8:24]
+    found = [
+        torch.equal(image[:, 8 + down : 24 + down, 8 + right : 24 + right], middle)
+        for image in (moved[0], moved[0].flip(2))
+        for down in range(-3, 4)
+        for right in range(-3, 4)
+    ]
+    assert sum(found) == 1
