@@ -61,7 +61,9 @@ class _ConvolutionInput:
 class KerasCut:
     """Implements :class:`flain_core.network.Cut` with NumPy arrays in the layer's own layout.
 
-    ``output`` is float32 or float64, whatever the layer computes in.
+    ``output`` is float32 or float64, whatever the layer computes in. The tail is traced when it is
+    first needed: ``learn`` does so, and holds all that the run computed before. It has to be
+    needed before many batches are cut.
     """
 
     def __init__(
@@ -72,10 +74,11 @@ class KerasCut:
         output: Array | None,
         tail: Tail,
         size: int,
+        learn: Callable[[], None] | None = None,
     ) -> None:
         self._name, self._entry, self._size = name, entry, size
-        self._output, self._tail, self.calls = output, tail, len(inputs)
-        tail.let_go()
+        self._output, self._unprepared, self._learn = output, tail, learn
+        self.calls = len(inputs)
         is_dense = entry.kind.name == "dense"
         self._inputs = [DenseInput(x) if is_dense else _ConvolutionInput(entry, x) for x in inputs]
 
@@ -107,6 +110,14 @@ class KerasCut:
             )
         return self._tail(output)
 
+    @cached_property
+    def _tail(self) -> Tail:
+        if self._learn is not None:
+            self._learn()
+            self._learn = None
+        self._unprepared.let_go()
+        return self._unprepared
+
     @property
     def bytes_beside(self) -> int:
         """Bytes that the tail reads besides."""
@@ -137,14 +148,18 @@ def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: M
         )
     seen.output.flags.writeable = False
     tail = Tail(runner, layer, x, size, seen.dtype)
-    if len(seen.inputs) == 1:
-        if learned is not None and learned.serves(tail, x, seen):
-            learned.note(runner, layer, x, size, seen)
-        # At once: a recording kept for later would hold all that the model computed.
-        elif found := tail.trace(seen):
-            learned = memory[key] = Learned(before(seen), found)
-            learned.note(runner, layer, x, size, seen)
-    return KerasCut(name, entry, seen.inputs, seen.output, tail, size)
+
+    def learn() -> None:
+        known = memory.get(key)
+        if known is None or not known.serves(tail, x, seen):
+            found = tail.trace(seen)
+            known = Learned(before(seen), found) if found else None
+        if known is not None:
+            memory[key] = known
+            known.note(runner, layer, x, size, seen)
+
+    once = len(seen.inputs) == 1
+    return KerasCut(name, entry, seen.inputs, seen.output, tail, size, learn if once else None)
 
 
 def _fast_cut(

@@ -54,10 +54,13 @@ def pre_activation(cut: Cut) -> Array:
 
 def bytes_kept(cut: Cut) -> int:
     """Return about how many bytes a cut needs during a search."""
-    # The inputs and a copy of them that is sorted by neuron; the output and two that follow it.
-    at_layer = 2 * int(cut.inputs.nbytes) + 3 * bytes_of(cut.output)
     # What its tail reads besides: the whole batch, where nothing shorter than the model is right.
-    return at_layer + int(getattr(cut, "bytes_beside", 0))
+    return _bytes_at_layer(cut) + int(getattr(cut, "bytes_beside", 0))
+
+
+def _bytes_at_layer(cut: Cut) -> int:
+    # The inputs and a copy of them that is sorted by neuron; the output and two that follow it.
+    return 2 * int(cut.inputs.nbytes) + 3 * bytes_of(cut.output)
 
 
 def bytes_fitted(cut: Cut) -> int:
@@ -73,7 +76,8 @@ def most_at_once(cut: Cut) -> int:
     """Return how many of its samples make a batch, as they may take much more at a layer."""
     if is_on_accelerator(cut.output):
         return len(cut.inputs)
-    return max(1, len(cut.inputs) * _BYTES_AT_WORK // max(bytes_kept(cut), 1))
+    # A cut that gives way to smaller ones need not prepare its tail, which says what that reads.
+    return max(1, len(cut.inputs) * _BYTES_AT_WORK // max(_bytes_at_layer(cut), 1))
 
 
 def bytes_of(output: Any) -> int:

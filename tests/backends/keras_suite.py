@@ -199,6 +199,17 @@ def test_what_one_batch_taught_goes_for_the_others(case: Case) -> None:
     assert not patched(network._model)
 
 
+def test_only_a_cut_that_is_asked_for_its_tail_traces_it() -> None:
+    network = open_network(models.beside(decides=False))
+    x = np.ones((N, 8), np.float32)
+    cut = network.cut("head", x)
+    assert cut.inputs.shape[0] == len(x)
+    assert cut.output.shape[0] == len(x)
+    assert not network._memory
+    assert cut.bytes_beside >= 0
+    assert len(network._memory) == 1
+
+
 def test_a_network_that_learned_from_a_batch_holds_nothing_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
