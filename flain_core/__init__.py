@@ -17,9 +17,9 @@ from .network import Cut, Layer, Network
 from .opening.known_backends import Backend
 from .outcome.layer import LayerOutcome, Step
 from .outcome.measurement import Measurement
-from .outcome.purification import Purification
 from .progress import Progress
 from .promise import Promise
+from .purification import Purification
 from .purify import purify
 from .score import accuracy
 from .settings import Grid, Settings

@@ -12,9 +12,9 @@ from .errors import FlainWarning
 from .opening import registry
 from .options import MEMORY_LIMIT, typed_as_shown
 from .outcome.measurement import Measurement
-from .outcome.purification import Purification
 from .outputs import Outputs
 from .progress import OnProgress, listening
+from .purification import Purification
 from .score import Score, accuracy
 from .settings import Settings, settings_or_default, whole_number
 from .threads import one_blas_thread

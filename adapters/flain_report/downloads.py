@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import StringIO
 
 from flain_core.outcome.layer import LayerOutcome
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 
 from .text import visible
 

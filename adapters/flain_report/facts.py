@@ -10,7 +10,7 @@ from flain_core.errors import LayerError, nearest
 from flain_core.network import Array
 from flain_core.outcome.layer import LayerOutcome, Step
 from flain_core.outcome.measurement import ClassOutcome
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 
 __all__ = [
     "Baseline",

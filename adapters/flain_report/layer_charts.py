@@ -10,7 +10,7 @@ import numpy as np
 
 from flain_core.network import Array
 from flain_core.outcome.layer import LayerOutcome, UpdateNorms
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 from flain_core.reporting.input_grid import InputGrid
 
 from . import layer_plots

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from flain_core.errors import LayerError
 from flain_core.network import Array
 from flain_core.outcome.layer import LayerOutcome
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 
 from .axes import LOST, SHARE, Scale, label, legend, new_axes, polish
 from .binning import bins_of

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flain_core.outcome.layer import LayerOutcome
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 
 from . import words
 from .chart import Chart, Table

@@ -12,7 +12,7 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 
 from .layer_plots import activations, curves, inputs, losses, updates
 from .score_plots import classes, scores

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from flain_core.outcome.measurement import Measurement
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 
 from . import score_plots
 from .chart import Cell, Chart, Reading, Table

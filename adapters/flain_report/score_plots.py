@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from flain_core.errors import LayerError
 from flain_core.network import Array
 from flain_core.outcome.measurement import Measurement
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 
 from .axes import SHARE, label, legend, new_axes, polish
 from .facts import classes_shown

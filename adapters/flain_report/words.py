@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from flain_core.outcome.layer import LayerOutcome
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 
 from .facts import factor_of
 from .score_charts import score

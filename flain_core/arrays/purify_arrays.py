@@ -12,7 +12,7 @@ from flain_core.errors import WeightsError, listed
 from flain_core.network import Array, Network
 from flain_core.opening import registry
 from flain_core.options import PurifyOptions, check_names
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 from flain_core.purify import purify
 
 from .forms import (

@@ -1,47 +1,34 @@
-"""Samples: arrays, loaders, datasets or an .npz file become one set of samples."""
+"""Samples with their labels: in memory, or drawn from a loader in each pass."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flain_core.errors import DataError, listed
+from flain_core.errors import DataError
 from flain_core.network import Array, Batch
 
-from .items import (
-    array_of,
-    check_inputs,
-    class_indices,
-    each_leaf,
-    hashes,
-    leaf_lengths,
-    leaves,
-    pair_of,
-    together,
-)
-from .pairs import Pairs, by_index
+from .items import check_inputs, class_indices, each_leaf, hashes, leaves
 from .pixel_look import PixelLook
+from .reading import SHARE_KEPT, read
 from .stream import SampleStream
+
+__all__ = ["Samples", "StreamedSamples"]
 
 _BATCH_BYTES = 8 * 2**20
 _LARGEST_BATCH = 256
-_SHARE_KEPT = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Inputs and labels of n samples.
 
-    They are in memory; those of
-    :class:`~flain_core.auxiliary.streamed_samples.StreamedSamples` are drawn each time that ``x``
-    is asked for.
+    They are in memory; those of :class:`StreamedSamples` are drawn each time that ``x`` is asked
+    for.
 
     Attributes:
         x: An array ``(n, ...)``, or a tuple or dict of such arrays for models of several inputs.
@@ -89,12 +76,11 @@ class Samples:
         """
         if isinstance(data, Samples) and not data.in_memory:
             return data
-        read = _read(data, name, None if memory_limit is None else memory_limit // _SHARE_KEPT)
-        if isinstance(read, SampleStream):
-            from .streamed_samples import StreamedSamples
-
-            return StreamedSamples.all_of(read, name, classify=classify)
-        x, y = read
+        given = (data.x, data.y) if isinstance(data, Samples) else data
+        found = read(given, name, None if memory_limit is None else memory_limit // SHARE_KEPT)
+        if isinstance(found, SampleStream):
+            return StreamedSamples.all_of(found, name, classify=classify)
+        x, y = found
         check_inputs(x, name)
         count = len(leaves(x)[0])
         if y.ndim < 1 or len(y) != count:
@@ -148,7 +134,7 @@ class Samples:
     @property
     def usual_batch(self) -> int:
         """Default number of samples per batch."""
-        return usual_batch(self.nbytes // len(self))
+        return _usual_batch(self.nbytes // len(self))
 
     @property
     def nbytes(self) -> int:
@@ -156,109 +142,104 @@ class Samples:
         return sum(leaf.nbytes for leaf in leaves(self.x))
 
 
-def usual_batch(sample: int) -> int:
+class StreamedSamples(Samples):
+    """Samples whose inputs are drawn from their loader each time that they are asked for.
+
+    Asked for batch after batch they cost one pass. Pickled, they become samples in memory.
+
+    Args:
+        stream: Gives the inputs.
+        rows: ``(n,)`` which ones of the stream.
+        y: Their labels.
+        one_hot: As :class:`Samples` has it.
+        last: The row at which a pass ends; None for the last of these.
+    """
+
+    _stream: SampleStream
+    _rows: Array
+    _last: int
+
+    def __init__(
+        self,
+        stream: SampleStream,
+        rows: Array,
+        y: Array,
+        *,
+        one_hot: bool = False,
+        last: int | None = None,
+    ) -> None:
+        if last is None:
+            last = int(rows.max(initial=0))
+        # The base is frozen.
+        self.__dict__.update(y=y, one_hot=one_hot, _stream=stream, _rows=rows, _last=last)
+
+    @classmethod
+    def all_of(cls, stream: SampleStream, name: str, *, classify: bool) -> StreamedSamples:
+        """Take all samples of a stream, with labels as :meth:`Samples.of` reads them.
+
+        Raises:
+            DataError: The labels cannot be used.
+        """
+        y, one_hot = stream.first.y, False
+        if classify:
+            y, one_hot = class_indices(y, name)
+        return cls(stream, np.arange(len(y)), y, one_hot=one_hot)
+
+    @property
+    def in_memory(self) -> bool:
+        """No: ``x`` is drawn from a loader."""
+        return False
+
+    @property
+    def x(self) -> Batch:
+        """The inputs, drawn now; asked for again, they cost another pass."""
+        ascending = np.argsort(self._rows, kind="stable")
+        drawn = self._stream.draw(self._rows[ascending], last=self._last)
+        if (ascending[:-1] < ascending[1:]).all():
+            return drawn
+        places = np.argsort(ascending)
+        return each_leaf(drawn, lambda leaf: leaf[places])
+
+    def __getitem__(self, which: slice | Array) -> StreamedSamples:
+        rows, y = self._rows[which], self.y[which]
+        return StreamedSamples(self._stream, rows, y, one_hot=self.one_hot)
+
+    def batches(self, size: int | None = None) -> Iterator[Samples]:
+        """Consecutive batches, whose inputs are drawn when they are asked for."""
+        size = size or self.usual_batch
+        for start in range(0, len(self), size):
+            rows, y = self._rows[start : start + size], self.y[start : start + size]
+            # All of them are one pass.
+            yield StreamedSamples(self._stream, rows, y, one_hot=self.one_hot, last=self._last)
+
+    @cached_property
+    def first_alike(self) -> Array:
+        """``(n,)`` for each sample the index of the first one with the same numbers in x."""
+        alike = self._stream.first.first_alike[self._rows]
+        _, first, inverse = np.unique(alike, return_index=True, return_inverse=True)
+        found: Array = first[inverse]
+        return found
+
+    @property
+    def are_pixels(self) -> bool:
+        """Whether the inputs of the whole stream look like pixels."""
+        return self._stream.first.are_pixels
+
+    @property
+    def usual_batch(self) -> int:
+        """Default number of samples per batch."""
+        return _usual_batch(self._stream.first.nbytes // len(self._stream.first))
+
+    @property
+    def nbytes(self) -> int:
+        """None: nothing is kept."""
+        return 0
+
+    def __reduce__(self) -> tuple[type[Samples], tuple[Any, ...]]:
+        # A loader need not be where the samples are sent, nor can it always be pickled.
+        return Samples, (self.x, self.y, self.one_hot)
+
+
+def _usual_batch(sample: int) -> int:
     """Return how many samples of so many bytes make a batch, unless told otherwise."""
     return int(np.clip(_BATCH_BYTES // max(sample, 1), 1, _LARGEST_BATCH))
-
-
-def _read(data: Any, name: str, most: int | None) -> tuple[Batch, Array] | SampleStream:
-    if isinstance(data, Samples):
-        return data.x, data.y
-    if isinstance(data, (str, os.PathLike)):
-        return _read_npz(Path(data), name)
-    if isinstance(data, tuple) and len(data) == 2:
-        return each_leaf(data[0], array_of), array_of(data[1])
-    count = getattr(data, "num_batches", None)
-    if count is not None and hasattr(data, "__getitem__"):
-        # Items of Keras's PyDataset are batches, and iterating over it does not end by itself.
-        return _gathered(Pairs(by_index(data, count), name, data), most)
-    if isinstance(data, Mapping):
-        return pair_of(data, name)
-    if isinstance(data, list) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
-        raise DataError(f"{name}: expected a tuple (x, y); got a list. Write data=(x, y)")
-    if hasattr(data, "shape") and hasattr(data, "dtype"):
-        raise DataError(
-            f"{name}: expected a tuple (x, y); got one array, so the labels are missing"
-        )
-    if isinstance(data, Iterable):
-        return _gathered(Pairs(data, name), most)
-    if isinstance(data, Sized) and hasattr(data, "__getitem__"):
-        return _gathered(Pairs(by_index(data, len(data)), name, data), most, batches=False)
-    raise DataError(
-        f"{name}: expected (x, y) arrays, a loader or dataset of (x, y) pairs, or the path of an "
-        f".npz file with x and y; got {type(data).__name__}"
-    )
-
-
-def _read_npz(path: Path, name: str) -> tuple[Batch, Array]:
-    from flain_core.storage.archives import is_archive
-    from flain_core.storage.npz import opened
-
-    if os.path.exists(path) and not os.path.isfile(path):
-        # A pipe would block for ever, and cannot be read from both ends as an archive has to be.
-        raise DataError(f"{name}: expected {path} to be a regular file; save the samples in one")
-    if os.path.isfile(path) and not is_archive(path):
-        raise DataError(
-            f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
-            "writes it; it is something else, or cut short"
-        )
-    try:
-        with opened(path, error=DataError) as file:
-            arrays = {key: file[key] for key in ("x", "y") if key in file}
-            keys = list(file)
-    except FileNotFoundError as error:
-        raise DataError(f"{name}: there is no file {path}") from error
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from error
-    except Exception as error:
-        # A damaged file makes zipfile, zlib and NumPy raise nearly anything.
-        raise DataError(
-            f"{name}: expected {path} to be an .npz file of plain arrays x and y, as numpy.savez "
-            f"writes it; it cannot be read ({error})"
-        ) from error
-    if len(arrays) < 2:
-        raise DataError(f"{name}: expected arrays x and y in {path}; it holds {listed(keys)}")
-    return arrays["x"], arrays["y"]
-
-
-def _gathered(
-    pairs: Pairs, most: int | None, *, batches: bool | None = None
-) -> tuple[Batch, Array] | SampleStream:
-    """Keep what a loader gives, or leave it to a stream if that is more than ``most`` bytes.
-
-    ``batches`` tells batches from samples; None looks at them.
-    """
-    kept: list[tuple[Batch, Array]] = []
-    nbytes = 0
-    giving = iter(pairs)
-    for pair in giving:
-        kept.append(pair)
-        nbytes += sum(leaf.nbytes for leaf in leaves(pair[0]))
-        if most is not None and nbytes > most:
-            del pair  # it would stay in memory until the first pass ends
-            return SampleStream(pairs, chain(_taken_out(kept), giving), batches, _SHARE_KEPT)
-    if not kept:
-        raise DataError(
-            f"{pairs.name}: expected at least one sample; the loader or dataset is empty"
-        )
-    if batches is None:
-        batches = all(y.ndim > 0 and leaf_lengths(x) == {len(y)} for x, y in kept)
-    return _joined(kept, np.concatenate if batches else np.stack, pairs.name)
-
-
-def _taken_out(kept: list[tuple[Batch, Array]]) -> Iterator[tuple[Batch, Array]]:
-    """Yield pairs, and let go of each; they take up memory."""
-    kept.reverse()
-    while kept:
-        yield kept.pop()
-
-
-def _joined(
-    pairs: list[tuple[Batch, Array]], join: Callable[[list[Array]], Array], name: str
-) -> tuple[Batch, Array]:
-    try:
-        return together([x for x, _ in pairs], join), join([y for _, y in pairs])
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{name}: samples of different shapes cannot be batched: {error}"
-        ) from error

@@ -16,7 +16,7 @@ from flain_core.errors import FlainError, FlainWarning, LayerError, OutputError,
 from flain_core.flipping import columns, flip
 from flain_core.network import Array, Batch, Cut, Layer, Network, is_network
 from flain_core.outcome.layer import LayerOutcome
-from flain_core.outcome.purification import Purification
+from flain_core.purification import Purification
 from flain_core.purify import purify
 from flain_core.settings import Settings
 

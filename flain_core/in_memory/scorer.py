@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -16,10 +16,10 @@ from flain_core.blocks import give_back_freed
 from flain_core.directions import Directions, Flipping
 from flain_core.errors import ModelError
 from flain_core.network import SINGLE_PRECISION, Array, Batch, Network
-from flain_core.outputs import Reading
+from flain_core.outputs import Outputs, Reading
 from flain_core.proof import Proof, check_deterministic, prove
 from flain_core.sample_source import Candidates
-from flain_core.score import Scored
+from flain_core.score import Score, Scored
 from flain_core.threads import one_thread_for
 
 from .by_batch import ByBatch
@@ -29,9 +29,6 @@ from .cut_batch import CutBatch, bytes_fitted, bytes_kept, most_at_once
 from .grader import Graded, Grader
 from .held_back import HeldBack
 
-if TYPE_CHECKING:
-    from flain_core.local_samples import LocalSamples
-
 __all__ = ["LocalScorer", "Stepper"]
 
 _SAMPLES_FOR_PROOF = 32
@@ -39,6 +36,26 @@ _RUNS_SEVERAL_TIMES = Proof(False, "the layer runs several times in one pass")
 
 Stepper: TypeAlias = "ByBatch | BySample | ByDirection"
 """Steps from candidate to candidate at the cut, at the cost of what each of them changes."""
+
+
+class SteeringSamples(Protocol):
+    """The samples that a scorer works with, and how they are measured.
+
+    :class:`~flain_core.local_samples.LocalSamples` says what each part is.
+    """
+
+    @property
+    def clean(self) -> Samples: ...
+    @property
+    def probes(self) -> Mapping[str, Samples]: ...
+    @property
+    def score(self) -> Score: ...
+    @property
+    def outputs(self) -> Outputs | None: ...
+    @property
+    def batch_size(self) -> int | None: ...
+    @property
+    def memory_limit(self) -> int: ...
 
 
 class LocalScorer:
@@ -55,7 +72,7 @@ class LocalScorer:
 
     def __init__(
         self,
-        samples: LocalSamples,
+        samples: SteeringSamples,
         *,
         measures_loss: bool = False,
         keeps_inputs: bool = False,

@@ -6,12 +6,9 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from flain_core.outcome.notes import reason_for
-
-if TYPE_CHECKING:
-    from flain_core.outcome.purification import Purification
+from flain_core.outcome.outcome import Outcome
 
 __all__ = ["card"]
 
@@ -19,12 +16,12 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
-def card(result: Purification) -> str:
+def card(result: Outcome) -> str:
     """Return what was done to a model, and what it is worth, as Markdown."""
     return "\n".join(_lines(result)) + "\n"
 
 
-def _lines(result: Purification) -> Iterator[str]:
+def _lines(result: Outcome) -> Iterator[str]:
     version = result.versions.get("flain", "unknown")
     yield "## Purification"
     yield ""

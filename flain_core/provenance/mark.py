@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
 from flain_core.errors import WeightsError, listed
+from flain_core.outcome.outcome import Outcome
 from flain_core.outcome.verdict import Verdict
-
-if TYPE_CHECKING:
-    from flain_core.outcome.purification import Purification
 
 __all__ = ["KEY", "MOST_BYTES", "mark_of", "read_mark"]
 
@@ -31,7 +29,7 @@ _VERSION = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def mark_of(result: Purification) -> str:
+def mark_of(result: Outcome) -> str:
     """Return the mark of a purified model: version, settings, hash, promise and verdict."""
     flipped = [layer for layer in result.layers if layer.share]
     said: dict[str, Any] = {

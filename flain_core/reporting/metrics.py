@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from flain_core.outcome.purification import Purification
+from flain_core.outcome.outcome import Outcome
 
 _VERDICTS = {"not flipped": 0, "hardly flipped": 1, "flipped": 2}
 
 
-def metrics_of(purification: Purification) -> dict[str, int | float]:
+def metrics_of(purification: Outcome) -> dict[str, int | float]:
     """Return scores before and after, verdict and promise.
 
     Names are ``flain-clean-before``, ``flain-clean-after``, the same with ``probe-NAME`` in place

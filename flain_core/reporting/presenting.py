@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flain_core.errors import FlainError, OutputError
 from flain_core.extras import how_to_install
+from flain_core.outcome.outcome import Outcome
 from flain_core.storage.files import check_writable, target_of, written_whole
-
-if TYPE_CHECKING:
-    from flain_core.outcome.purification import Purification
 
 __all__ = ["FORMATS", "Plots", "check_report", "html_or_none", "write_report"]
 
@@ -32,7 +30,7 @@ class Plots:
         LayerError: There is no layer of that name, or nothing of the kind to draw.
     """
 
-    def __init__(self, result: Purification) -> None:
+    def __init__(self, result: Outcome) -> None:
         self._result = result
 
     def __call__(self) -> Any:
@@ -80,9 +78,7 @@ def check_report(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     check_writable(path, overwrite=overwrite)
 
 
-def write_report(
-    result: Purification, path: str | os.PathLike[str], *, overwrite: bool = False
-) -> None:
+def write_report(result: Outcome, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a page or JSON, as the suffix says; see :meth:`Purification.report`."""
     if not _is_page(path):
         result.to_json(path, overwrite=overwrite)
@@ -92,7 +88,7 @@ def write_report(
         scratch.write_text(page.render(result), encoding="utf-8")
 
 
-def html_or_none(result: Purification) -> str | None:
+def html_or_none(result: Outcome) -> str | None:
     """Return the report as a part of a notebook's page; None if the extra is not installed."""
     try:
         page = _report_package("flain_report.page")

@@ -1,25 +1,21 @@
-"""The outcome of a purification: frozen, printable, saveable."""
+"""A purified model and what was done to it: printable, saveable, for people and for programs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from flain_core.asked import Asked
-from flain_core.opening import registry
-from flain_core.promise import Promise
-from flain_core.reporting.presenting import Plots, html_or_none, write_report
-from flain_core.settings import Settings
+from .opening import registry
+from .outcome.outcome import Outcome
+from .provenance.mark import mark_of
+from .reporting.presenting import Plots, html_or_none, write_report
+from .storage.files import check_no_input
 
-from .layer import LayerOutcome
-from .measurement import ClassOutcome, Measurement
-from .verdict import Verdict, verdict_on
+__all__ = ["Purification"]
 
 
 @dataclass(frozen=True, eq=False)
-class Purification:
+class Purification(Outcome):
     """A purified model, and what was done to it.
 
     Attributes:
@@ -55,26 +51,6 @@ class Purification:
         '## Purification'
     """
 
-    model: Any
-    before: Measurement
-    after: Measurement
-    layers: tuple[LayerOutcome, ...]
-    settings: Settings
-    seconds: float
-    promise: Promise | None = None
-    unpurified: str = ""
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
-    by_class: tuple[ClassOutcome, ...] = ()
-    asked: Asked | None = None
-
-    @property
-    def verdict(self) -> Verdict:
-        """Verdict on what was done: see :data:`~flain_core.outcome.verdict.Verdict`."""
-        return verdict_on(self.layers)
-
     def __repr__(self) -> str:
         lines = [f"before={self.before}", f"after={self.after}", *map(repr, self.layers)]
         lines += [f"verdict={self.verdict!r}"]
@@ -96,36 +72,15 @@ class Purification:
             OutputError: The place cannot be written, the file exists, it is one that was read, or
                 the model's backend does not write that format.
         """
-        from flain_core.provenance.mark import mark_of
-        from flain_core.storage.files import check_no_input
-
         check_no_input(path, self.files)
         registry.save(self.model, path, overwrite=overwrite, mark=mark_of(self))
 
     def card(self) -> str:
         """Return a section for a model card, in Markdown: what was done, and what it is worth."""
-        from flain_core.provenance.card import card
+        # It takes much of the search with it, and `import flain` is to stay light.
+        from .provenance.card import card
 
         return card(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything but the model, in types that JSON knows."""
-        return {
-            "before": asdict(self.before),
-            "after": asdict(self.after),
-            "settings": asdict(self.settings),
-            "layers": [layer.to_dict() for layer in self.layers],
-            "seconds": self.seconds,
-            "verdict": self.verdict,
-            "promise": asdict(self.promise) if self.promise else None,
-            "unpurified": self.unpurified,
-            "notes": list(self.notes),
-            "warnings": list(self.warnings),
-            "versions": dict(self.versions),
-            "files": dict(self.files),
-            "by_class": [asdict(each) for each in self.by_class],
-            "asked": asdict(self.asked) if self.asked else None,
-        }
 
     @property
     def plot(self) -> Plots:
@@ -155,22 +110,3 @@ class Purification:
     def _repr_html_(self) -> str | None:
         """Show the report in a notebook, if the extra is installed; else its text is shown."""
         return html_or_none(self)
-
-    def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the report: settings, versions, file hashes, every step, the layers' outcomes.
-
-        Args:
-            path: Where the file goes.
-            overwrite: Whether a file that exists may be replaced.
-
-        Raises:
-            OutputError: The place cannot be written, or the file exists.
-        """
-        import json
-
-        from flain_core.storage.files import check_no_input, written_whole
-
-        check_no_input(path, self.files)
-        with written_whole(path, overwrite=overwrite) as scratch:
-            text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-            scratch.write_text(text + "\n", encoding="utf-8")
