@@ -36,7 +36,7 @@ import flain_core as flain
 
 _PAGE = Path(__file__).resolve().parents[1] / "docs" / "lora.md"
 _MOST_DIFFERENT = 1e-5
-_TOLERANCE = 0.008
+_TOLERANCE = 0.005
 
 app = typer.Typer(add_completion=False)
 console = Console()
@@ -70,21 +70,26 @@ def _each_block(*parts: str) -> tuple[list[str], ...]:
     return tuple(adapted_layers(block, [part]) for block in range(DEPTH) for part in parts)
 
 
+def _directions(factor: float, tolerance: float | None = _TOLERANCE) -> flain.Settings:
+    return flain.Settings(flip="directions", factor=factor, tolerance=tolerance)
+
+
 def _neurons(statistic: Any) -> flain.Settings:
     return flain.Settings(flip="neurons", statistic=statistic, tolerance=_TOLERANCE)
 
 
-_DIRECTIONS = flain.Settings(flip="directions", tolerance=_TOLERANCE)
-_DEFAULT = flain.Settings(flip="directions")
-CHOSEN = Way("directions, `key` of both blocks", _each_block("key"), _DIRECTIONS)
+_BOTH = _each_block("key", "value")
+CHOSEN = Way("directions, `key` and `value` of both blocks", _BOTH, _directions(4))
 WAYS = (
     CHOSEN,
-    Way("the same, default tolerance", _each_block("key"), _DEFAULT),
-    Way("directions, `key` of the last block", _each_block("key")[-1:], _DIRECTIONS),
-    Way("directions, `value` of both blocks", _each_block("value"), _DIRECTIONS),
-    Way("directions, `fc1` and `fc2` of both blocks", _each_block("fc1", "fc2"), _DIRECTIONS),
+    Way("the same, factor 3", _BOTH, _directions(3)),
+    Way("the same, default tolerance", _BOTH, _directions(4, None)),
+    Way("directions, `key` and `value` of the last block", _BOTH[-2:], _directions(4)),
+    Way("directions, `key` of both blocks", _each_block("key"), _directions(4)),
+    Way("directions, `value` of both blocks", _each_block("value"), _directions(4)),
+    Way("directions, `fc1` and `fc2` of both blocks", _each_block("fc1", "fc2"), _directions(4)),
     *(
-        Way(f"neurons by `{statistic}`, `key` of both blocks", _each_block("key"), settings)
+        Way(f"neurons by `{statistic}`, `key` and `value` of both blocks", _BOTH, settings)
         for statistic in ("mean", "mean_abs", "rms")
         for settings in [_neurons(statistic)]
     ),
