@@ -61,9 +61,9 @@ class _ConvolutionInput:
 class KerasCut:
     """Implements :class:`flain_core.network.Cut` with NumPy arrays in the layer's own layout.
 
-    ``output`` is float32 or float64, whatever the layer computes in. The tail is traced when it is
-    first needed: ``learn`` does so, and holds all that the run computed before. It has to be
-    needed before many batches are cut.
+    ``output`` is float32 or float64, whatever the layer computes in. The tail is traced, by
+    ``learn``, when it or ``bytes_beside`` is first asked for. Ask before cutting many batches:
+    until then each cut holds every tensor that the model computed before the layer.
     """
 
     def __init__(
@@ -113,14 +113,15 @@ class KerasCut:
     @cached_property
     def _tail(self) -> Tail:
         if self._learn is not None:
-            self._learn()
+            with single_precision():
+                self._learn()
             self._learn = None
         self._unprepared.let_go()
         return self._unprepared
 
     @property
     def bytes_beside(self) -> int:
-        """Bytes that the tail reads besides."""
+        """Bytes that the tail reads besides; the tail is traced to know."""
         return self._tail.nbytes
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from flain_core.backend_kit import switched
+from flain_core.backend_kit import switched, switches_of
 from flain_core.network import Array
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
@@ -42,7 +42,11 @@ def single_precision() -> AbstractContextManager[None]:
 
         exact: AbstractContextManager[None] = jax.default_matmul_precision("highest")
         return exact
-    return switched(_torch_switches() if engine == "torch" else [(_TensorFlow(), "rounds", False)])
+    if engine == "torch":
+        import torch
+
+        return switched(switches_of(torch))
+    return switched([(_TensorFlow(), "rounds", False)])
 
 
 @cache
@@ -55,19 +59,11 @@ def _has_accelerator(engine: str) -> bool:
         import torch
 
         return torch.cuda.is_available()
-    import tensorflow
+    if engine == "tensorflow":
+        import tensorflow
 
-    return bool(tensorflow.config.list_physical_devices("GPU"))
-
-
-def _torch_switches() -> list[tuple[Any, str, object]]:
-    import torch
-
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(convolutions, "conv"):  # since PyTorch 2.9, which wants one kind of switch only
-        places = (products, convolutions.conv, convolutions.rnn)
-        return [(place, "fp32_precision", "ieee") for place in places]
-    return [(products, "allow_tf32", False), (convolutions, "allow_tf32", False)]
+        return bool(tensorflow.config.list_physical_devices("GPU"))
+    return False
 
 
 class _TensorFlow:

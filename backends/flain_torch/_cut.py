@@ -162,7 +162,7 @@ class TorchCut:
         """Take NumPy arrays as well, as flipping in directions computes them."""
         seen = self._only_output
         if isinstance(output, np.ndarray):
-            output = brought(output, seen.device).reshape(seen.shape)
+            output = torch.from_numpy(output).to(seen.device).reshape(seen.shape)
         replacement = output
         if self._seen.replay is not None:
             with single_precision(seen.device):

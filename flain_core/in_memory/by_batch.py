@@ -23,7 +23,7 @@ from .grader import Graded, Grader
 
 _MOST_AT_ONCE = 32
 _BYTES_AT_ONCE = 32 * 2**20
-_BYTES_AT_ONCE_ON_ACCELERATOR = 2**30  # one that is waited for seldom is never idle
+_BYTES_AT_ONCE_ON_ACCELERATOR = 2**28  # one that is waited for seldom is never idle
 
 
 class ByBatch:

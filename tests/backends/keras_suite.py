@@ -34,7 +34,7 @@ from flain_core.opening import registry
 from flain_keras import open_network
 from flain_keras._memory import key_of
 from flain_keras._observation import Recording
-from flain_keras._run import as_batch
+from flain_keras._run import Runner, as_batch
 
 # What Keras and its engines warn of is no affair of ours.
 pytestmark = [pytest.mark.filterwarnings("ignore")]
@@ -197,6 +197,54 @@ def test_what_one_batch_taught_goes_for_the_others(case: Case) -> None:
         assert (learned.head is not None) is (ENGINE != "torch")
         assert (learned.traced.together is not None) is (ENGINE != "torch")
     assert not patched(network._model)
+
+
+def _rounds() -> bool:
+    """Whether the engine may round factors to 10 bits on a device."""
+    if ENGINE == "jax":
+        import jax
+
+        return jax.config.jax_default_matmul_precision != "highest"
+    if ENGINE == "torch":
+        import torch
+
+        return torch.backends.cudnn.allow_tf32
+    import tensorflow
+
+    return tensorflow.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_on_an_accelerator_everything_runs_in_single_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    inner = Runner.run
+
+    def run(self: Runner, *args: Any) -> Any:
+        seen.append(_rounds())
+        return inner(self, *args)
+
+    monkeypatch.setattr(Runner, "run", run)
+    case = CASES["residual"]
+
+    def use() -> None:
+        network = open_network(case.model())
+        name = find(network, case.layers[0])
+        network.predict(case.batch())
+        for _ in range(5):
+            cut = network.cut(name, case.batch())
+            cut.tail(cut.output)
+        assert not patched(network._model)
+
+    use()
+    assert seen
+    assert all(seen)
+    seen.clear()
+    monkeypatch.setattr("flain_keras._engine._has_accelerator", lambda engine: True)
+    use()
+    assert seen
+    assert not any(seen)
+    assert _rounds()
 
 
 def test_only_a_cut_that_is_asked_for_its_tail_traces_it() -> None:

@@ -8,7 +8,7 @@ import pytest
 from engines import ENGINES, passed
 
 SUITE = Path(__file__).with_name("keras_suite.py")
-TESTS = 122
+TESTS = 123
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Candidates that cost a tail on every batch, one by one and several at a time."""
 
+from types import SimpleNamespace
+
 import backdoored
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from recut import Recut
 import flain_core as flain
 import flain_numpy
 from flain_core.flipping_order import FlippingOrder
+from flain_core.in_memory import by_batch
 from flain_core.in_memory.by_batch import ByBatch
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
@@ -150,3 +153,9 @@ def test_a_cut_that_takes_several_at_once_is_given_several():
     assert at_once.layers[0].threshold == alone.layers[0].threshold
     np.testing.assert_array_equal(at_once.layers[0].flipped, alone.layers[0].flipped)
     assert at_once.layers[0].steps == alone.layers[0].steps
+
+
+def test_more_candidates_are_computed_at_once_where_a_device_would_be_waited_for():
+    there, here = SimpleNamespace(device="cuda:0"), np.zeros(1)
+    assert [by_batch._few(each, 2**20) for each in (there, here)] == [256, 32]
+    assert by_batch._few(there, 2**40) == 1
