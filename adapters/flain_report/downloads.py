@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import StringIO
 
 from flain_core.outcome.layer import LayerOutcome
-from flain_core.purification import Purification
+from flain_core.outcome.outcome import Outcome
 
 from .text import visible
 
@@ -32,7 +32,7 @@ class Download:
         return cls(name, title, f"data:{kind};base64,{b64encode(text.encode()).decode()}")
 
 
-def outcome_as_json(result: Purification) -> Download:
+def outcome_as_json(result: Outcome) -> Download:
     """Return everything but the model."""
     text = json.dumps(result.to_dict(), indent=1)
     return Download.of("purification.json", "Everything, as JSON", "application/json", text)

@@ -10,7 +10,7 @@ from flain_core.errors import LayerError, nearest
 from flain_core.network import Array
 from flain_core.outcome.layer import LayerOutcome, Step
 from flain_core.outcome.measurement import ClassOutcome
-from flain_core.purification import Purification
+from flain_core.outcome.outcome import Outcome
 
 __all__ = [
     "Baseline",
@@ -43,7 +43,7 @@ class Baseline:
     lost: float = 0.0
 
 
-def layer_of(result: Purification, name: str | None) -> LayerOutcome:
+def layer_of(result: Outcome, name: str | None) -> LayerOutcome:
     """Return the outcome of a layer that was searched; of the first one for None.
 
     Raises:
@@ -75,7 +75,7 @@ def chosen_step(outcome: LayerOutcome) -> int | None:
     )
 
 
-def baseline(result: Purification, outcome: LayerOutcome) -> Baseline:
+def baseline(result: Outcome, outcome: LayerOutcome) -> Baseline:
     """Return what the model scored before a layer was searched."""
     before = Baseline(result.before.clean, dict(result.before.probes))
     for each in result.layers:
@@ -88,7 +88,7 @@ def baseline(result: Purification, outcome: LayerOutcome) -> Baseline:
     return before
 
 
-def lost_at(result: Purification, step: Step) -> float:
+def lost_at(result: Outcome, step: Step) -> float:
     """Return what the search compared with the tolerance.
 
     What a step had lost of the probability of the true class and one standard error, or of the
@@ -99,7 +99,7 @@ def lost_at(result: Purification, step: Step) -> float:
     return step.loss + (step.loss_error or 0.0)
 
 
-def allowed_loss(result: Purification) -> float | None:
+def allowed_loss(result: Outcome) -> float | None:
     """Return how much of what is measured may be lost; None where that is not known."""
     settings, probability = result.settings, result.before.probability
     if settings.measure == "score":
@@ -109,7 +109,7 @@ def allowed_loss(result: Purification) -> float | None:
     return settings.allowed(None if probability is None else 1 - probability)
 
 
-def classes_shown(result: Purification) -> list[ClassOutcome]:
+def classes_shown(result: Outcome) -> list[ClassOutcome]:
     """Return the classes that a plot has room for: all of them, or those that lost most."""
     classes = result.by_class
     lost = [(each.right_before - each.right_after) / each.samples for each in classes]
@@ -117,7 +117,7 @@ def classes_shown(result: Purification) -> list[ClassOutcome]:
     return [classes[place] for place in sorted(most)]
 
 
-def share_of_each(result: Purification, outcome: LayerOutcome) -> Array | None:
+def share_of_each(result: Outcome, outcome: LayerOutcome) -> Array | None:
     """Return ``(in,)`` how much of each input's update was flipped, from 0 to 1, if it is known."""
     if outcome.norms is None:
         return None
@@ -127,7 +127,7 @@ def share_of_each(result: Purification, outcome: LayerOutcome) -> Array | None:
     return clipped
 
 
-def factor_of(result: Purification, outcome: LayerOutcome) -> float:
+def factor_of(result: Outcome, outcome: LayerOutcome) -> float:
     """Return by what a flipped update of a layer was multiplied before it was taken away."""
     return result.settings.factor_of("neurons" if outcome.flip == "none" else outcome.flip)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from flain_core.network import Array
 from flain_core.outcome.layer import LayerOutcome, UpdateNorms
-from flain_core.purification import Purification
+from flain_core.outcome.outcome import Outcome
 from flain_core.reporting.input_grid import InputGrid
 
 from . import layer_plots
@@ -39,7 +39,7 @@ _HEIGHT = 3.1
 _MOST_LISTED = 12
 
 
-def layer_charts(result: Purification, outcome: LayerOutcome, prefix: str) -> Iterator[Chart]:
+def layer_charts(result: Outcome, outcome: LayerOutcome, prefix: str) -> Iterator[Chart]:
     """Yield the charts of a layer; none of a layer that was not searched."""
     if not outcome.steps:
         return
@@ -55,7 +55,7 @@ def layer_charts(result: Purification, outcome: LayerOutcome, prefix: str) -> It
         yield _inputs(result, outcome, outcome.grid, shares, prefix)
 
 
-def steps_table(result: Purification, outcome: LayerOutcome) -> Table:
+def steps_table(result: Outcome, outcome: LayerOutcome) -> Table:
     """Return the steps of a search: all of them, or as many as a page has room for."""
     what, chosen = what_steps_are(outcome), chosen_step(outcome)
     rows = []
@@ -73,7 +73,7 @@ def steps_table(result: Purification, outcome: LayerOutcome) -> Table:
     )
 
 
-def norms_table(result: Purification, outcome: LayerOutcome) -> Table | None:
+def norms_table(result: Outcome, outcome: LayerOutcome) -> Table | None:
     """Return the norms of a layer's weights and of their changes, where they are known."""
     norms = outcome.norms
     if norms is None:
@@ -103,7 +103,7 @@ def _steps_shown(outcome: LayerOutcome) -> list[int]:
     return sorted({*spread, *(i for i in range(chosen - 2, chosen + 3) if 0 <= i < count)})
 
 
-def _step_words(result: Purification, outcome: LayerOutcome, index: int) -> str:
+def _step_words(result: Outcome, outcome: LayerOutcome, index: int) -> str:
     step = outcome.steps[index]
     words = [
         f"{what_steps_are(outcome)} {number(step.threshold)}",
@@ -115,13 +115,13 @@ def _step_words(result: Purification, outcome: LayerOutcome, index: int) -> str:
     return ", ".join(words) + (". This one was chosen." if index == chosen_step(outcome) else "")
 
 
-def _scores(result: Purification, clean: float, probes: Mapping[str, float]) -> Iterator[str]:
+def _scores(result: Outcome, clean: float, probes: Mapping[str, float]) -> Iterator[str]:
     yield f"clean {score(result, clean)}"
     yield from (f"{name} {score(result, value)}" for name, value in probes.items())
 
 
 def _along_steps(
-    result: Purification, outcome: LayerOutcome, drawing: Drawing
+    result: Outcome, outcome: LayerOutcome, drawing: Drawing
 ) -> tuple[list[Reading], int]:
     thresholds = np.array([step.threshold for step in outcome.steps])
     scale = Scale.of(thresholds)
@@ -137,7 +137,7 @@ def _along_steps(
     return readings, 0 if chosen is None else 1 + shown.index(chosen)
 
 
-def _curves(result: Purification, outcome: LayerOutcome, prefix: str) -> Chart:
+def _curves(result: Outcome, outcome: LayerOutcome, prefix: str) -> Chart:
     what = what_steps_are(outcome)
     drawing = draw(
         partial(layer_plots.curves, result, outcome.name, palette=THEMED),
@@ -157,7 +157,7 @@ def _curves(result: Purification, outcome: LayerOutcome, prefix: str) -> Chart:
     return Chart("curves", f"Scores over the {what}", caption, drawing, "Step", readings, first)
 
 
-def _losses(result: Purification, outcome: LayerOutcome, prefix: str) -> Chart:
+def _losses(result: Outcome, outcome: LayerOutcome, prefix: str) -> Chart:
     drawing = draw(
         partial(layer_plots.losses, result, outcome.name, palette=THEMED),
         f"{prefix}-losses",
@@ -176,7 +176,7 @@ def _losses(result: Purification, outcome: LayerOutcome, prefix: str) -> Chart:
     return Chart("losses", "What clean samples lose", caption, drawing, "Step", readings, first)
 
 
-def _activations(result: Purification, outcome: LayerOutcome, bins: Bins, prefix: str) -> Chart:
+def _activations(result: Outcome, outcome: LayerOutcome, bins: Bins, prefix: str) -> Chart:
     drawing = draw(
         partial(layer_plots.activations, result, outcome.name, palette=THEMED),
         f"{prefix}-activations",
@@ -213,7 +213,7 @@ def _activations(result: Purification, outcome: LayerOutcome, bins: Bins, prefix
 
 
 def _updates(
-    result: Purification, outcome: LayerOutcome, bins: Bins, norms: UpdateNorms, prefix: str
+    result: Outcome, outcome: LayerOutcome, bins: Bins, norms: UpdateNorms, prefix: str
 ) -> Chart:
     drawing = draw(
         partial(layer_plots.updates, result, outcome.name, palette=THEMED),
@@ -255,7 +255,7 @@ def _updates(
 
 
 def _inputs(
-    result: Purification, outcome: LayerOutcome, grid: InputGrid, shares: Array, prefix: str
+    result: Outcome, outcome: LayerOutcome, grid: InputGrid, shares: Array, prefix: str
 ) -> Chart:
     across = mosaic_columns(outcome)
     tall, wide, places = grid.rows + 1, grid.columns + 1, grid.rows * grid.columns

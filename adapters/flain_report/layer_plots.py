@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from flain_core.errors import LayerError
 from flain_core.network import Array
 from flain_core.outcome.layer import LayerOutcome
-from flain_core.purification import Purification
+from flain_core.outcome.outcome import Outcome
 
 from .axes import LOST, SHARE, Scale, label, legend, new_axes, polish
 from .binning import bins_of
@@ -34,7 +34,7 @@ _STYLES = (("--", "s"), ("-.", "^"), (":", "D"), ((0, (5, 1, 1, 1, 1, 1)), "v"))
 
 
 def curves(
-    result: Purification,
+    result: Outcome,
     layer: str | None = None,
     ax: Axes | None = None,
     *,
@@ -62,7 +62,7 @@ def curves(
 
 
 def losses(
-    result: Purification,
+    result: Outcome,
     layer: str | None = None,
     ax: Axes | None = None,
     *,
@@ -86,7 +86,7 @@ def losses(
 
 
 def activations(
-    result: Purification,
+    result: Outcome,
     layer: str | None = None,
     ax: Axes | None = None,
     *,
@@ -126,7 +126,7 @@ def activations(
 
 
 def updates(
-    result: Purification,
+    result: Outcome,
     layer: str | None = None,
     ax: Axes | None = None,
     *,
@@ -167,7 +167,7 @@ def updates(
 
 
 def inputs(
-    result: Purification,
+    result: Outcome,
     layer: str | None = None,
     ax: Axes | None = None,
     *,
@@ -223,7 +223,7 @@ def _steps(ax: Axes, outcome: LayerOutcome, palette: Palette) -> Array:
     return np.append(scale.before, scale.places(thresholds))
 
 
-def _activation_label(result: Purification, outcome: LayerOutcome) -> str:
+def _activation_label(result: Outcome, outcome: LayerOutcome) -> str:
     if outcome.flip == "directions":
         return "variance on clean samples"
     return {

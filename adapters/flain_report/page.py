@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flain_core.outcome.layer import LayerOutcome
-from flain_core.purification import Purification
+from flain_core.outcome.outcome import Outcome
 
 from . import words
 from .chart import Chart, Table
@@ -41,12 +41,12 @@ _MEANINGS = {
 }
 
 
-def render(result: Purification) -> str:
+def render(result: Outcome) -> str:
     """Return the report as a page: a whole file that loads nothing from elsewhere."""
     return _rendered("page.html.j2", result, "f")
 
 
-def render_fragment(result: Purification) -> str:
+def render_fragment(result: Outcome) -> str:
     """Return the report as a part of another page, with styles that leave the rest of it alone."""
     return _rendered("fragment.html.j2", result, f"f{token_hex(4)}")
 
@@ -64,7 +64,7 @@ class _LayerPart:
     downloads: list[Download]
 
 
-def _rendered(template: str, result: Purification, prefix: str) -> str:
+def _rendered(template: str, result: Outcome, prefix: str) -> str:
     script = _resource("report.js")
     content = {
         "headline": words.headline(result),
@@ -122,7 +122,7 @@ def _resource(name: str) -> str:
     return resources.files("flain_report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _layer_part(result: Purification, outcome: LayerOutcome, place: int, prefix: str) -> _LayerPart:
+def _layer_part(result: Outcome, outcome: LayerOutcome, place: int, prefix: str) -> _LayerPart:
     searched = bool(outcome.steps)
     return _LayerPart(
         number=place,
@@ -135,7 +135,7 @@ def _layer_part(result: Purification, outcome: LayerOutcome, place: int, prefix:
     )
 
 
-def _settings(result: Purification) -> Table:
+def _settings(result: Outcome) -> Table:
     rows = []
     for name, value in asdict(result.settings).items():
         shown = "not given" if value is None else str(value)

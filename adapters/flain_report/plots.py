@@ -12,7 +12,7 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flain_core.purification import Purification
+from flain_core.outcome.outcome import Outcome
 
 from .layer_plots import activations, curves, inputs, losses, updates
 from .score_plots import classes, scores
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-def overview(result: Purification) -> Figure:
+def overview(result: Outcome) -> Figure:
     """Draw all there is to draw into one new figure, two plots to a row."""
     import matplotlib.pyplot as plt  # chooses a window system, which a page does not need
 
@@ -46,7 +46,7 @@ def overview(result: Purification) -> Figure:
     return figure
 
 
-def _plots(result: Purification) -> Iterator[Callable[..., Axes]]:
+def _plots(result: Outcome) -> Iterator[Callable[..., Axes]]:
     yield partial(scores, result)
     if result.by_class:
         yield partial(classes, result)

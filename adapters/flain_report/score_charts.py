@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from flain_core.outcome.measurement import Measurement
-from flain_core.purification import Purification
+from flain_core.outcome.outcome import Outcome
 
 from . import score_plots
 from .chart import Cell, Chart, Reading, Table
@@ -21,12 +21,12 @@ _MARKS = "Open circles: before. Full circles: after."
 _BARS = " Bars are 95 % confidence intervals."
 
 
-def score(result: Purification, value: float | None) -> str:
+def score(result: Outcome, value: float | None) -> str:
     """Write a score: accuracy in per cent, another as a number."""
     return percent(value) if result.before.samples else number(value)
 
 
-def scores_table(result: Purification) -> Table:
+def scores_table(result: Outcome) -> Table:
     """Return the clean score and every probe before and after."""
     before, after = result.before, result.after
     names = {"clean": "Clean samples (ACC)" if before.samples else "Clean samples, mean score"}
@@ -50,7 +50,7 @@ def scores_table(result: Purification) -> Table:
     return Table(caption, ("Score", "Before", "After", "Change", "Samples"), rows)
 
 
-def scores_chart(result: Purification, prefix: str) -> Chart:
+def scores_chart(result: Outcome, prefix: str) -> Chart:
     """Draw the clean score and every probe before and after."""
     names = ["clean", *result.before.probes]
     drawing = draw(
@@ -71,7 +71,7 @@ def scores_chart(result: Purification, prefix: str) -> Chart:
     return Chart("scores", "", caption, drawing, "Score", readings)
 
 
-def classes_table(result: Purification) -> Table:
+def classes_table(result: Outcome) -> Table:
     """Return the accuracy of each class before and after."""
     rows: list[list[Cell]] = []
     for each in result.by_class:
@@ -85,7 +85,7 @@ def classes_table(result: Purification) -> Table:
     )
 
 
-def classes_chart(result: Purification, prefix: str) -> Chart:
+def classes_chart(result: Outcome, prefix: str) -> Chart:
     """Draw the accuracy of each class before and after."""
     drawing = draw(
         partial(score_plots.classes, result, palette=THEMED),

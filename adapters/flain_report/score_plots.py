@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from flain_core.errors import LayerError
 from flain_core.network import Array
 from flain_core.outcome.measurement import Measurement
-from flain_core.purification import Purification
+from flain_core.outcome.outcome import Outcome
 
 from .axes import SHARE, label, legend, new_axes, polish
 from .facts import classes_shown
@@ -20,7 +20,7 @@ __all__ = ["classes", "scores"]
 _APART = 0.15
 
 
-def scores(result: Purification, ax: Axes | None = None, *, palette: Palette = PAPER) -> Axes:
+def scores(result: Outcome, ax: Axes | None = None, *, palette: Palette = PAPER) -> Axes:
     """Draw the clean score and every probe before and after, with 95 % intervals where known."""
     names = ["clean", *result.before.probes]
     ax = new_axes(ax, height=1.2 + 0.5 * len(names))
@@ -44,7 +44,7 @@ def scores(result: Purification, ax: Axes | None = None, *, palette: Palette = P
     return legend(polish(ax, palette), palette)
 
 
-def classes(result: Purification, ax: Axes | None = None, *, palette: Palette = PAPER) -> Axes:
+def classes(result: Outcome, ax: Axes | None = None, *, palette: Palette = PAPER) -> Axes:
     """Draw the accuracy per class before and after, with 95 % intervals.
 
     Raises:

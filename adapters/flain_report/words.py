@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from flain_core.outcome.layer import LayerOutcome
-from flain_core.purification import Purification
+from flain_core.outcome.outcome import Outcome
 
 from .facts import factor_of
 from .score_charts import score
@@ -15,7 +15,7 @@ from .text import counted, number, percent
 __all__ = ["duration", "headline", "intro", "layer_words", "promise_words", "what_it_means"]
 
 
-def headline(result: Purification) -> str:
+def headline(result: Outcome) -> str:
     """Return the verdict in one sentence."""
     most = max(result.layers, key=lambda layer: layer.share)
     if result.verdict == "not flipped":
@@ -34,7 +34,7 @@ def headline(result: Purification) -> str:
     )
 
 
-def what_it_means(result: Purification) -> Iterator[str]:
+def what_it_means(result: Outcome) -> Iterator[str]:
     """Yield what follows from the scores, and what does not."""
     before, after = result.before, result.after
     if before.samples:
@@ -59,7 +59,7 @@ def what_it_means(result: Purification) -> Iterator[str]:
         )
 
 
-def promise_words(result: Purification) -> Iterator[str]:
+def promise_words(result: Outcome) -> Iterator[str]:
     """Yield what is promised of new samples, and what that is worth."""
     promise = result.promise
     if promise is None:
@@ -85,7 +85,7 @@ def promise_words(result: Purification) -> Iterator[str]:
     )
 
 
-def layer_words(result: Purification, outcome: LayerOutcome) -> Iterator[str]:
+def layer_words(result: Outcome, outcome: LayerOutcome) -> Iterator[str]:
     """Yield what was done to a layer and why the search ended."""
     if not outcome.steps:
         yield {
@@ -122,7 +122,7 @@ def _what_was_flipped(outcome: LayerOutcome) -> str:
     )
 
 
-def _why_it_ended(result: Purification, outcome: LayerOutcome) -> str:
+def _why_it_ended(result: Outcome, outcome: LayerOutcome) -> str:
     if outcome.stop_reason == "tolerance" and result.settings.crossing == "keep":
         return "This candidate was the first to lose what is allowed, and the settings keep it."
     return {
@@ -135,7 +135,7 @@ def _why_it_ended(result: Purification, outcome: LayerOutcome) -> str:
     }[outcome.stop_reason]
 
 
-def intro(result: Purification) -> str:
+def intro(result: Outcome) -> str:
     """Return what flain does, in three sentences."""
     return (
         "A backdoor makes a model obey a hidden trigger. Federated training can slip one in, and "

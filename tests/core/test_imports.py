@@ -33,8 +33,9 @@ def imported(path, module, modules):
         elif isinstance(node, ast.ImportFrom):
             up = package.rsplit(".", node.level - 1)[0] if node.level else ""
             origin = ".".join(filter(None, (up, node.module)))
-            inside = {f"{origin}.{alias.name}" for alias in node.names} & modules.keys()
-            yield from inside or {origin} & modules.keys()
+            for alias in node.names:
+                name = f"{origin}.{alias.name}"
+                yield from [name] if name in modules else {origin} & modules.keys()
 
 
 def test_no_files_import_each_other_in_a_circle():
