@@ -134,9 +134,9 @@ def _wanted(profile: str, matrix: Path, only: str, device: str) -> rows.Profile:
     wanted = rows.read(profile, matrix).only(only)
     if device:
         wanted = wanted.on(device)
-    devices = {row.device for row in wanted.rows.values()}
-    if any(each.startswith("cuda") for each in devices) and not torch.cuda.is_available():
-        raise typer.BadParameter(f"profile {profile!r} needs a CUDA device; PyTorch sees none")
+    for row in wanted.rows.values():
+        if row.device.startswith("cuda") and not torch.cuda.is_available():
+            raise typer.BadParameter(f"{row.name} is for {row.device!r}; PyTorch sees none")
     return wanted
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 _WARM_UP = 3
-_recorded: dict[tuple[str, torch.Size], Steps] = {}
+_recorded: dict[tuple[object, ...], Steps] = {}
 
 
 class Steps:
@@ -60,9 +60,14 @@ class Steps:
         self._optimizer.step()
 
 
-def steps_of(module: nn.Module, x: Tensor, y: Tensor, rate: float) -> Steps:
-    """Return the steps of a module's architecture, which this process records once."""
-    key = str(module), x.shape
+def steps_of(module: nn.Module, x: Tensor, y: Tensor, batch: int, rate: float) -> Steps | None:
+    """Return the steps of a module's architecture, which this process records once.
+
+    None if there are not enough samples for a batch.
+    """
+    if len(y) < batch:
+        return None
+    key = str(module), x.shape[1:], x.device, batch, rate
     if key not in _recorded:
-        _recorded[key] = Steps(module, x, y, rate)
+        _recorded[key] = Steps(module, x[:batch], y[:batch], rate)
     return _recorded[key]

@@ -25,7 +25,7 @@ from torch import nn
 
 from . import auxiliary, federation, measured, networks
 from .defences import defended
-from .files import claimed, write_json, written
+from .files import claimed, locked, write_json, written
 from .rows import Cell, Profile, Row
 
 RESULTS = Path(__file__).parent / "results"
@@ -93,7 +93,7 @@ def _train(row: Row, places: Places, say: Say) -> dict[str, Any]:
     found = measured.rates(row, clean, triggered)
     say(f"{row.name}: ACC {found['acc']:.1%}, ASR {found['asr']:.1%}, {seconds:.0f} s")
     took = {"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1)}
-    return {"row": asdict(row), **_rounded(found), **took, **_origin()}
+    return {"row": asdict(row), **_rounded(found), **took, **_origin(row.device)}
 
 
 # --- Cells ---------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def _defend(row: Row, cell: Cell, places: Places, say: Say) -> dict[str, Any]:
     made = defended(cell.defence, final, initial, x, y, seed=row.seed + 1000 * cell.draw)
     took = {"seconds": round(made.seconds, 2), "cpu_seconds": round(made.cpu_seconds, 2)}
     content: dict[str, Any] = {"cell": asdict(cell), **took}
-    content |= {"info": dict(made.info), **_origin()}
+    content |= {"info": dict(made.info), **_origin(row.device)}
     if made.module is None:
         say(f"{cell.name}: {made.info['refused']}")
         return content
@@ -155,7 +155,11 @@ def redo(profile: Profile, places: Places, defence: str) -> int:
 
 def run(profile: Profile, places: Places, say: Say) -> int:
     """Trains and then defends; returns how many results failed."""
-    return train(profile, places, say) + defend(profile, places, say)
+    failed = train(profile, places, say)
+    for row in profile.rows.values():
+        with locked(places.lock(places.of_row(row))):
+            pass  # Another process has trained it by now.
+    return failed + defend(profile, places, say)
 
 
 Work = tuple[Path, str, Callable[[], Mapping[str, Any]]]
@@ -163,7 +167,7 @@ Work = tuple[Path, str, Callable[[], Mapping[str, Any]]]
 
 def _each(work: Iterable[Work], places: Places, say: Say) -> int:
     failed = 0
-    _origin()
+    _commit()
     for path, key, run in work:
         if is_done(path, key):
             continue
@@ -204,15 +208,19 @@ def _rounded(rates: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(rate) else round(rate, 5) for name, rate in rates.items()}
 
 
-@cache
-def _origin() -> dict[str, Any]:
-    """The commit, machine and versions when this process began, whatever is committed later."""
-    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+def _origin(device: str) -> dict[str, Any]:
     threads = f"{torch.get_num_threads()} thread"
-    device = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    beside = [torch.cuda.get_device_name(device)] if device.startswith("cuda") else []
     return {
-        "commit": commit or "unknown",
-        "machine": ", ".join([platform.machine(), platform.system(), threads, *device]),
+        "commit": _commit(),
+        "machine": ", ".join([platform.machine(), platform.system(), threads, *beside]),
         "versions": {"torch": torch.__version__, "flwr": flwr.__version__, "numpy": np.__version__},
     }
+
+
+@cache
+def _commit() -> str:
+    """The commit when this process began, whatever is committed later."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return commit or "unknown"

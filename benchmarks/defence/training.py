@@ -44,11 +44,13 @@ def derived(*parts: int) -> int:
 
 def train(module: nn.Module, x: Tensor, y: Tensor, epochs: int, seed: int, plan: Plan) -> None:
     """Trains in place with a fresh Adam on inputs ``(n, ...)`` and classes ``(n,)``."""
+    is_plain = not plan.masks and plan.penalty is None
+    # Before the seed, as recording draws numbers.
+    repeated = steps_of(module, x, y, BATCH, RATE) if y.is_cuda and is_plain else None
     torch.manual_seed(seed)
     module.train()
     batches = _batches(len(y), plan.epochs or epochs)
-    if y.is_cuda and len(y) >= BATCH and not plan.masks and plan.penalty is None:
-        repeated = steps_of(module, x[:BATCH], y[:BATCH], RATE)
+    if repeated:
         repeated.train(module, x, y, [batch.to(y.device) for batch in batches])
     else:
         _train(module, x, y, batches, plan)
