@@ -112,9 +112,10 @@ class KerasCut:
 
     @cached_property
     def _tail(self) -> Tail:
-        if self._learn is not None:
+        # Another thread may ask meanwhile, and clear it first.
+        if (learn := self._learn) is not None:
             with single_precision():
-                self._learn()
+                learn()
             self._learn = None
         self._unprepared.let_go()
         return self._unprepared

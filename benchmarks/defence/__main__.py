@@ -1,4 +1,4 @@
-"""The command line, ``python -m benchmarks.defence``: train, defend, list, render."""
+"""The command line, ``python -m benchmarks.defence``: train, defend, run, list, render."""
 
 from __future__ import annotations
 
