@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,10 @@ def module(network: str, arrays: Arrays) -> nn.Module:
 def write_networks(folder: Path, networks: Collection[str]) -> None:
     """Write the initial and the final parameters of each network, and its auxiliary samples.
 
-    The embedded example is taken as it is. The others are trained on its held-out clean samples;
-    the residual network starts from a trained one, so that the statistics of its batch
-    normalizations mean something before and after.
+    The embedded example is taken as it is. The others are trained on its held-out clean samples,
+    in double precision, so that they come out alike on processors that round differently; the
+    residual network starts from a trained one, so that the statistics of its batch normalizations
+    mean something before and after.
     """
     initial, final, auxiliary, clean, _ = example.files().paths
     for name in networks:
@@ -187,6 +189,7 @@ def _stored(path: Path) -> Arrays:
 
 
 def _trained(name: str, x: Array, y: Array) -> tuple[Arrays, Arrays]:
+    torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
     network = NETWORKS[name]()
     _train(network, x, y, epochs=6 if name == "resnet" else 0)
@@ -200,7 +203,7 @@ def _train(network: nn.Module, x: Array, y: Array, epochs: int) -> None:
     for _ in range(epochs):
         for chosen in torch.split(torch.randperm(len(x)), 50):
             loss = nn.functional.cross_entropy(
-                network(torch.from_numpy(x[chosen])), torch.from_numpy(y[chosen])
+                network(torch.from_numpy(x[chosen]).double()), torch.from_numpy(y[chosen])
             )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -208,7 +211,8 @@ def _train(network: nn.Module, x: Array, y: Array, epochs: int) -> None:
 
 
 def _parameters(network: nn.Module) -> Arrays:
-    return {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
+    state = deepcopy(network).float().state_dict()
+    return {name: tensor.numpy() for name, tensor in state.items()}
 
 
 def export_dynamo(network: str, arrays: Arrays, x: Array, out: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,6 +54,23 @@ def test_every_network_comes_out_as_in_pytorch(everything: list[Row], way: str) 
     assert len(rows) == len(QUESTIONS)
     for row in rows:
         require_parity(row)
+
+
+@pytest.mark.parametrize("network", sorted(NETWORKS - {"example"}))
+def test_another_processor_trains_the_same_network(network: str, tmp_path: Path) -> None:
+    """So no machine meets a network on which another number of neurons is flipped."""
+    trained = []
+    for instructions in ({}, {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}):
+        folder = tmp_path / str(len(instructions))
+        folder.mkdir()
+        script = ROOT / "benchmarks/parity_torch.py"
+        command = [sys.executable, str(script), str(folder), network]
+        subprocess.run(command, env=os.environ | instructions, check=True)
+        with np.load(folder / f"{network}-final.npz") as arrays:
+            trained.append({name: arrays[name] for name in arrays.files})
+    assert any((array != 0).any() for array in trained[0].values())
+    for name, array in trained[0].items():
+        np.testing.assert_allclose(trained[1][name], array, rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
