@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
+
+from .network import Array
 from .outcome.layer import Step, StopReason
 from .sample_source import Candidates
 from .schedule import Schedule
 from .score import Scored
 from .settings import Settings
-from .stop import crossed, is_close
+from .stop import crossed, is_close, overspent
 
 _USUAL_END = 51
 
@@ -73,27 +76,76 @@ def bracket(
 ) -> Found:
     """Find a candidate that may be chosen beside one that loses too much, in few tries.
 
-    It goes up or down in growing strides from where most searches end, and then halves the gap.
+    A loss grows about as a power of the strength. So each try is where the ones before let expect
+    that what is lost reaches what may be lost. Where a promise was asked for, weaker candidates are
+    tried as well, for the search to go back to.
     """
     thresholds = {number: threshold for threshold, number in schedule}
-    low, high, stride = 0, len(schedule) + 1, 1
-    number = min(_USUAL_END, len(schedule))
     tried: dict[int, Step] = {}
-    while high - low > 1:
+
+    def overspent_by(number: int) -> float:
         (scored,) = candidates.advance([number])
         tried[number] = _step(schedule, thresholds[number], number, scored)
         if on_step:
             on_step(tried[number])
-        stride *= 2
-        if crossed(settings, before, scored):
-            high = number
-            number = (low + high) // 2 if low else max(high - stride, 1)
-        else:
-            low = number
-            number = (low + high) // 2 if high in tried else min(low + stride, len(schedule))
+        return overspent(settings, before, scored)
+
+    low, high = _neighbours(schedule.thresholds, overspent_by)
+    if settings.promise is not None:
+        for weaker in _weaker(low):
+            if weaker not in tried and overspent_by(weaker) > 0:
+                del tried[weaker]
     numbers = sorted(tried)
     first = numbers.index(high) if high in tried else len(numbers)
     return _found([tried[each] for each in numbers], numbers, first, settings)
+
+
+def _neighbours(strengths: Array, overspent_by: Callable[[int], float]) -> tuple[int, int]:
+    """Return a candidate that does not cross and the next one, which does.
+
+    0 and the number after the last stand for candidates that nobody tries.
+    """
+    spent: dict[int, float] = {}
+    low, high, stride, halve = 0, len(strengths) + 1, 1, False
+    number = min(_USUAL_END, len(strengths))
+    while True:
+        gap, between = high - low, low in spent and high in spent
+        spent[number] = overspent_by(number)
+        low, high = (low, number) if spent[number] > 0 else (number, high)
+        if high - low == 1:
+            return low, high
+        # Expectations that once narrowed the gap too little cannot be relied on.
+        halve = halve or (between and 2 * (high - low) > gap)
+        expected = (low + high) // 2 if halve else _expected(strengths, spent, low, high, stride)
+        number = min(max(expected, low + 1), high - 1)
+        stride *= 2
+
+
+def _expected(
+    strengths: Array, spent: Mapping[int, float], low: int, high: int, stride: int
+) -> int:
+    """Return the last candidate that is expected not to cross; so many times as far beyond both."""
+    logarithms = np.log(strengths)
+    if low in spent and high in spent:
+        start, growth = logarithms[low - 1], logarithms[high - 1] - logarithms[low - 1]
+        end = start - spent[low] * growth / (spent[high] - spent[low])
+        return int(np.searchsorted(logarithms, end, side="right"))
+    tried = low if low in spent else high
+    end = logarithms[tried - 1] - stride * spent[tried]
+    number = int(np.searchsorted(logarithms, end, side="right"))
+    return max(number, tried + stride) if tried == low else min(number, tried - stride)
+
+
+def _weaker(number: int) -> Iterator[int]:
+    """Yield candidates below one in growing strides.
+
+    >>> list(_weaker(10))
+    [9, 7, 3]
+    """
+    stride = 1
+    while (number := number - stride) > 0:
+        yield number
+        stride *= 2
 
 
 def _step(

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 from .score import Loss, Scored, Tally
 from .settings import Settings, as_fraction
 
-__all__ = ["crossed", "is_close"]
+__all__ = ["crossed", "is_close", "overspent"]
+
+_FURTHEST = math.log(10)
+_NEAREST = math.log(1.01)
 
 
 def crossed(settings: Settings, before: Scored, now: Scored) -> bool:
@@ -31,18 +37,43 @@ def is_close(settings: Settings, before: Scored, now: Scored) -> bool:
     return _crossed(settings, before, now, -1) != _crossed(settings, before, now, 1)
 
 
+def overspent(settings: Settings, before: Scored, now: Scored) -> float:
+    """Return the logarithm of what was lost over what may be lost: positive where it crosses.
+
+    A tenth or ten times what is allowed stand for less and for more, as a loss may be zero.
+
+    Example:
+        >>> before, after = Scored(Tally(1000, 1000)), Scored(Tally(996, 1000))
+        >>> math.exp(overspent(Settings(measure="score"), before, after))  # doctest: +ELLIPSIS
+        2.0...
+    """
+    lost, allowed = _lost_and_allowed(settings, before, now, 0)
+    if _crossed(settings, before, now, 0):
+        most = math.log(lost / allowed) if allowed > 0 else _FURTHEST
+        return min(max(most, _NEAREST), _FURTHEST)
+    least = math.log(lost / allowed) if lost > 0 else -_FURTHEST
+    return max(min(least, -_NEAREST), -_FURTHEST)
+
+
 def _crossed(settings: Settings, before: Scored, now: Scored, roundings: int) -> bool:
-    """Decide on what was lost, or on the least (-1) or the most (1) that it may have been."""
+    lost, allowed = _lost_and_allowed(settings, before, now, roundings)
+    return lost >= allowed if settings.crossing == "keep" else lost > allowed
+
+
+def _lost_and_allowed(
+    settings: Settings, before: Scored, now: Scored, roundings: int
+) -> tuple[float, Fraction]:
+    """Return what was lost, or the least (-1) or the most (1) that it may have been; and the limit.
+
+    Both are sums over the samples, or both are means.
+    """
     if now.loss is None:
         tally = now.lost or Tally(
             before.clean.total - now.clean.total, now.clean.count, now.clean.uncertain
         )
         lost = tally.total + roundings * tally.uncertain
-        allowed = as_fraction(settings.allowed(None)) * tally.count
-    else:
-        lost = _with_error(now.loss, roundings)
-        allowed = as_fraction(settings.allowed(now.loss.missing))
-    return lost >= allowed if settings.crossing == "keep" else lost > allowed
+        return lost, as_fraction(settings.allowed(None)) * tally.count
+    return _with_error(now.loss, roundings), as_fraction(settings.allowed(now.loss.missing))
 
 
 def _with_error(loss: Loss, roundings: int) -> float:

@@ -21,10 +21,10 @@ activations = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1)).
 
 
 class Scripted:
-    """Candidates whose number of right samples, of 100, is written down."""
+    """Candidates whose number of right samples, of 100 or as told, is written down."""
 
-    def __init__(self, right, uncertain=None, exact=None, lookahead=1, losses=None):
-        self.lookahead, self.losses = lookahead, losses or {}
+    def __init__(self, right, uncertain=None, exact=None, lookahead=1, losses=None, count=100):
+        self.lookahead, self.losses, self.count = lookahead, losses or {}, count
         self.right, self.uncertain, self.exact = right, uncertain or {}, exact or {}
         self.asked, self.recomputed = [], []
 
@@ -33,7 +33,7 @@ class Scripted:
         return [self.score(n) for n in n_flipped]
 
     def score(self, end):
-        clean = Tally(self.right[end], 100, self.uncertain.get(end, 0))
+        clean = Tally(self.right[end], self.count, self.uncertain.get(end, 0))
         return Scored(clean, {"probe": Tally(end, 10)}, self.losses.get(end))
 
     def score_in_full(self, n_flipped):
@@ -238,11 +238,41 @@ def test_few_tries_find_what_trying_all_in_order_finds(crossing, count):
         assert sorted(heard, key=lambda step: step.threshold) == list(found.steps)
 
 
-@given(st.lists(st.booleans(), min_size=25, max_size=25))
-def test_the_choice_was_tried_and_the_next_one_loses_too_much(good):
+@pytest.mark.parametrize("power", [0.5, 1, 2])
+@pytest.mark.parametrize("last", [3, 10, 20, 24])
+def test_what_grows_as_a_power_of_the_strength_is_found_in_few_tries(power, last):
+    """The first one and the two between which it ends; more to learn another power."""
+    many = 10**6
+    lost = [round(many * 1e-3 * (number / (last + 0.5)) ** power) for number in range(26)]
+    script = Scripted({number: many - each for number, each in enumerate(lost)}, count=many)
+    found = bracket(STRENGTHS, script, settings(tolerance=1e-3), Scored(Tally(many, many)))
+    assert found.number == last
+    assert len(script.asked) <= (3 if power == 1 else 6)
+
+
+def test_a_promise_leaves_weaker_candidates_to_go_back_to():
+    script = losing_from(13)
+    script.right[5] = 0
+    rule = Settings(tolerance=0.002)
+    asked = Settings(tolerance=0.002, promise=0.1)
+    without = bracket(STRENGTHS, losing_from(13), rule, right(100))
+    heard = []
+    found = bracket(STRENGTHS, script, asked, right(100), heard.append)
+    assert found.number == without.number == 12
+    assert {11, 9} <= set(found.numbers)  # and not 5, which loses too much
+    assert 5 in script.asked
+    assert 5 not in found.numbers
+    assert [step.threshold for step in found.steps] == [float(n) for n in found.numbers]
+    assert len(heard) == len(script.asked)
+
+
+@given(st.lists(st.integers(0, 100), min_size=25, max_size=25))
+def test_the_choice_was_tried_and_the_next_one_loses_too_much(scores):
     """Also where losses do not grow from one strength to the next."""
-    script = Scripted(dict(enumerate([100] + [100 if each else 90 for each in good])))
-    found = bracket(STRENGTHS, script, settings(), right(100))
+    script = Scripted(dict(enumerate([100, *scores])))
+    good = [100 - score <= 30 for score in scores]
+    found = bracket(STRENGTHS, script, settings(tolerance=0.3), right(100))
+    assert len(script.asked) <= STRENGTHS.most_tried
     if found.number:
         assert found.number in found.numbers
         assert good[found.number - 1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flain_core import Settings
 from flain_core.score import Loss, Scored, Tally
-from flain_core.stop import crossed, is_close
+from flain_core.stop import crossed, is_close, overspent
 
 BEFORE = Scored(Tally(100, 100))
 
@@ -117,6 +117,24 @@ def test_counts_are_close_where_whole_samples_could_change_them(right, uncertain
     allowed = Fraction(per_mille, 10)
     least, most = (100 - right - uncertain > allowed), (100 - right + uncertain > allowed)
     assert is_close(rule, BEFORE, now) == (least != most)
+
+
+@given(
+    st.lists(st.integers(-64, 64), min_size=1, max_size=40),
+    st.integers(0, 1000),
+    st.sampled_from(["revert", "keep"]),
+)
+def test_what_is_overspent_tells_on_which_side_and_how_far(each, per_mille, crossing):
+    now = lost([one / 64 for one in each])
+    rule = settings(tolerance=per_mille / 1000, crossing=crossing)
+    spent = overspent(rule, BEFORE, now)
+    assert (spent > 0) == crossed(rule, BEFORE, now)
+    reach, nearest = now.loss.mean + now.loss.standard_error, math.log(1.01)
+    if reach > 0 and rule.tolerance and nearest < abs(math.log(reach / rule.tolerance)) < 2.3:
+        assert spent == pytest.approx(math.log(reach / rule.tolerance), rel=1e-9)
+    else:
+        least, most = nearest, math.log(10)
+        assert least <= abs(spent) <= most
 
 
 def test_what_rounding_may_have_changed_is_not_lost_yet():
