@@ -186,7 +186,7 @@ def _searched(
         (now,) = candidates.advance([0])
         baseline = before or now
         if context.facts.no_better_than_chance(baseline.clean):
-            return Found(None, 0, (), (), "no better than chance"), baseline, now
+            return Found(None, 0, (), (), frozenset(), "no better than chance"), baseline, now
         walk = bracket if schedule.by_strength else search
         found = walk(schedule, candidates, context.settings, baseline, report)
         written = candidates.as_written(found.number) if candidates.as_written else None
@@ -245,16 +245,16 @@ def _promised(found: Found, flipping: Flipping, context: SearchContext) -> Found
     held_back = context.scorer.held_back
     if held_back is None or context.settings.promise is None or found.step is None:
         return found
-    steps = found.steps[: found.steps.index(found.step) + 1]
-    every = -(-len(steps) // _MOST_TESTED)
-    tested = list(range(len(steps) - 1, -1, -every))[::-1]
+    permitted = found.permitted
+    every = -(-len(permitted) // _MOST_TESTED)
+    tested = permitted[::-every][::-1]
     kept = held_back.furthest([partial(flipping.candidate, found.numbers[i]) for i in tested])
     if kept == len(tested):
         return found
     last = tested[kept - 1] if kept else None
     return replace(
         found,
-        step=None if last is None else steps[last],
+        step=None if last is None else found.steps[last],
         number=0 if last is None else found.numbers[last],
         reason="promise",
     )

@@ -120,8 +120,12 @@ class Schedule:
 
     @property
     def most_tried(self) -> int:
-        """Most candidates that a search tries: strengths in growing strides, then by halves."""
-        return 2 * len(self).bit_length() + 1 if self.by_strength else len(self)
+        """Most candidates that a search tries.
+
+        In directions it strides to where its losses suggest, halves what is left, and may need
+        weaker ones for a promise; each takes about as many tries as the number has binary digits.
+        """
+        return 3 * len(self).bit_length() if self.by_strength else len(self)
 
     def neurons(self, number: int) -> int:
         """Return how many neurons a candidate flips, by its number; 0 is the model itself."""

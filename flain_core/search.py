@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -28,6 +28,7 @@ class Found:
         number: The chosen candidate's number; 0 for none.
         steps: Every candidate tried.
         numbers: Their numbers.
+        crossed: The numbers of those that lose too much.
         reason: The reason why it ended.
     """
 
@@ -35,7 +36,17 @@ class Found:
     number: int
     steps: tuple[Step, ...]
     numbers: tuple[int, ...]
+    crossed: frozenset[int]
     reason: StopReason
+
+    @property
+    def permitted(self) -> list[int]:
+        """Places of the steps that may be chosen: the chosen one, and weaker ones within limits."""
+        return [
+            place
+            for place, number in enumerate(self.numbers)
+            if number == self.number or (number < self.number and number not in self.crossed)
+        ]
 
 
 def search(
@@ -63,8 +74,8 @@ def search(
         if on_step:
             on_step(steps[-1])
         if crossed(settings, before, scored):
-            return _found(steps, numbers, len(steps) - 1, settings)
-    return _found(steps, numbers, len(steps), settings)
+            return _found(steps, numbers, {number}, len(steps) - 1, settings)
+    return _found(steps, numbers, set(), len(steps), settings)
 
 
 def bracket(
@@ -76,28 +87,32 @@ def bracket(
 ) -> Found:
     """Find a candidate that may be chosen beside one that loses too much, in few tries.
 
-    A loss grows about as a power of the strength. So each try is where the ones before let expect
-    that what is lost reaches what may be lost. Where a promise was asked for, weaker candidates are
-    tried as well, for the search to go back to.
+    A loss grows about as a power of the strength, so each try is where the losses so far suggest
+    that the limit is reached. Where a promise was asked for, weaker candidates are tried as well,
+    for the search to go back to.
     """
     thresholds = {number: threshold for threshold, number in schedule}
     tried: dict[int, Step] = {}
+    beyond: set[int] = set()
 
     def overspent_by(number: int) -> float:
         (scored,) = candidates.advance([number])
         tried[number] = _step(schedule, thresholds[number], number, scored)
         if on_step:
             on_step(tried[number])
-        return overspent(settings, before, scored)
+        spent = overspent(settings, before, scored)
+        if spent > 0:
+            beyond.add(number)
+        return spent
 
     low, high = _neighbours(schedule.thresholds, overspent_by)
     if settings.promise is not None:
         for weaker in _weaker(low):
-            if weaker not in tried and overspent_by(weaker) > 0:
-                del tried[weaker]
+            if weaker not in tried:
+                overspent_by(weaker)
     numbers = sorted(tried)
     first = numbers.index(high) if high in tried else len(numbers)
-    return _found([tried[each] for each in numbers], numbers, first, settings)
+    return _found([tried[each] for each in numbers], numbers, beyond, first, settings)
 
 
 def _neighbours(strengths: Array, overspent_by: Callable[[int], float]) -> tuple[int, int]:
@@ -124,7 +139,11 @@ def _neighbours(strengths: Array, overspent_by: Callable[[int], float]) -> tuple
 def _expected(
     strengths: Array, spent: Mapping[int, float], low: int, high: int, stride: int
 ) -> int:
-    """Return the last candidate that is expected not to cross; so many times as far beyond both."""
+    """Return the last candidate that is expected not to cross.
+
+    Where all tries lie on one side, it is ``stride`` times as far off as that, and at least
+    ``stride`` candidates.
+    """
     logarithms = np.log(strengths)
     if low in spent and high in spent:
         start, growth = logarithms[low - 1], logarithms[high - 1] - logarithms[low - 1]
@@ -137,7 +156,7 @@ def _expected(
 
 
 def _weaker(number: int) -> Iterator[int]:
-    """Yield candidates below one in growing strides.
+    """Yield candidates below a given one, in growing strides.
 
     >>> list(_weaker(10))
     [9, 7, 3]
@@ -168,9 +187,15 @@ def _step(
     )
 
 
-def _found(steps: Sequence[Step], numbers: Sequence[int], first: int, settings: Settings) -> Found:
-    """Choose a step, where ``first`` is the place of the first that loses too much."""
-    tried = tuple(steps), tuple(numbers)
+def _found(
+    steps: Sequence[Step],
+    numbers: Sequence[int],
+    crossed: Set[int],
+    first: int,
+    settings: Settings,
+) -> Found:
+    """Choose a step, where ``first`` is the place of the one beyond which none may be chosen."""
+    tried = tuple(steps), tuple(numbers), frozenset(crossed)
     if first == len(steps):
         return Found(steps[-1], numbers[-1], *tried, "exhausted")
     chosen = first if settings.crossing == "keep" else first - 1

@@ -10,8 +10,8 @@ from .settings import Settings, as_fraction
 
 __all__ = ["crossed", "is_close", "overspent"]
 
-_FURTHEST = math.log(10)
-_NEAREST = math.log(1.01)
+_FURTHEST = 10
+_NEAREST = 1.01
 
 
 def crossed(settings: Settings, before: Scored, now: Scored) -> bool:
@@ -40,7 +40,7 @@ def is_close(settings: Settings, before: Scored, now: Scored) -> bool:
 def overspent(settings: Settings, before: Scored, now: Scored) -> float:
     """Return the logarithm of what was lost over what may be lost: positive where it crosses.
 
-    A tenth or ten times what is allowed stand for less and for more, as a loss may be zero.
+    It is never 0, and within the logarithms of a tenth and of ten, as nothing may be lost at all.
 
     Example:
         >>> before, after = Scored(Tally(1000, 1000)), Scored(Tally(996, 1000))
@@ -48,11 +48,11 @@ def overspent(settings: Settings, before: Scored, now: Scored) -> float:
         2.0...
     """
     lost, allowed = _lost_and_allowed(settings, before, now, 0)
-    if _crossed(settings, before, now, 0):
-        most = math.log(lost / allowed) if allowed > 0 else _FURTHEST
-        return min(max(most, _NEAREST), _FURTHEST)
-    least = math.log(lost / allowed) if lost > 0 else -_FURTHEST
-    return max(min(least, -_NEAREST), -_FURTHEST)
+    side = 1 if _crossed(settings, before, now, 0) else -1
+    # Compared first, as a quotient may be too large or too small for a float.
+    if lost >= _FURTHEST * allowed or _FURTHEST * lost <= allowed:
+        return side * math.log(_FURTHEST)
+    return side * max(abs(math.log(lost / allowed)), math.log(_NEAREST))
 
 
 def _crossed(settings: Settings, before: Scored, now: Scored, roundings: int) -> bool:

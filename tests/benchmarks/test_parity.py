@@ -40,6 +40,11 @@ def missing(way: str) -> list[str]:
     return [package for package in NEEDS.get(way, ()) if find_spec(package) is None]
 
 
+def read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     ways = [way for way in WAYS if not missing(way)]
@@ -66,11 +71,12 @@ def test_another_processor_trains_the_same_network(network: str, tmp_path: Path)
         script = ROOT / "benchmarks/parity_torch.py"
         command = [sys.executable, str(script), str(folder), network]
         subprocess.run(command, env=os.environ | instructions, check=True)
-        with np.load(folder / f"{network}-final.npz") as arrays:
-            trained.append({name: arrays[name] for name in arrays.files})
-    assert any((array != 0).any() for array in trained[0].values())
-    for name, array in trained[0].items():
-        np.testing.assert_allclose(trained[1][name], array, rtol=1e-5, atol=1e-6)
+        trained.append([read(folder / f"{network}-{which}.npz") for which in ("initial", "final")])
+    for initial, final in trained:
+        assert any((final[name] != array).any() for name, array in initial.items())
+    for one, other in zip(*trained, strict=True):
+        for name, array in one.items():
+            np.testing.assert_allclose(other[name], array, rtol=1e-6, atol=1e-8)
 
 
 @pytest.fixture(scope="module")

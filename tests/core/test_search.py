@@ -259,19 +259,45 @@ def test_a_promise_leaves_weaker_candidates_to_go_back_to():
     heard = []
     found = bracket(STRENGTHS, script, asked, right(100), heard.append)
     assert found.number == without.number == 12
-    assert {11, 9} <= set(found.numbers)  # and not 5, which loses too much
-    assert 5 in script.asked
-    assert 5 not in found.numbers
+    assert {11, 9, 5} <= set(found.numbers)
+    permitted = [found.numbers[place] for place in found.permitted]
+    assert {11, 9} <= set(permitted) <= set(range(1, 13)) - {5}
+    assert permitted[-1] == 12
+    assert found.crossed == {5, 13, *(number for number in found.numbers if number > 13)}
     assert [step.threshold for step in found.steps] == [float(n) for n in found.numbers]
     assert len(heard) == len(script.asked)
 
 
-@given(st.lists(st.integers(0, 100), min_size=25, max_size=25))
-def test_the_choice_was_tried_and_the_next_one_loses_too_much(scores):
+MANY = Schedule.of_strengths(np.ones(1), 1.5 ** np.arange(65))
+
+
+@pytest.mark.parametrize(
+    ("lost", "most"),
+    [
+        # What may be lost is 30. Lost at once, or almost at once: no expectation narrows the gap.
+        (lambda number: 30 if number < 30 else 1000, 11),
+        (lambda number: 0 if number < 30 else 31, 11),
+        # Always just within, and always far beyond.
+        (lambda number: 30 + 0 * number, 5),
+        (lambda number: 1000 + 0 * number, 5),
+    ],
+)
+def test_losses_that_suggest_nothing_take_few_tries_all_the_same(lost, most):
+    script = Scripted({number: 1000 - lost(number) for number in range(1, 66)}, count=1000)
+    rule, before = settings(tolerance=0.03), Scored(Tally(1000, 1000))
+    found = bracket(MANY, script, rule, before)
+    assert found.number == max((n for n in range(1, 66) if lost(n) <= 30), default=0)
+    assert len(script.asked) <= most
+
+
+@given(st.lists(st.integers(0, 100), min_size=25, max_size=25), st.sampled_from([None, 0.1]))
+def test_the_choice_was_tried_and_the_next_one_loses_too_much(scores, promise):
     """Also where losses do not grow from one strength to the next."""
     script = Scripted(dict(enumerate([100, *scores])))
     good = [100 - score <= 30 for score in scores]
-    found = bracket(STRENGTHS, script, settings(tolerance=0.3), right(100))
+    found = bracket(STRENGTHS, script, Settings(tolerance=0.3, promise=promise), right(100))
+    assert list(found.numbers) == sorted(script.asked)
+    assert found.crossed == {number for number in found.numbers if not good[number - 1]}
     assert len(script.asked) <= STRENGTHS.most_tried
     if found.number:
         assert found.number in found.numbers

@@ -137,6 +137,16 @@ def test_what_is_overspent_tells_on_which_side_and_how_far(each, per_mille, cros
         assert least <= abs(spent) <= most
 
 
+@pytest.mark.parametrize(
+    ("lost", "tolerance"),
+    [(1, 1e-320), (5e-324, 1.0), (10**400, 0.5), (math.inf, 0.5), (0, 0.0), (-math.inf, 0.5)],
+)
+def test_no_quotient_is_too_large_or_too_small(lost, tolerance):
+    rule, now = by_neurons(tolerance), Scored(Tally(100 - lost, 100))
+    spent = overspent(rule, BEFORE, now)
+    assert spent == math.copysign(math.log(10), 1 if crossed(rule, BEFORE, now) else -1)
+
+
 def test_what_rounding_may_have_changed_is_not_lost_yet():
     assert not crossed(by_neurons(0.25), BEFORE, Scored(Tally(75, 100, uncertain=1)))
     assert crossed(by_neurons(0.25), BEFORE, Scored(Tally(74, 100, uncertain=1)))
