@@ -193,7 +193,7 @@ def _what_was_done(result: flain.Purification) -> None:
             out.print(f"[bold]verdict: {result.verdict}.[/bold] {shown(why[0].upper() + why[1:])}")
         elif note.startswith("promise: "):
             out.print(f"[bold]promise:[/bold] {shown(note.removeprefix('promise:'))}")
-        else:
+        elif note not in result.warnings:  # those have been said on stderr
             out.print(f"[dim]note: {shown(note)}[/dim]")
 
 

@@ -34,8 +34,8 @@ SECONDS_BETWEEN_LINES = 30.0
 def searching(*, quiet: bool = False) -> Iterator[OnProgress]:
     """Yield what follows a search; most searches end long before they have tried everything."""
     with warnings.catch_warnings():
-        # What is shown at the end of a search repeats every warning as a note.
-        warnings.simplefilter("ignore", flain.FlainWarning)
+        # Each time, also where several models are purified in a process.
+        warnings.simplefilter("always", flain.FlainWarning)
         if quiet:
             yield lambda _: None
         elif can_show(err):

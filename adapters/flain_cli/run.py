@@ -79,6 +79,7 @@ def _misused(error: click.ClickException) -> int:
         error.show()
         return ExitCode.USAGE
     command = context.command_path if context else "flain"
-    message = error.format_message().rstrip(".")
+    suggests = "Did you mean" in error.message  # by Typer, to which click adds its own
+    message = (error.message if suggests else error.format_message()).rstrip(".")
     display.problem(f"{message} ({command} --help says what can be given)")
     return ExitCode.USAGE

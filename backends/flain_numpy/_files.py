@@ -105,7 +105,8 @@ def load(path: str | os.PathLike[str]) -> Network:
     except Exception as error:
         raise WeightsError(
             f"cannot read {source}: expected a network that flain_numpy.save wrote, in format "
-            f"version {_VERSION}; found {type(error).__name__}: {error}; save the network again"
+            f"version {_VERSION}; found {type(error).__name__}: {error}; give the "
+            "file of a network, or save it again"
         ) from error
     return network
 

@@ -235,7 +235,15 @@ def test_a_promise_that_cannot_be_kept_leaves_the_model_and_says_so(
     assert told["verdict"] == "not flipped"
     assert told["layers"][0]["stop_reason"] == "promise"
     assert "verdict: not flipped. " in ran.out
-    assert "needs at least" in ran.out
+    (warned,) = (line for line in ran.err.splitlines() if "needs at least" in line)
+    assert warned.startswith("warning: ")
+    assert "needs at least" not in ran.out
+
+
+def test_a_command_that_is_not_there_is_suggested_once(run):
+    ran = run("prify")
+    assert ran.code == 2
+    assert ran.err.count("Did you mean") == 1
 
 
 @pytest.mark.parametrize(
