@@ -288,10 +288,9 @@ def check_classes(scores: Array, y: Array) -> None:
     if y.size and y.max() >= scores.shape[1]:
         raise DataError(
             f"expected labels from 0 to {scores.shape[1] - 1}, as the model scores "
-            f"{scores.shape[1]} classes; got labels from {y.min()} to {y.max()}. Labels are the "
-            "places of the classes in the scores: subtract 1 from those that begin at 1; others "
-            "become places by np.searchsorted(classes, y), with the model's classes in the order "
-            "of its scores"
+            f"{scores.shape[1]} classes; got {y.max()}. Labels are the places of the classes in "
+            "the scores: subtract 1 from those that begin at 1; others become places by "
+            "np.searchsorted(classes, y), with the model's classes in the order of its scores"
         )
 
 
