@@ -29,21 +29,25 @@ def sites(workspace, count, server, client):
     try:
         time.sleep(3)
         yield SessionManager(
-            {"username": ADMIN, "startup_kit_location": str(prod / ADMIN), "timeout": 20}
+            {"username": ADMIN, "startup_kit_location": str(prod / ADMIN), "timeout": 120}
         )
     finally:
-        try:
-            poc._stop_poc(poc_workspace=str(place), excluded=[ADMIN], services_list=[])
-        finally:
-            end_all_below(place)
+        # A stop that NVIDIA FLARE is asked for waits for every site, also for one that went down.
+        end_all_below(place)
 
 
 def end_all_below(place):
-    """End what works in a folder, also where a stop was refused."""
-    for process in psutil.process_iter(["cmdline"]):
-        if f"{place}{os.sep}" in " ".join(process.info["cmdline"] or ()):
+    """End what works in a folder, also what a script there starts again meanwhile."""
+    while found := [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if f"{place}{os.sep}" in " ".join(process.info["cmdline"] or ())
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]:
+        for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        psutil.wait_procs(found, timeout=10)
 
 
 def restrict(site, allowed):

@@ -39,7 +39,7 @@ def job_of(workspace):
 def main(workspace, server, client):
     with sites(workspace, 2, server, client) as session:
         job = session.submit_job(job_of(workspace))
-        result = session.get_job_result(job, timeout=80)
+        result = session.get_job_result(job, timeout=300)
         (workspace / "status.txt").write_text(f"{session.get_job_status(job)} {result}")
 
 
