@@ -142,8 +142,8 @@ def passed_by(network: Network, layers: str | Sequence[str]) -> str | None:
     if len(dense) >= _MANY_DENSE:
         return (
             f'"auto" took {taken!r}, the first of {len(dense)} dense layers; in a transformer that '
-            "is a projection inside the first block, where a backdoor need not be. Name others, "
-            f"such as layers={dense[-1]!r}, or several"
+            "is a projection inside the first block, where a backdoor need not be. Name another "
+            f"layer, such as {dense[-1]!r}, or several"
         )
     return None
 
@@ -203,11 +203,11 @@ def _equal(final: Network, initial: Network, names: list[str]) -> str:
     if not trained:
         return (
             "initial and final model have equal weights: nothing was trained, or the same model "
-            "was given twice; initial= has to be the model before training. A PyTorch state_dict() "
-            "shares memory with its model: keep copy.deepcopy(model.state_dict())"
+            "was given twice; the initial one has to be the model before training. A PyTorch "
+            "state_dict() shares memory with its model: keep copy.deepcopy(model.state_dict())"
         )
     return (
         f"training did not change {', '.join(map(repr, names))}, so there is no weight update to "
-        f"flip; it did change {listed([repr(name) for name in trained])}: choose among those with "
-        f"layers={trained[0]!r}"
+        f"flip; it did change {listed([repr(name) for name in trained])}: choose layers among "
+        f"those, such as {trained[0]!r}"
     )

@@ -35,6 +35,6 @@ def check_not_swapped(scorer: Scorer, facts: SampleFacts, initial: Network, befo
         raise WeightsError(
             f"the initial model classifies {start.mean:.1%} of the clean samples right, the "
             f"trained one {before.mean:.1%}: either they were given in each other's place, or "
-            "training broke the model, and purifying cannot mend that. Type purify(trained, "
-            "initial=model_before_training, ...)"
+            "training broke the model, and purifying cannot mend that. Give the trained model as "
+            "the final one, and the one before training as the initial one"
         )

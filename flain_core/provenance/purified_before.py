@@ -32,7 +32,7 @@ _REASON = (
     "backdoor"
 )
 _REMEDY = (
-    "Give the model as it was before (several layers can be purified in one call, with layers=), "
+    "Give the model as it was before (one call can purify several layers), "
     "or, if you mean it, say again=True (--again on the command line)"
 )
 

@@ -570,7 +570,7 @@ def test_a_model_that_was_left_as_it_is_is_pointed_out(pair):
 
 
 def test_models_in_each_others_place_are_refused(pair):
-    with pytest.raises(flain.WeightsError, match=r"given in each other's place.*purify\(trained"):
+    with pytest.raises(flain.WeightsError, match=r"given in each other's place.*as the final"):
         flain.purify(pair[0], initial=pair[1], data=CLEAN)
 
 
