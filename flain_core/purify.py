@@ -145,7 +145,7 @@ def purify(
         promises = held_back and bears_out_a_promise(source.facts, purified.before.clean)
         promise = held_back.promise(purified.network) if held_back and promises else None
     check_not_swapped(scorer, source.facts, start, purified.before.clean)
-    notes = tuple(notes_on(purified, source.facts, context, skipped, auto, promise))
+    notes = tuple(notes_on(purified, context, skipped, auto, promise))
     notes = (known_before, *notes) if known_before else notes
     remember(purified.network, purified.outcomes)
     serious = [note for note in notes if isinstance(note, FlainWarning)]

@@ -13,15 +13,30 @@ from threading import Lock
 
 _WORTH_SHARING = 4 * 2**20
 
+_lock, _limit = Lock(), ExitStack()
+_blocks: set[object] = set()
+
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Run NumPy's linear algebra on one thread inside the block."""
-    _of_blas.hold()
+    """Run NumPy's linear algebra on one thread inside the block.
+
+    The limit is the whole process's: the first block sets it, and the last one lifts it. If each
+    set and lifted it alone, the first would lift it for the others, and the last would put back
+    what it found: the limit.
+    """
+    block = object()
+    with _lock:
+        if not _blocks:
+            _limit.enter_context(_limited("blas"))
+        _blocks.add(block)
     try:
         yield
     finally:
-        _of_blas.release()
+        with _lock:
+            _blocks.remove(block)
+            if not _blocks:
+                _limit.close()
 
 
 @contextmanager
@@ -37,33 +52,6 @@ def one_thread_for(work: int) -> Iterator[None]:
     # OpenMP has a limit for each thread that starts work, BLAS one for the whole process.
     with one_blas_thread(), _limited("openmp"):
         yield
-
-
-class _SharedLimit:
-    """A limit of the whole process, set by the first thread that wants it and lifted by the last.
-
-    If each set and lifted it alone, the first would lift it for the others, and the last would put
-    back what it found: the limit.
-    """
-
-    def __init__(self, user_api: str) -> None:
-        self._user_api, self._lock = user_api, Lock()
-        self._holders, self._limit = 0, ExitStack()
-
-    def hold(self) -> None:
-        with self._lock:
-            if not self._holders:
-                self._limit.enter_context(_limited(self._user_api))
-            self._holders += 1
-
-    def release(self) -> None:
-        with self._lock:
-            self._holders -= 1
-            if not self._holders:
-                self._limit.close()
-
-
-_of_blas = _SharedLimit("blas")
 
 
 def _limited(user_api: str) -> AbstractContextManager[object]:

@@ -10,7 +10,7 @@ from flain_core.network import Array, Batch
 
 from .items import pair_of
 
-__all__ = ["Pairs", "by_index"]
+__all__ = ["Pairs"]
 
 
 class Pairs:
@@ -19,14 +19,14 @@ class Pairs:
     Args:
         items: Gives pairs or dicts of columns, batches or samples.
         name: What error messages call the data.
-        given: What the user gave, if ``items`` was made of it.
+        count: Takes items 0 to ``count - 1`` of what has no end, or no iterator, of its own; None
+            goes through the items.
     """
 
-    def __init__(self, items: Iterable[Any], name: str, given: object = None) -> None:
-        self._items = items
-        self.name = name
-        self.kind = type(items if given is None else given).__name__
-        if _has_no_end(items):
+    def __init__(self, items: Any, name: str, count: int | None = None) -> None:
+        self._items, self.name, self._count = items, name, count
+        self.kind = type(items).__name__
+        if count is None and _has_no_end(items):
             raise DataError(
                 f"{name}: the {self.kind} repeats its samples without end; leave out its repeat(), "
                 "or take as many as there are"
@@ -35,7 +35,7 @@ class Pairs:
     @property
     def only_once(self) -> bool:
         """Whether one pass uses them up, as that over a generator does."""
-        return isinstance(self._items, Iterator)
+        return self._count is None and isinstance(self._items, Iterator)
 
     def __iter__(self) -> Iterator[tuple[Batch, Array]]:
         """Go through all.
@@ -45,7 +45,7 @@ class Pairs:
         """
         given = 0
         try:
-            for given, item in enumerate(self._items, start=1):  # noqa: B007
+            for given, item in enumerate(self._each(), start=1):  # noqa: B007
                 yield _pair(item, self.name)
         except FlainError:
             raise
@@ -58,14 +58,10 @@ class Pairs:
                 f"changed: {kind}: {why.removeprefix(f'{kind}: ')}"
             ) from error
 
-
-class by_index(Iterable[Any]):  # noqa: N801  used like a function
-    """Items ``0`` to ``count - 1`` of what has no end, or no iterator, of its own."""
-
-    def __init__(self, items: Any, count: int) -> None:
-        self._items, self._count = items, count
-
-    def __iter__(self) -> Iterator[Any]:
+    def _each(self) -> Iterable[Any]:
+        if self._count is None:
+            items: Iterable[Any] = self._items
+            return items
         return (self._items[index] for index in range(self._count))
 
 

@@ -14,7 +14,7 @@ from flain_core.errors import DataError, listed
 from flain_core.network import Array, Batch
 
 from .items import array_of, each_leaf, leaf_lengths, leaves, pair_of, together
-from .pairs import Pairs, by_index
+from .pairs import Pairs
 from .stream import SampleStream
 
 __all__ = ["SHARE_KEPT", "read"]
@@ -41,7 +41,7 @@ def read(data: Any, name: str, most: int | None) -> tuple[Batch, Array] | Sample
     count = getattr(data, "num_batches", None)
     if count is not None and hasattr(data, "__getitem__"):
         # Items of Keras's PyDataset are batches, and iterating over it does not end by itself.
-        return _gathered(Pairs(by_index(data, count), name, data), most)
+        return _gathered(Pairs(data, name, count), most)
     if isinstance(data, Mapping):
         return pair_of(data, name)
     if isinstance(data, list) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
@@ -53,7 +53,7 @@ def read(data: Any, name: str, most: int | None) -> tuple[Batch, Array] | Sample
     if isinstance(data, Iterable):
         return _gathered(Pairs(data, name), most)
     if isinstance(data, Sized) and hasattr(data, "__getitem__"):
-        return _gathered(Pairs(by_index(data, len(data)), name, data), most, batches=False)
+        return _gathered(Pairs(data, name, len(data)), most, batches=False)
     raise DataError(
         f"{name}: expected (x, y) arrays, a loader or dataset of (x, y) pairs, or the path of an "
         f".npz file with x and y; got {type(data).__name__}"

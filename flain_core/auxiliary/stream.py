@@ -31,7 +31,6 @@ class SampleStream:
 
     Attributes:
         first: Notes of the first pass.
-        passes: Number of passes begun.
 
     Raises:
         DataError: The samples cannot be used, or the loader fails or gives them only once.
@@ -52,7 +51,6 @@ class SampleStream:
                 f"samples, or a larger memory_limit, of which inputs may take 1/{share}"
             )
         self.first = FirstPass(self._batched(given), pairs.name)
-        self.passes = 1
         self._pass: Iterator[tuple[Batch, Array]] | None = None
         self._here: tuple[Batch, Array] | None = None
         self._start = 0
@@ -102,7 +100,6 @@ class SampleStream:
     def _begin(self) -> None:
         self._end()
         self._pass = self._batched(self._pairs)
-        self.passes += 1
 
     def _end(self) -> None:
         self._pass = self._here = None

@@ -21,7 +21,7 @@ from flain_core.outputs import Outputs
 from flain_core.score import Score, Scored, accuracy
 from flain_core.threads import one_blas_thread, one_thread_for
 
-from .letters import LACKING, LackingError, Memory, opened, with_memory
+from .letters import LACKING, Memory, opened, with_memory
 from .messages import Answer, ModelState, Question
 from .wire import read_question, read_trained, write_answer
 
@@ -224,12 +224,10 @@ def answered(
         >>> read_answer(answered(arrays, untrained, (np.eye(2, 3), [0, 1]))).scored[0].clean
         Tally(total=2, count=2, uncertain=0.0)
     """
-    try:
-        arrays = opened(arrays, memory)
-    except LackingError:
+    whole = opened(arrays, memory)
+    if whole is None:
         return with_memory(LACKING, memory)
-    question = read_question(arrays)
-    trained = read_trained(arrays)
+    question, trained = read_question(whole), read_trained(whole)
     architecture = registry.architecture(model)
     held = registry.arrays_of(architecture)
     named = by_name("the trained model", trained, held)

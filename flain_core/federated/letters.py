@@ -7,7 +7,6 @@ then has the hash in their place. One that has lost them asks for the whole lett
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -18,14 +17,18 @@ from flain_core.provenance.fingerprint import of_tensor
 
 __all__ = [
     "LACKING",
-    "LackingError",
     "Letter",
     "Memory",
     "asks_for_all",
     "keeps",
+    "letter_of",
     "opened",
     "with_memory",
+    "without",
 ]
+
+Letter: TypeAlias = "dict[str, tuple[Array, str]]"
+"""A whole letter: arrays by name, each with its hash in hexadecimal if that is worth keeping."""
 
 Memory: TypeAlias = "MutableMapping[str, Array]"
 """What a holder keeps from one question to the next: arrays by hash, in hexadecimal."""
@@ -40,62 +43,44 @@ LACKING: Mapping[str, Array] = {_LACKING: np.ones(1, dtype=np.uint8)}
 """The answer that asks for the whole letter."""
 
 
-class LackingError(DataError):
-    """A letter leaves out what its reader does not have, or has no more."""
+def letter_of(arrays: Mapping[str, Array]) -> Letter:
+    """Return a whole letter with these arrays.
 
-
-@dataclass(frozen=True, eq=False)
-class Letter:
-    """A whole letter.
-
-    Attributes:
-        arrays: Everything, by name.
-        hashes: Of the arrays that are worth keeping, by name, in hexadecimal.
-
-    Example:
-        >>> letter = Letter.of({"task": np.zeros(3), "trained 0": np.ones(500)})
-        >>> memory = {}
-        >>> first = opened(letter.without(()), memory)
-        >>> answer = with_memory({"count": np.ones(1)}, memory)
-        >>> shorter = letter.without(keeps(answer))
-        >>> sorted(shorter), sorted(opened(shorter, memory))
-        (['hash of trained 0', 'task'], ['task', 'trained 0'])
+    >>> letter = letter_of({"task": np.zeros(3), "trained 0": np.ones(500)})
+    >>> memory = {}
+    >>> first = opened(without(letter, ()), memory)
+    >>> answer = with_memory({"count": np.ones(1)}, memory)
+    >>> shorter = without(letter, keeps(answer))
+    >>> sorted(shorter), sorted(opened(shorter, memory))
+    (['hash of trained 0', 'task'], ['task', 'trained 0'])
     """
-
-    arrays: Mapping[str, Array]
-    hashes: Mapping[str, str]
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, Array]) -> Letter:
-        """Return a letter with these arrays."""
-        worth = {name: each for name, each in arrays.items() if each.nbytes >= _WORTH_KEEPING}
-        return cls(arrays, {name: of_tensor(each).hex() for name, each in worth.items()})
-
-    def __or__(self, other: Letter) -> Letter:
-        """Return a letter with the arrays of both."""
-        return Letter({**self.arrays, **other.arrays}, {**self.hashes, **other.hashes})
-
-    def without(self, held: Collection[str]) -> dict[str, Array]:
-        """Return the arrays to send to a reader who has those of some hashes."""
-        sent: dict[str, Array] = {}
-        for name, array in self.arrays.items():
-            hashed = self.hashes.get(name)
-            if hashed is not None and hashed in held:
-                sent[_BY_HASH + name] = _packed([hashed])
-            else:
-                sent[name] = array
-        return sent
+    return {
+        name: (array, of_tensor(array).hex() if array.nbytes >= _WORTH_KEEPING else "")
+        for name, array in arrays.items()
+    }
 
 
-def opened(letter: Mapping[str, Array], memory: Memory | None = None) -> dict[str, Array]:
+def without(letter: Letter, held: Collection[str]) -> dict[str, Array]:
+    """Return the arrays to send to a reader who has those of some hashes."""
+    sent: dict[str, Array] = {}
+    for name, (array, hashed) in letter.items():
+        if hashed in held:
+            sent[_BY_HASH + name] = _packed([hashed])
+        else:
+            sent[name] = array
+    return sent
+
+
+def opened(letter: Mapping[str, Array], memory: Memory | None = None) -> dict[str, Array] | None:
     """Return everything that a letter says; the memory then has what of it is worth keeping.
+
+    None if the letter leaves out an array that is not in the memory.
 
     Args:
         letter: As it came.
         memory: What the reader kept; None if it keeps nothing.
 
     Raises:
-        LackingError: The letter leaves out an array that is not in the memory.
         DataError: A hash is none.
     """
     arrays: dict[str, Array] = {}
@@ -104,7 +89,7 @@ def opened(letter: Mapping[str, Array], memory: Memory | None = None) -> dict[st
         if name.startswith(_BY_HASH):
             hashed = "".join(_unpacked(array))
             if memory is None or hashed not in memory:
-                raise LackingError(f"expected {name!r} to be among what is kept; it is not")
+                return None
             arrays[name.removeprefix(_BY_HASH)] = now[hashed] = memory[hashed]
         else:
             arrays[name] = array

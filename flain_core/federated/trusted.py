@@ -19,7 +19,7 @@ from flain_core.settings import Settings, one_of, whole_number
 
 from .by_number import by_number
 from .coordinator import CoordinatedSamples
-from .letters import Letter, asks_for_all, keeps
+from .letters import Letter, asks_for_all, keeps, letter_of, without
 from .merging import Merging, Rule
 from .messages import Answer, ModelState, Question
 from .wire import printable, read_answer, write_question, write_trained
@@ -180,14 +180,14 @@ class _TrustedHolders(Generic[Id]):
     def open(self, network: Network) -> None:
         """Prepare for questions about this trained model."""
         self._network = network
-        self._trained = Letter.of(write_trained(network))
+        self._trained = letter_of(write_trained(network))
 
     def ask(self, question: Question) -> Mapping[str, Answer | FlainError]:
         """Return everyone's answer, and ask no more those that gave none."""
         question = by_number(question, self._searched, self._network)
         if question.state.initial is not None:
             self._searched = question.state
-        letter = Letter.of(write_question(question)) | self._trained
+        letter = letter_of(write_question(question)) | self._trained
         self.asked = replace(self.asked, questions=self.asked.questions + 1)
         found: dict[Id, Answer | FlainError] = {}
         waiting = sorted(self._holders)
@@ -218,7 +218,7 @@ class _TrustedHolders(Generic[Id]):
     ) -> dict[Id, Mapping[str, Array] | FlainError]:
         """Send a letter to holders, without what each of them holds, and read what they send."""
         # Holders that keep the same get the same letter.
-        each_kind = {kept: letter.without(kept or ()) for kept in set(held.values())}
+        each_kind = {kept: without(letter, kept or ()) for kept in set(held.values())}
         letters = {holder: each_kind[kept] for holder, kept in held.items()}
         started = time.perf_counter()
         given = self._trusted.send(letters, timeout)

@@ -6,27 +6,39 @@ matrix products, and its scores by one call of the tail for each batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
 from flain_core.directions import Directions
 from flain_core.input_space import rows_of
 from flain_core.network import Array, Cut
+from flain_core.sample_source import Candidates
 from flain_core.score import Scored
 
 from .cut_batch import CutBatch, cuts_of, pre_activation, tail_by_sample
 from .grader import Graded, Grader
 
-__all__ = ["ByDirection", "takes_outputs"]
+__all__ = ["by_direction", "takes_outputs"]
 
 _ERROR_ALLOWED = 1e-5
 _ORDER_ERROR_ALLOWED = 1e-2
 
+_Kept: TypeAlias = tuple[CutBatch, Cut, Array]
+"""A batch, its cut, and the layer's pre-activations of the model as it stands."""
 
-class ByDirection:
-    """Scores candidates batch by batch; each costs matrix products over all samples, and a tail.
+
+def by_direction(
+    batches: Sequence[CutBatch],
+    directions: Directions,
+    grader: Grader,
+    window: float,
+    score_in_full: Callable[[int], Scored],
+) -> Candidates:
+    """Score candidates batch by batch; each costs matrix products over all samples, and a tail.
 
     The auxiliary samples are those that the directions were fitted to. Each is judged by the weight
     that would have been fitted without it.
@@ -36,77 +48,54 @@ class ByDirection:
         directions: The candidates.
         grader: Grades the scores.
         window: Relative error of a score that rounding can cause.
+        score_in_full: As :class:`~flain_core.sample_source.Candidates` has it.
     """
+    cuts = cuts_of(batches)
+    kept = [(batch, cut, pre_activation(cut)) for batch, cut in zip(batches, cuts, strict=True)]
 
-    def __init__(
-        self,
-        batches: Sequence[CutBatch],
-        directions: Directions,
-        grader: Grader,
-        window: float,
-    ) -> None:
-        self._batches = batches
-        self._outputs = [pre_activation(cut) for cut in cuts_of(batches)]
-        self._directions = directions
-        self._grader = grader
-        self._window = window
-        self.last = 0
-        """Number of the last candidate."""
-
-    @property
-    def work(self) -> int:
-        """Bytes of the inputs, which each candidate goes through."""
-        return int(self._directions.space.centred.nbytes)
-
-    def advance(self, numbers: Sequence[int]) -> list[Scored]:
-        """Score candidates by their numbers, each sample as if it had had no part in the fit."""
-        self.last = numbers[-1]
-        return [self._score(number, unseen=True) for number in numbers]
-
-    def as_written(self, number: int) -> Scored:
-        """Return what the network with a candidate's weight has to score."""
-        return self._score(number, unseen=False)
-
-    def _score(self, number: int, *, unseen: bool) -> Scored:
-        scored = self._grader.grade(self._scores(number, unseen=unseen), self._window)
+    def score(number: int, *, unseen: bool) -> Scored:
+        scored = grader.grade(_scores(kept, directions, number, unseen=unseen), window)
         # No network scores each sample as if it had had no part in the fit, so none can be asked.
         return replace(scored, loss=scored.loss and replace(scored.loss, uncertain=0.0))
 
-    def _scores(self, number: int, *, unseen: bool) -> Iterator[Graded]:
-        probes = self._of_probes(number) if number else iter(())
-        start = 0
-        cuts = cuts_of(self._batches)
-        for batch, cut, output in zip(self._batches, cuts, self._outputs, strict=True):
-            moved = output
-            if number and batch.probe is None:
-                samples = slice(start, start + len(output))
-                taken = self._directions.taken(number, samples, unseen=unseen)
-                moved = output - taken.reshape(output.shape)
-                start = samples.stop
-            elif number:
-                moved = next(probes)
-            with np.errstate(over="ignore"):
-                moved = moved.astype(output.dtype, copy=False)
-            scores = _scores_of(cut, moved)
-            yield batch.probe, batch.samples.y, scores
+    return Candidates(
+        advance=lambda numbers: [score(number, unseen=True) for number in numbers],
+        score_in_full=score_in_full,
+        as_written=partial(score, unseen=False),
+    )
 
-    def _of_probes(self, number: int) -> Iterator[Array]:
-        """Yield the pre-activations of each batch of the probes."""
-        cuts = cuts_of(self._batches)
-        of_probes = [
-            (cut, np.array(output))
-            for batch, cut, output in zip(self._batches, cuts, self._outputs, strict=True)
-            if batch.probe is not None
-        ]
-        # Each part of the change is computed once, for all of them.
-        for some, change in self._directions.changes(number) if of_probes else ():
-            for cut, output in of_probes:
-                rows = rows_of(cut.inputs) - self._directions.space.mean
-                by_row = output.reshape(len(rows), -1)
-                with np.errstate(over="ignore"):
-                    by_row[:, some] = by_row[:, some] - rows @ change.T
-        for _, output in of_probes:
-            yield output
+
+def _scores(
+    kept: Sequence[_Kept], directions: Directions, number: int, *, unseen: bool
+) -> Iterator[Graded]:
+    probes = _of_probes(kept, directions, number) if number else iter(())
+    start = 0
+    for batch, cut, output in kept:
+        moved = output
+        if number and batch.probe is None:
+            samples = slice(start, start + len(output))
+            taken = directions.taken(number, samples, unseen=unseen)
+            moved = output - taken.reshape(output.shape)
+            start = samples.stop
+        elif number:
+            moved = next(probes)
+        with np.errstate(over="ignore"):
+            moved = moved.astype(output.dtype, copy=False)
+        yield batch.probe, batch.samples.y, _scores_of(cut, moved)
+
+
+def _of_probes(kept: Sequence[_Kept], directions: Directions, number: int) -> Iterator[Array]:
+    """Yield the pre-activations of each batch of the probes."""
+    of_probes = [(cut, np.array(output)) for batch, cut, output in kept if batch.probe is not None]
+    # Each part of the change is computed once, for all of them.
+    for some, change in directions.changes(number) if of_probes else ():
+        for cut, output in of_probes:
+            rows = rows_of(cut.inputs) - directions.space.mean
+            by_row = output.reshape(len(rows), -1)
+            with np.errstate(over="ignore"):
+                by_row[:, some] = by_row[:, some] - rows @ change.T
+    for _, output in of_probes:
+        yield output
 
 
 def takes_outputs(batches: Sequence[CutBatch], weight: Array) -> bool:

@@ -121,11 +121,6 @@ class HeldBack:
     def __len__(self) -> int:
         return len(self._samples)
 
-    @property
-    def samples(self) -> Samples:
-        """The samples that are held back."""
-        return self._samples
-
     def furthest(self, candidates: Sequence[Callable[[], Network]]) -> int:
         """Return how many candidates in a row keep the promise that was asked for.
 

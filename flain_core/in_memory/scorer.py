@@ -15,6 +15,7 @@ from flain_core.auxiliary.samples import Samples
 from flain_core.blocks import give_back_freed
 from flain_core.directions import Directions, Flipping
 from flain_core.errors import ModelError
+from flain_core.flipping_order import FlippingOrder
 from flain_core.network import SINGLE_PRECISION, Array, Batch, Network
 from flain_core.outputs import Outputs, Reading
 from flain_core.proof import Proof, check_deterministic, prove
@@ -23,7 +24,7 @@ from flain_core.score import Score, Scored
 from flain_core.threads import one_thread_for
 
 from .by_batch import ByBatch
-from .by_direction import ByDirection, takes_outputs
+from .by_direction import by_direction, takes_outputs
 from .by_sample import BySample, by_sample
 from .cut_batch import CutBatch, bytes_fitted, bytes_kept, most_at_once
 from .grader import Graded, Grader
@@ -34,8 +35,8 @@ __all__ = ["LocalScorer", "Stepper"]
 _SAMPLES_FOR_PROOF = 32
 _RUNS_SEVERAL_TIMES = Proof(False, "the layer runs several times in one pass")
 
-Stepper: TypeAlias = "ByBatch | BySample | ByDirection"
-"""Steps from candidate to candidate at the cut, at the cost of what each of them changes."""
+Stepper: TypeAlias = "ByBatch | BySample"
+"""Steps from candidate to candidate at the cut, at the cost of the neurons that each flips."""
 
 
 class SteeringSamples(Protocol):
@@ -176,19 +177,20 @@ class LocalScorer:
         if window is None:
             yield Candidates(lambda some: [in_full(n, probes=True) for n in some], in_full)
             return
-        stepper = self.stepper(flipping, window)
+        if isinstance(flipping, Directions):
+            candidates = by_direction(self.batches, flipping, self.grader, window, in_full)
+            work = flipping.space.centred.nbytes
+        else:
+            stepper = self.stepper(flipping, window)
+            candidates = Candidates(stepper.advance, in_full, stepper.lookahead)
+            work = stepper.work
         # No other search goes through them, and they make room for copies of the network.
         self.batches = ()
-        with one_thread_for(stepper.work):
-            if isinstance(stepper, ByDirection):
-                yield Candidates(stepper.advance, in_full, as_written=stepper.as_written)
-            else:
-                yield Candidates(stepper.advance, in_full, stepper.lookahead)
+        with one_thread_for(work):
+            yield candidates
 
-    def stepper(self, flipping: Flipping, window: float) -> Stepper:
+    def stepper(self, flipping: FlippingOrder, window: float) -> Stepper:
         """Follow single samples where the cuts allow it, and whole batches elsewhere."""
-        if isinstance(flipping, Directions):
-            return ByDirection(self.batches, flipping, self.grader, window)
         if self.grader.follows_samples:
             followed = by_sample(self.batches, flipping, self.grader, window)
             if followed:

@@ -27,7 +27,6 @@ Note: TypeAlias = "str | FlainWarning"
 
 def notes_on(
     purified: Purified,
-    facts: SampleFacts,
     context: SearchContext,
     left_out: Mapping[str, str],
     passed_by: str | None,
@@ -37,13 +36,12 @@ def notes_on(
 
     Args:
         purified: What was done.
-        facts: What is known of the samples.
         context: What the searches shared.
         left_out: Layers that were asked for as a group and cannot be purified, with the reasons.
         passed_by: What ``"auto"`` passed by.
         promise: What can be promised of new samples.
     """
-    before, settings = purified.before.clean, context.settings
+    before, settings, facts = purified.before.clean, context.settings, context.facts
     held_back = len(context.scorer.held_back or ())
     reading = context.scorer.reading
     yield from _on_samples(facts, settings, before, held_back)
@@ -56,7 +54,7 @@ def notes_on(
         yield from _on_layer(outcome)
         yield from _on_neurons(outcome, purified.network, facts, settings)
     yield from _on_result(purified, settings)
-    yield from _on_promise(promise, context, facts)
+    yield from _on_promise(promise, context)
     yield from _on_probes(purified, facts)
     if reading and reading.note:
         yield reading.note
@@ -231,9 +229,7 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     )
 
 
-def _on_promise(
-    promise: Promise | None, context: SearchContext, facts: SampleFacts
-) -> Iterator[Note]:
+def _on_promise(promise: Promise | None, context: SearchContext) -> Iterator[Note]:
     settings = context.settings
     if settings.promise is not None:
         needed = samples_needed(settings.promise, settings.confidence)
@@ -246,7 +242,7 @@ def _on_promise(
             )
     if promise is not None:
         yield f"promise: {promise}"
-    elif settings.measure == "probability" and not facts.local:
+    elif settings.measure == "probability" and not context.facts.local:
         yield "nothing is promised of new samples: all of those that lie elsewhere steer the search"
     elif settings.measure == "probability" and context.scorer.held_back:
         yield (
