@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ from flain_core.errors import DataError
 from flain_core.network import Array, Batch
 
 from .items import check_inputs, hashes, leaves
-from .pixel_look import PixelLook
+from .pixel_look import are_pixels, brightest
 
 __all__ = ["FirstPass"]
 
@@ -35,7 +36,7 @@ class FirstPass:
 
     def __init__(self, batches: Iterable[tuple[Batch, Array]], name: str) -> None:
         self._hashes: list[bytes] = []
-        self._looks: list[PixelLook] = []
+        self._brightest: list[float] = []
         self.nbytes = 0
         self.types: list[np.dtype[Any]] = []
         labels: list[Array] = []
@@ -64,7 +65,7 @@ class FirstPass:
     @property
     def are_pixels(self) -> bool:
         """Whether the inputs look like pixels that nobody scaled."""
-        return all(look.found for look in self._looks)
+        return are_pixels(self._brightest)
 
     def other(self, x: Batch, y: Array, rows: Array) -> int | None:
         """Return the first of some samples that was another one then; None if all are the same."""
@@ -76,11 +77,11 @@ class FirstPass:
     def _look_at(self, inputs: list[Array]) -> None:
         if not self.types:
             self.types = [leaf.dtype for leaf in inputs]
-            self._looks = [PixelLook() for _ in inputs]
+            self._brightest = [-math.inf] * len(inputs)
         pairs = zip(self.types, inputs, strict=True)
         self.types = [np.promote_types(known, leaf.dtype) for known, leaf in pairs]
-        for look, leaf in zip(self._looks, inputs, strict=True):
-            look.see(leaf)
+        seen = zip(self._brightest, map(brightest, inputs), strict=True)
+        self._brightest = [max(both) for both in seen]
         self.nbytes += sum(leaf.nbytes for leaf in inputs)
 
 

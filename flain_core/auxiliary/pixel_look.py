@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 
 from flain_core.network import Array
 
-__all__ = ["PixelLook"]
+__all__ = ["are_pixels", "brightest"]
 
 _DARK, _BRIGHTEST = 30, 255
 
 
-class PixelLook:
-    """Whether one input of all samples is whole numbers up to 255, some large, of a fit type.
+def brightest(numbers: Array) -> float:
+    """Return the greatest of numbers that may be pixels': whole ones up to 255, of a fit type.
 
-    Example:
-        >>> look = PixelLook()
-        >>> look.see(np.array([0.0, 17.0]))
-        >>> look.see(np.array([3.0, 201.0]))
-        >>> look.found
-        True
+    Infinity if they cannot be, -infinity of none. So the greatest over several batches tells of all
+    of them. Where all numbers are small they say little, and need not be whole.
+
+    >>> brightest(np.array([3.0, 201.0])), brightest(np.array([3.0, 201.5]))
+    (201.0, inf)
     """
+    if not numbers.size:
+        return -math.inf
+    fit = numbers.dtype.kind == "f" or numbers.dtype == np.uint8
+    if not fit or numbers.min() < 0:
+        return math.inf
+    most = float(numbers.max())
+    whole = most <= _DARK or (most <= _BRIGHTEST and (numbers == np.floor(numbers)).all())
+    return most if whole else math.inf
 
-    def __init__(self) -> None:
-        self._possible = True
-        self._brightest: float | None = None
 
-    def see(self, numbers: Array) -> None:
-        """Look at the numbers of some more samples; where all are small they say little."""
-        if not self._possible or not numbers.size:
-            return
-        fit = numbers.dtype.kind == "f" or numbers.dtype == np.uint8
-        if not fit or numbers.min() < 0:
-            self._possible = False
-            return
-        brightest = float(numbers.max())
-        self._brightest = max(self._brightest or 0.0, brightest)
-        if brightest > _DARK:
-            whole = brightest <= _BRIGHTEST and (numbers == np.floor(numbers)).all()
-            self._possible = bool(whole)
-
-    @property
-    def found(self) -> bool:
-        """Whether all that was seen looks like pixels, if anything was."""
-        return self._possible and (self._brightest is None or self._brightest > _DARK)
+def are_pixels(brightest_of_each: Iterable[float]) -> bool:
+    """Return whether the brightest number of each input, if it has any, is a pixel's."""
+    return all(most == -math.inf or _DARK < most <= _BRIGHTEST for most in brightest_of_each)

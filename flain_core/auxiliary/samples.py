@@ -13,7 +13,7 @@ from flain_core.errors import DataError
 from flain_core.network import Array, Batch
 
 from .items import check_inputs, class_indices, each_leaf, hashes, leaves
-from .pixel_look import PixelLook
+from .pixel_look import are_pixels, brightest
 from .reading import SHARE_KEPT, read
 from .stream import SampleStream
 
@@ -126,10 +126,7 @@ class Samples:
     @property
     def are_pixels(self) -> bool:
         """Whether every input is a whole number up to 255, some large, and of a type of pixels."""
-        looks = [PixelLook() for _ in leaves(self.x)]
-        for look, leaf in zip(looks, leaves(self.x), strict=True):
-            look.see(leaf)
-        return all(look.found for look in looks)
+        return are_pixels(map(brightest, leaves(self.x)))
 
     @property
     def usual_batch(self) -> int:
