@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 import torch
 import typer
-from federation import SIDE, Network, Width
+from federation import Network, Width
+from mnist_samples import SIDE
 
 import flain_numpy as fn
 import flain_onnx

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from federation import Samples, inputs, read_mnist
+from mnist_samples import Samples, inputs, read_mnist
 from torch import Tensor, nn
 from torch.nn import functional
 

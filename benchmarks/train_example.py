@@ -32,16 +32,14 @@ from federation import (
     Network,
     Population,
     Round,
-    Samples,
     State,
     Width,
     copy_state,
     derived_seed,
     distribute,
     first_per_class,
-    inputs,
-    read_mnist,
 )
+from mnist_samples import Samples, inputs, read_mnist
 from rich.console import Console
 
 import flain_numpy as fn

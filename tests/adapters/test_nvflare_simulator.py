@@ -79,7 +79,8 @@ def mnist_job(tmp_path_factory):
 def measured(mnist_job):
     """ACC and ASR of the unpurified and of the purified model on the whole test set."""
     import torch
-    from federation import Attack, read_mnist
+    from federation import Attack
+    from mnist_samples import read_mnist
 
     example = runpy.run_path(str(EXAMPLE / "model.py"))
     _, test = read_mnist(Path(DATA) / "MNIST" / "raw")

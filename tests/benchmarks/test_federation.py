@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 federation = pytest.importorskip("federation")
+mnist_samples = pytest.importorskip("mnist_samples")
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_example.py"
 DATA = os.environ.get("FLAIN_DATA")
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(not DATA, reason="FLAIN_DATA names no folder wit
 
 @pytest.fixture(scope="module")
 def mnist():
-    return federation.read_mnist(Path(DATA) / "MNIST" / "raw")
+    return mnist_samples.read_mnist(Path(DATA) / "MNIST" / "raw")
 
 
 def test_the_files_are_read_whole(mnist):
@@ -72,5 +73,5 @@ def test_the_embedded_example_is_what_its_record_says(mnist):
     assert record["rounds"][-1]["measurement"]["accuracy"] >= 0.97
     assert record["rounds"][-1]["measurement"]["asr_source"] >= 0.99
     held_out = np.load(example.files().paths[3])["x"]
-    tested = {image.tobytes() for image in federation.inputs(mnist[1].images).numpy()}
+    tested = {image.tobytes() for image in mnist_samples.inputs(mnist[1].images).numpy()}
     assert all(image.tobytes() in tested for image in held_out)
