@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import torch
 import typer
-from federation import Network, Width
+from example_network import Network, Width
 from mnist_samples import SIDE
 
 import flain_numpy as fn

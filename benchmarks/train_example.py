@@ -24,16 +24,15 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from example_network import Network, Width
 from export_example import export
 from federation import (
     Attack,
     Federation,
     LocalTraining,
-    Network,
     Population,
     Round,
     State,
-    Width,
     copy_state,
     derived_seed,
     distribute,
