@@ -9,7 +9,9 @@ from pathlib import Path
 from random import Random
 
 from .children import HARMLESS, Children, Files, Kind, Outcome
-from .formats import FORMATS, HDF5_TRIAL, Prepared
+from .file_formats import HDF5_TRIAL
+from .formats import FORMATS
+from .prepared import Prepared
 
 FAILED = Path(__file__).with_name("failed")
 _MOST_MEMORY = 2**30

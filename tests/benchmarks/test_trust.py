@@ -16,12 +16,14 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("mutants are read under limits that only Linux has", allow_module_level=True)
 
-from trust import children, formats, fuzz, kills, results
+from trust import children, fuzz, kills, results
 from trust.children import Children, Outcome
 from trust.disks import Tried
+from trust.formats import FORMATS
 from trust.fuzz import Counted, shares
 from trust.interrupts import Interrupted
 from trust.kills import Killed
+from trust.prepared import Prepared
 from trust.writers import Writer
 
 from flain_core import DataError
@@ -141,13 +143,13 @@ def test_a_child_that_died_is_replaced():
 
 
 def test_a_mutant_depends_on_its_number_alone():
-    prepared = formats.FORMATS[".npz, models"]()
+    prepared = FORMATS[".npz, models"]()
     one, other = (prepared.mutate(Random("x:1:7")) for _ in range(2))
     assert one == other
 
 
 def test_a_mutant_that_fails_is_kept_and_read_again(tmp_path, monkeypatch):
-    bad = formats.Prepared(lambda rng: {"m.npz": rng.randbytes(9), "m.data": b"x"}, raises)
+    bad = Prepared(lambda rng: {"m.npz": rng.randbytes(9), "m.data": b"x"}, raises)
     monkeypatch.setattr(fuzz, "FORMATS", {"bad": lambda: bad})
     *_, counted = fuzz.fuzzed("bad", 3, 1, failed=tmp_path)
     assert counted.counts == {"other": 3}
@@ -159,9 +161,9 @@ def test_a_mutant_that_fails_is_kept_and_read_again(tmp_path, monkeypatch):
 
 
 def test_shares_add_up():
-    divided = shares(1001, list(formats.FORMATS))
+    divided = shares(1001, list(FORMATS))
     assert sum(divided.values()) == 1001
-    assert set(divided) == set(formats.FORMATS)
+    assert set(divided) == set(FORMATS)
 
 
 def killed_writer(write, monkeypatch):
@@ -234,7 +236,7 @@ def test_three_hundred_mutants_of_all_formats():
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr[-3000:]
-    assert all(f"{name}: {{" in ran.stdout for name in formats.FORMATS)
+    assert all(f"{name}: {{" in ran.stdout for name in FORMATS)
 
 
 def paths():
