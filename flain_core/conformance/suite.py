@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from flain_core.errors import FlainError, FlainWarning, LayerError, OutputError, WeightsError
-from flain_core.flipping import columns, flip
+from flain_core.flipping import flip
 from flain_core.network import Array, Batch, Cut, Layer, Network, is_network
 from flain_core.outcome.layer import LayerOutcome
 from flain_core.purification import Purification
@@ -24,6 +24,18 @@ from .cases import CASES, Case
 from .expect import expect, expect_error, expect_same
 from .networks import Conv, Dense, Reference
 from .never_cut import never_cut
+from .parameters import (
+    changed_weight,
+    copied_weights,
+    expect_biases,
+    expect_weights,
+    other_biases,
+    other_weights,
+    pairs,
+    shown_biases,
+    wide,
+    with_arrays,
+)
 
 _CUT = ("inputs", "calls", "output", "linear", "tail")
 _FEW = 7
@@ -145,7 +157,7 @@ class Conformance:
         """Biases are ``(out,)``, read only, with the model's values; None where there is none."""
         for reference in (case.initial, case.final):
             network = self.open_network(self.build(reference))
-            _expect_biases(network, reference, "of the model")
+            expect_biases(network, reference, "of the model")
             for layer in network.layers().values():
                 if layer.bias is not None:
                     expect(layer.bias.dtype.kind == "f", "a float bias", layer.bias.dtype)
@@ -190,8 +202,8 @@ class Conformance:
         for _, cut, layer, truth in self._cuts(case, _FEW, once=True):
             shuffled = np.random.default_rng(0).permutation(layer.neurons)
             some, others = np.split(shuffled, [layer.neurons // 3])
-            rest = cut.output - cut.linear(_wide(layer.weight), some)
-            rest = self.array(rest - cut.linear(_wide(layer.weight), others))
+            rest = cut.output - cut.linear(wide(layer.weight), some)
+            rest = self.array(rest - cut.linear(wide(layer.weight), others))
             scale = float(np.abs(self.array(cut.output)).max())
             own = np.zeros(len(truth.weight)) if truth.bias is None else truth.bias
             bias = np.sort(np.resize(own, rest.size))
@@ -199,7 +211,7 @@ class Conformance:
             close = bool(np.abs(np.sort(rest.ravel()) - bias).max() <= self.tolerance * scale)
             what = f"pre-activation minus contributions to be the bias of {truth.name!r}"
             expect(whole and close, what, f"{rest.ravel()[: own.size]} and so on")
-            none = self.array(cut.linear(_wide(layer.weight), shuffled[:0]))
+            none = self.array(cut.linear(wide(layer.weight), shuffled[:0]))
             expect(not none.any(), "no contribution of no neurons", none)
 
     @_check
@@ -241,7 +253,7 @@ class Conformance:
         network = self.open_network(self.build(case.final))
         for x, cut, layer, _ in self._cuts(case, _FEW, 1, once=True):
             for neurons in _selections(layer):
-                weight, change = _changed(layer, neurons)
+                weight, change = changed_weight(layer, neurons)
                 truth = network.replace({layer.name: weight}).predict(self.batch(x))
                 answer = cut.tail(cut.output - cut.linear(change, neurons))
                 what = f"the scores with {len(neurons)} neurons of {layer.name!r} changed"
@@ -251,13 +263,13 @@ class Conformance:
     def test_replace_writes_the_weight(self, case: Case) -> None:
         """The copy has exactly the new weights and computes with them."""
         network = self.open_network(self.build(case.final))
-        weights = _all_changed(network)
+        weights = other_weights(network)
         for (name, weight), truth in zip(weights.items(), case.final.layers(), strict=True):
             scores = network.replace({name: weight}).predict(self.batch(case.x))
             expected, _ = case.final.replace({truth: weight}).run(case.x)
             self._close(scores, expected, f"the scores with the weight of {name!r} replaced")
         copy = network.replace(weights)
-        _expect_weights(copy, weights, "after replacing it")
+        expect_weights(copy, weights, "after replacing it")
         back = copy.replace({name: layer.weight for name, layer in network.layers().items()})
         x = self.batch(case.x)
         self._same(back.predict(x), network.predict(x), "the former scores")
@@ -267,15 +279,15 @@ class Conformance:
     def test_replace_writes_the_bias(self, case: Case) -> None:
         """The copy has exactly the new biases, computes with them, and keeps all else."""
         network, x = self.open_network(self.build(case.final)), self.batch(case.x)
-        for name, bias in _other_biases(network).items():
+        for name, bias in other_biases(network).items():
             copy = network.replace({}, {name: bias})
-            expected = _with_arrays(case.final, network, {}, {name: bias})
+            expected = with_arrays(case.final, network, {}, {name: bias})
             what = f"with the bias of {name!r} replaced"
             self._close(copy.predict(x), expected.run(case.x)[0], f"the scores {what}")
-            _expect_biases(copy, expected, what)
-            _expect_weights(copy, _snapshot(network), what)
-        weights, biases = _all_changed(network), _other_biases(network)
-        expected = _with_arrays(case.final, network, weights, biases)
+            expect_biases(copy, expected, what)
+            expect_weights(copy, copied_weights(network), what)
+        weights, biases = other_weights(network), other_biases(network)
+        expected = with_arrays(case.final, network, weights, biases)
         both = network.replace(weights, biases)
         scores = both.predict(x)
         self._close(scores, expected.run(case.x)[0], "the scores with all weights and biases new")
@@ -283,9 +295,9 @@ class Conformance:
         first_weights = network.replace(weights).replace({}, biases)
         native = self.open_network(both.native)
         for each in (first_biases, first_weights, native):
-            _expect_biases(each, expected, "replaced in another way")
+            expect_biases(each, expected, "replaced in another way")
             self._same(each.predict(x), scores, "the scores, replaced in another way")
-        back = both.replace(_snapshot(network), _shown_biases(network))
+        back = both.replace(copied_weights(network), shown_biases(network))
         self._same(back.predict(x), network.predict(x), "the former scores")
 
     @_check
@@ -295,7 +307,7 @@ class Conformance:
         for x, before, layer, truth in self._cuts(case, _FEW, once=True):
             if layer.bias is None or truth.bias is None:
                 continue
-            bias = _other_biases(network)[layer.name]
+            bias = other_biases(network)[layer.name]
             copy = network.replace({}, {layer.name: bias})
             after = copy.cut(layer.name, self.batch(x))
             self._close(after.inputs, before.inputs, f"what enters {layer.name!r}")
@@ -306,7 +318,7 @@ class Conformance:
             scale = float(np.abs(self.array(after.output)).max())
             what = f"the pre-activation of {layer.name!r} to move by the difference of the biases"
             expect(error <= self.tolerance * scale, what, f"an error of {error:.1e}")
-            scores, _ = _with_arrays(case.final, network, {}, {layer.name: bias}).run(x)
+            scores, _ = with_arrays(case.final, network, {}, {layer.name: bias}).run(x)
             self._close(after.tail(after.output), scores, f"the tail behind {layer.name!r}")
             self._close(before.tail(after.output), scores, f"the former tail of {layer.name!r}")
 
@@ -315,7 +327,7 @@ class Conformance:
         """Neither the network nor the caller's model nor the given biases change, to the bit."""
         model, x = self.build(case.final), self.batch(case.x)
         network = self.open_network(model)
-        scores, biases = network.predict(x), _other_biases(network)
+        scores, biases = network.predict(x), other_biases(network)
         given = {name: bias.copy() for name, bias in biases.items()}
         changed = network.replace({}, given)
         before = changed.predict(x)
@@ -328,7 +340,7 @@ class Conformance:
                 cut.tail(cut.output)
         for which in (network, self.open_network(network.native), self.open_network(model)):
             expect_same(which.predict(x), scores, "the scores of the original")
-            _expect_biases(which, case.final, "of the original")
+            expect_biases(which, case.final, "of the original")
 
     @_check
     def test_replace_refuses_a_bias_that_does_not_fit(self, case: Case) -> None:
@@ -353,8 +365,8 @@ class Conformance:
         """Neither the network nor the caller's model nor the samples change, to the bit."""
         model, x = self.build(case.final), case.x.copy()
         network = self.open_network(model)
-        before, scores = _snapshot(network), network.predict(self.batch(x))
-        for name, weight in _all_changed(network).items():
+        before, scores = copied_weights(network), network.predict(self.batch(x))
+        for name, weight in other_weights(network).items():
             changed = network.replace({name: weight})
             changed.predict(self.batch(x))
             cut = changed.cut(name, self.batch(x))
@@ -362,7 +374,7 @@ class Conformance:
                 cut.tail(cut.output)
         for which in (network, self.open_network(network.native), self.open_network(model)):
             expect_same(which.predict(self.batch(x)), scores, "the scores of the original")
-            _expect_weights(which, before, "of the original")
+            expect_weights(which, before, "of the original")
         expect_same(x, case.x, "the samples unchanged")
 
     @_check
@@ -388,10 +400,10 @@ class Conformance:
         """The result can be used, and opened again, like the caller's model."""
         model = self.build(case.final)
         network = self.open_network(model)
-        for each in (network, network.replace(_all_changed(network))):
+        for each in (network, network.replace(other_weights(network))):
             expect(type(each.native) is type(model), f"a native {type(model)}", type(each.native))
             again = self.open_network(each.native)
-            _expect_weights(again, _snapshot(each), "in the native model")
+            expect_weights(again, copied_weights(each), "in the native model")
             x = self.batch(case.x)
             self._same(again.predict(x), each.predict(x), "the scores of the native model")
 
@@ -409,7 +421,7 @@ class Conformance:
             expect(outcome.method == method, f"{name!r} searched by {method!r}", outcome)
             before, layer = initial.layers()[name].weight, final.layers()[name]
             flipped = flip(before, layer.weight, outcome.flipped, groups=layer.groups)
-            _expect_weights(self.open_network(result.model), {name: flipped}, "after flipping")
+            expect_weights(self.open_network(result.model), {name: flipped}, "after flipping")
             (slow,) = self._purified(never_cut(final), initial, name, case).layers
             expect(slow.method == "whole network", "a search by the whole network", slow)
             given, wanted = _decisions(outcome), _decisions(slow)
@@ -427,7 +439,7 @@ class Conformance:
                 self.save(network.native, path)
                 written = path.read_bytes()
                 loaded = self.open_network(self.load(path, case.initial))
-                _expect_weights(loaded, _snapshot(network), f"in {suffix}")
+                expect_weights(loaded, copied_weights(network), f"in {suffix}")
                 expect_same(loaded.predict(x), network.predict(x), f"the scores of a {suffix} file")
                 expect_error(OutputError, partial(self.save, self.build(case.initial), path))
                 expect(path.read_bytes() == written, "the file as it was", "another one")
@@ -439,16 +451,16 @@ class Conformance:
     def test_saved_models_keep_replaced_biases(self, case: Case) -> None:
         """A file holds the biases that were put in place of the model's, and all else."""
         network, x = self.open_network(self.build(case.final)), self.batch(case.x)
-        biases = _other_biases(network)
+        biases = other_biases(network)
         copy = network.replace({}, biases)
         with tempfile.TemporaryDirectory() as folder:
             for suffix in self.formats:
                 path = Path(folder) / f"model{suffix}"
                 self.save(copy.native, path)
                 loaded = self.open_network(self.load(path, case.initial))
-                expected = _with_arrays(case.final, network, {}, biases)
-                _expect_biases(loaded, expected, f"in {suffix}")
-                _expect_weights(loaded, _snapshot(network), f"in {suffix}")
+                expected = with_arrays(case.final, network, {}, biases)
+                expect_biases(loaded, expected, f"in {suffix}")
+                expect_weights(loaded, copied_weights(network), f"in {suffix}")
                 self._same(loaded.predict(x), copy.predict(x), f"the scores of a {suffix} file")
 
     def test_exceptions_are_needed(self) -> None:
@@ -508,7 +520,7 @@ class Conformance:
         for x in (case.x[:size] for size in sizes):
             network = self.open_network(self.build(case.final))
             _, entering = case.final.run(x)
-            for layer, truth in _pairs(network, case.final):
+            for layer, truth in pairs(network, case.final):
                 if len(entering[truth.name]) == 1 or not once:
                     yield x, network.cut(layer.name, self.batch(x)), layer, truth
 
@@ -548,84 +560,8 @@ def _selections(layer: Layer) -> Iterator[Array]:
     yield shuffled[:0]
 
 
-def _changed(layer: Layer, neurons: Array) -> tuple[Array, Array]:
-    """Return a weight that differs from the layer's at some neurons, and what was taken away."""
-    weight = _wide(layer.weight)
-    random = np.random.default_rng(2)
-    update = random.standard_normal(weight.shape) * np.abs(weight).max()
-    chosen = columns(neurons, weight.shape, layer.groups)
-    changed = np.where(chosen, weight - update, weight).astype(layer.weight.dtype)
-    # The change has values everywhere: that other neurons are left out is what linear is for.
-    change = np.where(chosen, weight - _wide(changed), update).astype(weight.dtype)
-    return changed, change
-
-
-def _all_changed(network: Network) -> dict[str, Array]:
-    """Return a weight of each layer that differs from its own at all neurons."""
-    layers = network.layers().items()
-    return {name: _changed(layer, np.arange(layer.neurons))[0] for name, layer in layers}
-
-
-def _pairs(network: Network, reference: Reference) -> list[tuple[Layer, Dense | Conv]]:
-    """Pair the layers of a network with those of its reference."""
-    layers, truths = list(network.layers().values()), list(reference.layers().values())
-    expect(len(layers) == len(truths), f"{len(truths)} layers", layers)
-    return list(zip(layers, truths, strict=True))
-
-
 def _all_have_a_bias(reference: Reference) -> bool:
     return all(layer.bias is not None for layer in reference.layers().values())
-
-
-def _with_arrays(
-    reference: Reference,
-    network: Network,
-    weights: Mapping[str, Array],
-    biases: Mapping[str, Array],
-) -> Reference:
-    """Replace weights and biases of a reference, by the names that a network's layers have."""
-    names = {layer.name: truth.name for layer, truth in _pairs(network, reference)}
-    return reference.replace(
-        {names[name]: weight for name, weight in weights.items()},
-        {names[name]: bias for name, bias in biases.items()},
-    )
-
-
-def _shown_biases(network: Network) -> dict[str, Array]:
-    """Return the biases that can be replaced."""
-    layers = network.layers().items()
-    return {name: layer.bias for name, layer in layers if layer.bias is not None}
-
-
-def _other_biases(network: Network) -> dict[str, Array]:
-    """Return biases that differ from the network's own in every number."""
-    random = np.random.default_rng(3)
-    shown = _shown_biases(network)
-    moves = {name: random.uniform(0.5, 1.5, bias.shape) for name, bias in shown.items()}
-    return {name: np.array(bias + moves[name], bias.dtype) for name, bias in shown.items()}
-
-
-def _wide(weight: Array) -> Array:
-    return weight.astype(np.promote_types(weight.dtype, np.float32))
-
-
-def _snapshot(network: Network) -> dict[str, Array]:
-    return {name: layer.weight.copy() for name, layer in network.layers().items()}
-
-
-def _expect_weights(network: Network, weights: Mapping[str, Array], what: str) -> None:
-    for name, weight in weights.items():
-        expect_same(network.layers()[name].weight, weight, f"the weight of {name!r} {what}")
-
-
-def _expect_biases(network: Network, reference: Reference, what: str) -> None:
-    for layer, truth in _pairs(network, reference):
-        what_of = f"the bias of {layer.name!r} {what}"
-        if layer.bias is None or truth.bias is None:
-            wanted, given = ("none" if b is None else "one" for b in (truth.bias, layer.bias))
-            expect(given == wanted, f"{what_of} to be {wanted}", given)
-        else:
-            expect_same(layer.bias, truth.bias, what_of)
 
 
 def _decisions(outcome: LayerOutcome) -> tuple[Any, ...]:
