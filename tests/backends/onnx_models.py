@@ -417,3 +417,8 @@ def retouched(made: ModelProto, change: Callable[[ModelProto], None]) -> ModelPr
     copy.CopyFrom(made)
     change(copy)
     return copy
+
+
+def tensors(made: ModelProto) -> dict[str, bytes]:
+    """The tensors of a model by name, serialized."""
+    return {each.name: each.SerializeToString() for each in made.graph.initializer}

@@ -15,7 +15,7 @@ import onnx_models as models
 import pytest
 from by_neurons import BY_NEURONS
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
-from onnx_models import node, numbers, value
+from onnx_models import node, numbers, tensors, value
 
 import flain_core as flain
 import flain_numpy
@@ -84,10 +84,6 @@ def close(actual: Any, expected: Any, tolerance: float = 1e-6) -> None:
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= tolerance * max(1, np.abs(expected).max())
-
-
-def tensors(proto: ModelProto) -> dict[str, bytes]:
-    return {each.name: each.SerializeToString() for each in proto.graph.initializer}
 
 
 # Cuts
