@@ -65,10 +65,10 @@ test-floors-stacks:  ## the same of Flower, NVIDIA FLARE and Ray, with a newer P
 		-e ".[cli,flower,nvflare,ray,torch]" $(TEST_TOOLS)
 	$(VENV)-floors-stacks/bin/python -m pytest $(IN_PARALLEL) adapters/flain_flower \
 		adapters/flain_nvflare adapters/flain_ray tests/adapters/test_flower.py \
-		tests/adapters/test_flower_kept.py tests/adapters/test_flower_trusted_nodes.py \
-		tests/adapters/test_flower_app.py tests/adapters/test_nvflare.py \
-		tests/adapters/test_nvflare_jobs.py tests/adapters/test_ray.py \
-		tests/adapters/test_ray_alone.py
+		tests/adapters/test_flower_failures.py tests/adapters/test_flower_kept.py \
+		tests/adapters/test_flower_trusted_nodes.py tests/adapters/test_flower_app.py \
+		tests/adapters/test_nvflare.py tests/adapters/test_nvflare_jobs.py \
+		tests/adapters/test_ray.py tests/adapters/test_ray_alone.py
 
 check: $(VENV)/dev pyright  ## lint, format, spelling, types
 	$(VENV)/bin/ruff check

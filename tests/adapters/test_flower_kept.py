@@ -22,9 +22,9 @@ flower = pytest.importorskip("flwr.serverapp.strategy")
 flain_flower = pytest.importorskip("flain_flower")
 config = pytest.importorskip("flwr.common.config")
 
-pytestmark = pytest.mark.usefixtures("flower_alone")
+from flower_strategies import ROUNDS, initial, run, wrapped  # noqa: E402
 
-ROUNDS = 3
+pytestmark = pytest.mark.usefixtures("flower_alone")
 
 
 class Diverges(flower.FedAvg):
@@ -45,21 +45,6 @@ class Unreadable(flower.FedAvg):
             data = arrays["0.weight"].data
             arrays["0.weight"] = records.Array("float32", (16, 12), "mine", data)
         return arrays, metrics
-
-
-def wrapped(strategy=None, **options):
-    options = {"model": federation.network(), "data": samples(400, seed=5)} | options
-    return flain_flower.Purify(flower.FedAvg() if strategy is None else strategy, **options)
-
-
-def initial():
-    return records.ArrayRecord(federation.network().state_dict())
-
-
-def run(strategy, grid=None, **options):
-    federation.reseed()
-    grid = grid or federation.Local(federation.client_app())
-    return strategy.start(grid, initial(), **{"num_rounds": ROUNDS} | options)
 
 
 def same(ours, theirs):
@@ -142,7 +127,7 @@ def test_a_folder_that_cannot_be_made_fails_before_training(tmp_path):
     (tmp_path / "file").touch()
     grid = federation.Local(federation.client_app())
     with pytest.raises(flain.OutputError, match=r"Purify\(folder=...\)"):
-        run(wrapped(folder=tmp_path / "file"), grid)
+        run(wrapped(folder=tmp_path / "file"), grid=grid)
     assert grid.sent == []
 
 
