@@ -66,6 +66,7 @@ test-floors-stacks:  ## the same of Flower, NVIDIA FLARE and Ray, with a newer P
 	$(VENV)-floors-stacks/bin/python -m pytest $(IN_PARALLEL) adapters/flain_flower \
 		adapters/flain_nvflare adapters/flain_ray tests/adapters/test_flower.py \
 		tests/adapters/test_flower_failures.py tests/adapters/test_flower_kept.py \
+		tests/adapters/test_flower_node_failures.py \
 		tests/adapters/test_flower_trusted_nodes.py \
 		tests/adapters/test_flower_trusted_simulation.py tests/adapters/test_flower_app.py \
 		tests/adapters/test_nvflare.py tests/adapters/test_nvflare_jobs.py \
