@@ -1,4 +1,4 @@
-"""Threads; and a small model in files with the command to try on it."""
+"""Threads; small models and samples in files, and the command to try on them."""
 
 import pytest
 
@@ -29,6 +29,14 @@ def flain(capsys):
     import cli_files
 
     return lambda *words: cli_files.command(capsys, *words)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """The disk of an NVIDIA FLARE server: samples in files, and room for what it writes."""
+    import flare_workflow
+
+    return flare_workflow.write_files(tmp_path)
 
 
 @pytest.fixture
