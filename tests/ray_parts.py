@@ -7,6 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+_ROOT = Path(__file__).parents[1]
+_FOLDERS = (_ROOT, _ROOT / "backends", _ROOT / "adapters", _ROOT / "tests")
+PATH = os.pathsep.join([*map(str, _FOLDERS), os.environ.get("PYTHONPATH", "")])
+"""Where the processes of a cluster find flain and this file."""
+
 
 def margin(scores, y):
     """By how much the right class leads: no whole number."""
