@@ -7,8 +7,9 @@ VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 PIP := python -m pip install --quiet --disable-pip-version-check
 PIP_INSTALL := $(VENV)/bin/$(PIP) -c $(CONSTRAINTS)
 
-# Tests of one file share what they set up.
-IN_PARALLEL := -n 2 --dist loadfile
+# Tests of one file share what they set up. The order is that of the folders, as the files with the
+# fewest tests have the longest and must not come last.
+IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 # What runs the tests of the oldest dependencies; it is new itself.
 TEST_TOOLS := pytest pytest-xdist hypothesis
