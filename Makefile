@@ -7,8 +7,8 @@ VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 PIP := python -m pip install --quiet --disable-pip-version-check
 PIP_INSTALL := $(VENV)/bin/$(PIP) -c $(CONSTRAINTS)
 
-# Tests of one file share what they set up. The order is that of the folders, as the files with the
-# fewest tests have the longest and must not come last.
+# Tests of one file share what they set up. By itself xdist begins with the files that have the most
+# tests; those with few have the longest, and would come last.
 IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 # What runs the tests of the oldest dependencies; it is new itself.

@@ -278,7 +278,8 @@ def _check_shape(scores: Array, n: int, single: bool) -> None:
             f"accuracy needs one score per class: expected scores of shape ({n}, classes) "
             f"with at least 2 classes, or of shape ({n},) or ({n}, 1) from a model with one output "
             f"for classes 0 and 1; the model gave {scores.shape}. For another kind of output "
-            "give score=, a function of (scores, y) that returns each sample's worth"
+            "give a score function (score=, in Python), which returns each sample's worth from "
+            "(scores, y)"
         )
 
 

@@ -80,8 +80,10 @@ class FirstPass:
             self._brightest = [-math.inf] * len(inputs)
         pairs = zip(self.types, inputs, strict=True)
         self.types = [np.promote_types(known, leaf.dtype) for known, leaf in pairs]
-        seen = zip(self._brightest, map(brightest, inputs), strict=True)
-        self._brightest = [max(both) for both in seen]
+        self._brightest = [
+            known if known == math.inf else max(known, brightest(leaf))
+            for known, leaf in zip(self._brightest, inputs, strict=True)
+        ]
         self.nbytes += sum(leaf.nbytes for leaf in inputs)
 
 

@@ -150,12 +150,12 @@ def class_indices(y: Array, name: str) -> tuple[Array, bool]:
     if y.ndim != 1 or y.dtype.kind not in "fiub":
         raise DataError(
             f"{name}: expected class labels as whole numbers of shape (n,); got {y.dtype} of shape "
-            f"{y.shape}. For another task give score="
+            f"{y.shape}. For another task give a score function (score=, in Python)"
         )
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
         raise DataError(
             f"{name}: expected class labels as whole numbers; got fractions or NaN. For another "
-            "task give score="
+            "task give a score function (score=, in Python)"
         )
     if (y < 0).any() or (y > _LARGEST_LABEL).any():
         raise DataError(f"{name}: expected class labels from 0 up; got {y.min()} to {y.max()}")

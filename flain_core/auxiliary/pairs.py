@@ -19,8 +19,8 @@ class Pairs:
     Args:
         items: Gives pairs or dicts of columns, batches or samples.
         name: What error messages call the data.
-        count: Takes items 0 to ``count - 1`` of what has no end, or no iterator, of its own; None
-            goes through the items.
+        count: How many items to take by their index, from 0, where they have no end or no iterator
+            of their own; None goes through them.
     """
 
     def __init__(self, items: Any, name: str, count: int | None = None) -> None:

@@ -15,24 +15,25 @@ _DARK, _BRIGHTEST = 30, 255
 
 
 def brightest(numbers: Array) -> float:
-    """Return the greatest of numbers that may be pixels': whole ones up to 255, of a fit type.
+    """Return the greatest number, or infinity if the numbers cannot be pixels.
 
-    Infinity if they cannot be, -infinity of none. So the greatest over several batches tells of all
-    of them. Where all numbers are small they say little, and need not be whole.
+    Pixels are of type float or uint8 and from 0 to 255. They are whole, unless all are so small
+    that they say little. Minus infinity where there are no numbers. The greatest of what several
+    batches give speaks for all of them.
 
-    >>> brightest(np.array([3.0, 201.0])), brightest(np.array([3.0, 201.5]))
-    (201.0, inf)
+    >>> [brightest(np.array(numbers)) for numbers in ([3.0, 201.0], [3.0, 201.5], [0.5])]
+    [201.0, inf, 0.5]
     """
     if not numbers.size:
         return -math.inf
     fit = numbers.dtype.kind == "f" or numbers.dtype == np.uint8
     if not fit or numbers.min() < 0:
         return math.inf
-    most = float(numbers.max())
-    whole = most <= _DARK or (most <= _BRIGHTEST and (numbers == np.floor(numbers)).all())
-    return most if whole else math.inf
+    greatest = float(numbers.max())
+    whole = greatest <= _DARK or (greatest <= _BRIGHTEST and (numbers == np.floor(numbers)).all())
+    return greatest if whole else math.inf
 
 
 def are_pixels(brightest_of_each: Iterable[float]) -> bool:
     """Return whether the brightest number of each input, if it has any, is a pixel's."""
-    return all(most == -math.inf or _DARK < most <= _BRIGHTEST for most in brightest_of_each)
+    return all(each == -math.inf or _DARK < each <= _BRIGHTEST for each in brightest_of_each)

@@ -46,7 +46,7 @@ def with_arrays(
     biases: Mapping[str, Array],
 ) -> Reference:
     """Replace weights and biases of a reference, by the names that a network's layers have."""
-    names = {layer.name: truth.name for layer, truth in pairs(network, reference)}
+    names = {layer.name: truth.name for layer, truth in layer_pairs(network, reference)}
     return reference.replace(
         {names[name]: weight for name, weight in weights.items()},
         {names[name]: bias for name, bias in biases.items()},
@@ -64,7 +64,7 @@ def copied_weights(network: Network) -> dict[str, Array]:
     return {name: layer.weight.copy() for name, layer in network.layers().items()}
 
 
-def pairs(network: Network, reference: Reference) -> list[tuple[Layer, Dense | Conv]]:
+def layer_pairs(network: Network, reference: Reference) -> list[tuple[Layer, Dense | Conv]]:
     """Pair the layers of a network with those of its reference."""
     layers, truths = list(network.layers().values()), list(reference.layers().values())
     expect(len(layers) == len(truths), f"{len(truths)} layers", layers)
@@ -79,7 +79,7 @@ def expect_weights(network: Network, weights: Mapping[str, Array], what: str) ->
 
 def expect_biases(network: Network, reference: Reference, what: str) -> None:
     """Require exactly the biases of the reference, and none where it has none."""
-    for layer, truth in pairs(network, reference):
+    for layer, truth in layer_pairs(network, reference):
         what_of = f"the bias of {layer.name!r} {what}"
         if layer.bias is None or truth.bias is None:
             wanted, given = ("none" if b is None else "one" for b in (truth.bias, layer.bias))

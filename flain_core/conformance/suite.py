@@ -29,9 +29,9 @@ from .parameters import (
     copied_weights,
     expect_biases,
     expect_weights,
+    layer_pairs,
     other_biases,
     other_weights,
-    pairs,
     shown_biases,
     wide,
     with_arrays,
@@ -520,7 +520,7 @@ class Conformance:
         for x in (case.x[:size] for size in sizes):
             network = self.open_network(self.build(case.final))
             _, entering = case.final.run(x)
-            for layer, truth in pairs(network, case.final):
+            for layer, truth in layer_pairs(network, case.final):
                 if len(entering[truth.name]) == 1 or not once:
                     yield x, network.cut(layer.name, self.batch(x)), layer, truth
 

@@ -23,12 +23,12 @@ __all__ = [
     "keeps",
     "letter_of",
     "opened",
+    "shortened",
     "with_memory",
-    "without",
 ]
 
 Letter: TypeAlias = "dict[str, tuple[Array, str]]"
-"""A whole letter: arrays by name, each with its hash in hexadecimal if that is worth keeping."""
+"""A whole letter: each array by name, with its hash in hexadecimal, or "" if not worth keeping."""
 
 Memory: TypeAlias = "MutableMapping[str, Array]"
 """What a holder keeps from one question to the next: arrays by hash, in hexadecimal."""
@@ -48,9 +48,9 @@ def letter_of(arrays: Mapping[str, Array]) -> Letter:
 
     >>> letter = letter_of({"task": np.zeros(3), "trained 0": np.ones(500)})
     >>> memory = {}
-    >>> first = opened(without(letter, ()), memory)
+    >>> first = opened(shortened(letter, ()), memory)
     >>> answer = with_memory({"count": np.ones(1)}, memory)
-    >>> shorter = without(letter, keeps(answer))
+    >>> shorter = shortened(letter, keeps(answer))
     >>> sorted(shorter), sorted(opened(shorter, memory))
     (['hash of trained 0', 'task'], ['task', 'trained 0'])
     """
@@ -60,24 +60,24 @@ def letter_of(arrays: Mapping[str, Array]) -> Letter:
     }
 
 
-def without(letter: Letter, held: Collection[str]) -> dict[str, Array]:
+def shortened(letter: Letter, held: Collection[str]) -> dict[str, Array]:
     """Return the arrays to send to a reader who has those of some hashes."""
     sent: dict[str, Array] = {}
     for name, (array, hashed) in letter.items():
-        if hashed in held:
+        if hashed and hashed in held:
             sent[_BY_HASH + name] = _packed([hashed])
         else:
             sent[name] = array
     return sent
 
 
-def opened(letter: Mapping[str, Array], memory: Memory | None = None) -> dict[str, Array] | None:
+def opened(sent: Mapping[str, Array], memory: Memory | None = None) -> dict[str, Array] | None:
     """Return everything that a letter says; the memory then has what of it is worth keeping.
 
     None if the letter leaves out an array that is not in the memory.
 
     Args:
-        letter: As it came.
+        sent: The letter as it came.
         memory: What the reader kept; None if it keeps nothing.
 
     Raises:
@@ -85,7 +85,7 @@ def opened(letter: Mapping[str, Array], memory: Memory | None = None) -> dict[st
     """
     arrays: dict[str, Array] = {}
     now: dict[str, Array] = {}
-    for name, array in letter.items():
+    for name, array in sent.items():
         if name.startswith(_BY_HASH):
             hashed = "".join(_unpacked(array))
             if memory is None or hashed not in memory:

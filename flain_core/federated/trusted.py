@@ -19,7 +19,7 @@ from flain_core.settings import Settings, one_of, whole_number
 
 from .by_number import by_number
 from .coordinator import CoordinatedSamples
-from .letters import Letter, asks_for_all, keeps, letter_of, without
+from .letters import Letter, asks_for_all, keeps, letter_of, shortened
 from .merging import Merging, Rule
 from .messages import Answer, ModelState, Question
 from .wire import printable, read_answer, write_question, write_trained
@@ -218,7 +218,7 @@ class _TrustedHolders(Generic[Id]):
     ) -> dict[Id, Mapping[str, Array] | FlainError]:
         """Send a letter to holders, without what each of them holds, and read what they send."""
         # Holders that keep the same get the same letter.
-        each_kind = {kept: without(letter, kept or ()) for kept in set(held.values())}
+        each_kind = {kept: shortened(letter, kept or ()) for kept in set(held.values())}
         letters = {holder: each_kind[kept] for holder, kept in held.items()}
         started = time.perf_counter()
         given = self._trusted.send(letters, timeout)

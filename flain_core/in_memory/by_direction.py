@@ -38,7 +38,7 @@ def by_direction(
     window: float,
     score_in_full: Callable[[int], Scored],
 ) -> Candidates:
-    """Score candidates batch by batch; each costs matrix products over all samples, and a tail.
+    """Return what scores candidates; each costs matrix products over all samples, and a tail.
 
     The auxiliary samples are those that the directions were fitted to. Each is judged by the weight
     that would have been fitted without it.

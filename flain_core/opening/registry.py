@@ -88,7 +88,7 @@ def _unknown(model: Any) -> str:
     if isinstance(model, Mapping):
         return (
             "expected a model; got a dict, such as a state dict: it has weights but no "
-            "architecture. Load it into its module and give that (as the initial model a state "
+            "architecture. Load it into its module and give that (for the initial model, a state "
             "dict will do)"
         )
     given = f"{type(model).__module__}.{type(model).__qualname__}".removeprefix("builtins.")
@@ -257,8 +257,8 @@ def _loaded_file(path: str | os.PathLike[str]) -> tuple[Backend, Any]:
     raise ModelError(
         f"cannot open {os.fspath(path)}: expected a file that holds a whole model "
         f"({', '.join(readable)}). Weights alone (.pt, .safetensors) need their architecture: "
-        "build the module, load them into it, and give the module; or as the initial model the "
-        "state dict that you loaded (on the command line: --architecture module:factory)"
+        "build the module, load them into it, and give the module (for the initial model, the "
+        "state dict that you loaded will do; on the command line: --architecture module:factory)"
     )
 
 

@@ -32,7 +32,7 @@ _REASON = (
     "backdoor"
 )
 _REMEDY = (
-    "Give the model as it was before (one call can purify several layers), "
+    "Give the model as it was before (several layers can be purified at once: name them all), "
     "or, if you mean it, say again=True (--again on the command line)"
 )
 
@@ -94,7 +94,7 @@ def check_not_purified(
     if before is None:
         return None
     if again:
-        return f"the model was purified before ({before}), and again now, as again=True insists"
+        return f"the model was purified before ({before}), and again now, as was asked for"
     raise ModelError(f"the model was purified before: {before}; {_REASON}. {_REMEDY}")
 
 

@@ -1,4 +1,4 @@
-"""The command on files of other formats: ONNX here, Keras in cli_keras_suite.py."""
+"""The command on ONNX files; cli_keras_suite.py has Keras."""
 
 from __future__ import annotations
 

@@ -107,9 +107,10 @@ def test_the_inputs_are_the_work(monkeypatch):
     work = []
     _, directions, scorer = model()
     monkeypatch.setattr(scorer_module, "one_thread_for", lambda of: nullcontext(work.append(of)))
-    with scorer.candidates(directions, window=1e-6):
+    with scorer.candidates(directions, window=1e-6) as candidates:
         # One of the twelve never varies here.
         assert work == [100 * 11 * 8]
+    assert candidates.as_written is not None
 
 
 def batches(change=lambda cut: {}):

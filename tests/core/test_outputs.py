@@ -158,7 +158,9 @@ def test_scores_have_to_be_an_array_of_floats(scores):
 
 @pytest.mark.parametrize("shape", [(2, 0), (2, 3, 4), (2, 1, 1)])
 def test_scores_of_another_shape_are_refused(shape):
-    with pytest.raises(DataError, match=r"\(2, classes\).*\(2,\) or \(2, 1\).*give score="):
+    with pytest.raises(
+        DataError, match=r"\(2, classes\).*\(2,\) or \(2, 1\).*give a score function"
+    ):
         Reading.of(np.zeros(shape))
 
 

@@ -52,7 +52,7 @@ def test_a_copy_of_the_result_is_refused(result):
 def test_who_insists_gets_it_and_is_told(result):
     """And sees what the refusal is for: the backdoor is back."""
     again = purify(result.model, again=True)
-    assert "again=True insists" in again.notes[0]
+    assert "again now, as was asked for" in again.notes[0]
     assert result.after.probes["ASR"] < 0.05
     assert again.after.probes["ASR"] > 0.9
 

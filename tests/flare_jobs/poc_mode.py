@@ -38,16 +38,20 @@ def sites(workspace, count, server, client):
 
 def end_all_below(place):
     """End what works in a folder, also what a script there starts again meanwhile."""
-    while found := [
-        process
-        for process in psutil.process_iter(["cmdline", "status"])
-        if f"{place}{os.sep}" in " ".join(process.info["cmdline"] or ())
-        and process.info["status"] != psutil.STATUS_ZOMBIE
-    ]:
+    for _ in range(10):
+        found = [
+            process
+            for process in psutil.process_iter(["cmdline", "status"])
+            if f"{place}{os.sep}" in " ".join(process.info["cmdline"] or ())
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+        ]
+        if not found:
+            return
         for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(found, timeout=10)
+    raise AssertionError(f"these cannot be ended: {found}")
 
 
 def restrict(site, allowed):
