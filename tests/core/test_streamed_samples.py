@@ -105,6 +105,21 @@ class ByBatch:
         return X[part], Y[part]
 
 
+class Endless(ByBatch):
+    """What Keras's generators of images look like: one after the other they never end."""
+
+    element_spec = None
+
+    def cardinality(self):
+        return -1
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise AssertionError("expected to be asked for batches by their index")
+
+
 def purified(data, memory_limit, **options):
     return flain.purify(FINAL, initial=INITIAL, data=data, memory_limit=memory_limit, **options)
 
@@ -127,10 +142,11 @@ def expect_same(result, expected):
         Columns(),
         Indexed(),
         ByBatch(),
+        Endless(),
         [{"x": x, "y": y} for x, y in zip(X, Y, strict=True)],
         Loader(y=np.eye(3)[Y]),
     ],
-    ids=["loader", "columns", "samples by index", "batches by index", "list", "one-hot"],
+    ids=["loader", "columns", "samples by index", "by index", "endless", "list", "one-hot"],
 )
 @pytest.mark.parametrize("memory_limit", [KEEPS_CUTS, 0], ids=["kept at the layer", "recomputed"])
 def test_every_form_gives_the_answer_of_arrays(data, memory_limit):
@@ -259,6 +275,14 @@ def test_pixels_are_known(scale, whole):
     streamed = Samples.of(Loader(x), memory_limit=0)
     assert streamed.are_pixels == Samples.of((x, Y)).are_pixels
     assert streamed.are_pixels == (whole and scale == 255)
+
+
+@pytest.mark.parametrize("bright", [200.0, 200.5])
+@pytest.mark.parametrize("part", [slice(0, 32), slice(160, 192), slice(288, 300)])
+def test_a_single_batch_tells_whether_they_are_pixels(bright, part):
+    x = np.zeros_like(X)
+    x[part] = bright
+    assert Samples.of(Loader(x), memory_limit=0).are_pixels == (bright == 200)
 
 
 def test_batches_of_several_types_become_of_one():
