@@ -98,9 +98,11 @@ class LocalSamples:
         """Facts about the samples."""
         if self.score is not accuracy:
             return SampleFacts(classify=False, pixels=self.clean.are_pixels, local=True)
-        classes = int(np.unique(self.clean.y).size)
+        labels, counts = np.unique(self.clean.y, return_counts=True)
+        shares = counts / len(self.clean.y)
         return SampleFacts(
-            classes=classes,
+            classes=labels.size,
+            shares=dict(zip(labels.tolist(), shares.tolist(), strict=True)),
             one_hot=self.clean.one_hot,
             probe_classes={
                 name: int(np.unique(probe.y).size) for name, probe in self.probes.items()

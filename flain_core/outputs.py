@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -36,6 +36,9 @@ class Reading:
         doubtful: Read as logits, although all scores of several classes lie in [0, 1].
         classes: How many classes the scores tell apart; 0 where no scores were seen.
         decided: Nearly every probability is 0 or 1, so far apart are the scores.
+        confidence: Mean probability that is given to the class that a sample is taken for.
+        said: ``(classes,)`` the share of the samples that is taken for each class; None where no
+            scores were seen.
 
     Example:
         >>> reading = Reading.of(np.array([[-1.5], [0.5]]))
@@ -55,6 +58,8 @@ class Reading:
     doubtful: bool = False
     classes: int = field(default=0, compare=False, repr=False)
     decided: bool = field(default=False, compare=False, repr=False)
+    confidence: float = field(default=math.nan, compare=False, repr=False)
+    said: Array | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, scores: Array, stated: Outputs | None = None) -> Reading:
@@ -95,13 +100,20 @@ class Reading:
         inside = _outside(scores) is None
         alike = inside and (single or _off_one(scores) <= _tolerance(scores, _SUM_TO_ONE))
         outputs = stated or ("probabilities" if alike else "logits")
-        return cls(
+        reading = cls(
             outputs,
             single,
             stated=stated is not None,
             doubtful=stated is None and inside and not alike,
             classes=classes,
             decided=_are_decided(scores, outputs),
+        )
+        by_class = reading.by_class(scores)
+        taken_for = by_class.argmax(axis=1)
+        return replace(
+            reading,
+            confidence=float(reading.of_true_class(by_class, taken_for).mean()),
+            said=np.bincount(taken_for, minlength=classes) / len(scores),
         )
 
     @property

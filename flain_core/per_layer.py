@@ -185,8 +185,9 @@ def _searched(
     with context.scorer.candidates(flipping, window=window) as candidates:
         (now,) = candidates.advance([0])
         baseline = before or now
-        if context.facts.no_better_than_chance(baseline.clean):
-            return Found(None, 0, (), (), frozenset(), "no better than chance"), baseline, now
+        misfit = context.facts.misfit(context.scorer.reading, baseline.clean)
+        if misfit:
+            return Found(None, 0, (), (), frozenset(), misfit), baseline, now
         walk = bracket if schedule.by_strength else search
         found = walk(schedule, candidates, context.settings, baseline, report)
         written = candidates.as_written(found.number) if candidates.as_written else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from .activation import ActivationStatistics
 from .asked import Asked
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Candidates",
     "HolderLostError",
+    "Misfit",
     "SampleFacts",
     "SampleSource",
     "Scorer",
@@ -34,7 +35,13 @@ __all__ = [
 ]
 
 
+Misfit = Literal["no better than chance", "mostly one class"]
+"""The reason why samples cannot steer the search of a model: it is right about them no more often
+than by chance, or it takes most of them for one class and is wrong about that."""
+
 _HARDLY_KNOWS = 0.1
+_HALF = 0.5
+_FAR_TOO_MANY = 0.25
 
 
 class HolderLostError(Exception):
@@ -51,6 +58,7 @@ class SampleFacts:
     Attributes:
         classify: Whether the score is accuracy, so that totals are whole numbers of samples.
         classes: How many distinct labels the samples have; None if that is not known.
+        shares: The share of the samples that each of them has, by label, as far as that is known.
         one_hot: Whether the labels came one-hot.
         probe_classes: How many distinct labels each probe has, by name, as far as that is known.
         pixels: Whether the inputs are whole numbers like those of pixels that nobody scaled.
@@ -60,6 +68,7 @@ class SampleFacts:
 
     classify: bool = True
     classes: int | None = None
+    shares: Mapping[int, float] = field(default_factory=dict)
     one_hot: bool = False
     probe_classes: Mapping[str, int] = field(default_factory=dict)
     pixels: bool = False
@@ -80,6 +89,32 @@ class SampleFacts:
         chance = 1 / self.classes
         luck = (chance * (1 - chance) / clean.count) ** 0.5
         return bool(clean.mean <= chance + max(luck, _HARDLY_KNOWS * (1 - chance)))
+
+    def favoured(self, reading: Reading | None, clean: Tally) -> int | None:
+        """Return the class that a model takes far too many samples for; None where there is none.
+
+        That is, a quarter of all samples more than are of that class, by a model that is right
+        about fewer than half. Inputs that are unlike those of training often end in one class, and
+        say nothing of what others lose.
+
+        >>> facts = SampleFacts(classes=2, shares={0: 0.5, 1: 0.5})
+        >>> reading = Reading.of(np.array([[3.0, 0.0, 9.0], [0.0, 1.0, 0.0]]))
+        >>> facts.favoured(reading, Tally(1, 2)), facts.favoured(reading, Tally(0, 2))
+        (None, 2)
+        """
+        if not (self.shares and reading and reading.said is not None) or clean.mean >= _HALF:
+            return None
+        excess = reading.said.copy()
+        for label, share in self.shares.items():
+            excess[label] -= share
+        most = int(excess.argmax())
+        return most if excess[most] > _FAR_TOO_MANY else None
+
+    def misfit(self, reading: Reading | None, clean: Tally) -> Misfit | None:
+        """Return why the samples cannot steer the search of a model; None where they can."""
+        if self.no_better_than_chance(clean):
+            return "no better than chance"
+        return None if self.favoured(reading, clean) is None else "mostly one class"
 
 
 @dataclass(frozen=True, eq=False)

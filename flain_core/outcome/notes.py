@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from flain_core.errors import FlainWarning
 from flain_core.network import Network
+from flain_core.outputs import Reading
 from flain_core.per_layer import Purified, SearchContext
 from flain_core.promise import Promise, samples_needed
 from flain_core.sample_source import SampleFacts
@@ -19,6 +20,7 @@ from .verdict import verdict_on
 _TOO_FEW_SAMPLES = 75
 _NOTABLE_LOSS = 0.01
 _GREAT_TOLERANCE = 0.05
+_UNSURE, _OVERSURE = 0.75, 1.5  # how sure a model is, beside how often it is right
 _TOOK = 0.5  # a backdoor with a smaller attack success rate hardly took
 
 Note: TypeAlias = "str | FlainWarning"
@@ -44,7 +46,7 @@ def notes_on(
     before, settings, facts = purified.before.clean, context.settings, context.facts
     held_back = len(context.scorer.held_back or ())
     reading = context.scorer.reading
-    yield from _on_samples(facts, settings, before, held_back)
+    yield from _on_samples(facts, settings, before, held_back, reading)
     yield from _on_classes(facts, before.count + held_back, reading.classes if reading else 0)
     if passed_by:
         yield FlainWarning(passed_by) if "cannot be purified" in passed_by else passed_by
@@ -71,7 +73,11 @@ def notes_on(
 
 
 def _on_samples(
-    facts: SampleFacts, settings: Settings, before: Tally, held_back: int
+    facts: SampleFacts,
+    settings: Settings,
+    before: Tally,
+    held_back: int,
+    reading: Reading | None,
 ) -> Iterator[Note]:
     if facts.one_hot:
         yield "the labels were one-hot and were read as class indices"
@@ -110,14 +116,44 @@ def _on_samples(
             "places in its scores, from 0), or the inputs are scaled or laid out otherwise than in "
             "training"
         )
+    elif reading:
+        yield from _on_likeness(facts, before, reading)
 
 
-def bears_out_a_promise(facts: SampleFacts, before: Tally) -> bool:
+def _on_likeness(facts: SampleFacts, before: Tally, reading: Reading) -> Iterator[Note]:
+    """Warn of samples that are probably unlike those of training."""
+    favoured = facts.favoured(reading, before)
+    if favoured is not None and reading.said is not None:
+        yield FlainWarning(
+            f"the model takes {reading.said[favoured]:.0%} of the clean samples for class "
+            f"{favoured}, which {facts.shares.get(favoured, 0):.0%} are, and is right about "
+            f"{before.mean:.0%}: they are probably scaled or laid out otherwise than in training, "
+            "or are none of its kind"
+        )
+    elif reading.doubtful or reading.decided:
+        return
+    elif reading.confidence < _UNSURE * before.mean:
+        yield FlainWarning(
+            f"the model is right about {before.mean:.0%} of the clean samples, but gives what it "
+            f"says a probability of only {reading.confidence:.0%} on average: were they scaled as "
+            "in training? If not, the purified model may lose much on others without a sign of it "
+            "here"
+        )
+    elif reading.confidence > _OVERSURE * before.mean:
+        yield FlainWarning(
+            f"the model gives what it says a probability of {reading.confidence:.0%} on average, "
+            f"but is right about only {before.mean:.0%} of the clean samples: are they like those "
+            "of training, and laid out alike? If not, the purified model may lose much on others "
+            "without a sign of it here"
+        )
+
+
+def bears_out_a_promise(facts: SampleFacts, reading: Reading | None, before: Tally) -> bool:
     """Return whether samples can say anything of new ones.
 
     What was never right cannot become newly wrong, and samples of one class say nothing of others.
     """
-    return facts.classes != 1 and not facts.no_better_than_chance(before)
+    return facts.classes != 1 and facts.misfit(reading, before) is None
 
 
 def _on_classes(facts: SampleFacts, samples: int, classes: int) -> Iterator[Note]:
@@ -211,6 +247,11 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
                 "not flipped: the model is as it was, with a backdoor if it had one; samples on "
                 "which it is no better than chance cannot say when to stop"
             )
+        if any(outcome.stop_reason == "mostly one class" for outcome in outcomes):
+            return (
+                "not flipped: the model is as it was, with a backdoor if it had one; samples that "
+                "it takes for one class, wrongly, cannot say when to stop"
+            )
         return (
             "not flipped: the model is as it was, with a backdoor if it had one; try another "
             "layer, more samples, or a larger tolerance"
@@ -246,8 +287,8 @@ def _on_promise(promise: Promise | None, context: SearchContext) -> Iterator[Not
         yield "nothing is promised of new samples: all of those that lie elsewhere steer the search"
     elif settings.measure == "probability" and context.scorer.held_back:
         yield (
-            "nothing is promised of new samples: those of one class, or no better than chance, say "
-            "nothing of others"
+            "nothing is promised of new samples: those of one class, or taken for one, or no "
+            "better than chance, say nothing of others"
         )
     elif settings.measure == "probability":
         yield "nothing is promised of new samples: too few were given to hold some back"

@@ -78,7 +78,8 @@ def test_weights_of_pytorch(suffix, tmp_path, monkeypatch):
     loaded = flain_torch.load(path, torch_module)
     with pytest.raises(flain.ModelError, match=REFUSED):
         purify(loaded, torch_module(INITIAL))
-    assert "again now, as was asked for" in purify(loaded, torch_module(INITIAL), again=True).notes[0]
+    again = purify(loaded, torch_module(INITIAL), again=True)
+    assert "again now, as was asked for" in again.notes[0]
     x = torch.tensor(CLEAN[0])
     assert torch.equal(loaded(x), result.model(x))
     if suffix != ".safetensors":

@@ -16,6 +16,8 @@ from torch import nn  # noqa: E402
 from flain_torch import adapter_off, open_network  # noqa: E402
 
 pytestmark = [
+    # Nobody has trained these models, so they are unsure of what they say.
+    pytest.mark.filterwarnings("ignore:the model is right about:flain_core.FlainWarning"),
     # PEFT takes the bias of lora_B for an incomplete tensor, and asks a module of Transformers.
     pytest.mark.filterwarnings("ignore:Adapter 'default'"),
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),

@@ -169,7 +169,42 @@ def test_samples_that_cannot_steer_leave_the_model_as_it_is(wrong, flip):
 def test_a_model_that_knows_something_is_purified():
     x, y = CLEAN
     y = np.where(np.random.default_rng(0).random(len(y)) < 0.5, (y + 1) % 3, y)
-    assert purify(data=(x, y), settings=Settings(measure="score")).layers[0].steps
+    with pytest.warns(FlainWarning, match="right about only 5") as raised:
+        result = purify(data=(x, y), settings=Settings(measure="score"))
+    assert result.layers[0].steps
+    assert len(raised) == 1
+
+
+def test_samples_that_the_model_takes_for_one_class_leave_it_as_it_is():
+    """Some of their inputs are so weak that only the biases count."""
+    x, y = CLEAN
+    weak = np.where(np.arange(len(x))[:, np.newaxis] % 4 == 0, x, 0.1 * x)
+    taken = FINAL.predict(weak).argmax(axis=1)
+    assert 0.45 < np.mean(taken == y) < 0.5
+    with pytest.warns(FlainWarning) as raised:
+        result = purify(data=(weak, y))
+    assert result.verdict == "not flipped"
+    assert result.promise is None
+    assert result.layers[0].stop_reason == "mostly one class"
+    assert said(result.warnings, "takes 84% of the clean samples for class 1, which 32% are")
+    assert said(result.notes, "that it takes for one class, wrongly")
+    assert said(result.notes, "nothing is promised")
+    assert len(raised) == 2
+    np.testing.assert_array_equal(result.model.predict(x), FINAL.predict(x))
+
+
+def test_a_model_that_is_less_sure_than_it_is_right_is_pointed_out():
+    """So it is with samples that nobody scaled as in training."""
+    last = list(FINAL.layers())[-1]
+    unsure = FINAL.replace({last: FINAL.layers()[last].weight / 6})
+    y = unsure.predict(CLEAN[0]).argmax(axis=1)
+    with pytest.warns(FlainWarning, match="about 100% .* of only 7.% on average: were they scaled"):
+        result = flain.purify(unsure, initial=INITIAL, data=(CLEAN[0], y))
+    assert result.verdict == "flipped"
+
+
+def test_of_an_ordinary_model_nothing_is_said_about_its_samples():
+    assert not purify().warnings
 
 
 def test_scores_far_apart_are_pointed_out():

@@ -107,6 +107,7 @@ def test_labels_may_be_written_as_losses_of_one_output_want_them(kind, labels, s
 
 @pytest.mark.parametrize("settings", [None, BY_NEURONS, Settings(flip="neurons")])
 @pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.filterwarnings("ignore:the model is right about:flain_core.FlainWarning")
 def test_small_batches_are_read_as_all_samples_are(batch_size, settings):
     """A single logit from 0 to 1 could as well be a probability; all of them could not."""
     final, initial = network(FINAL, "logit"), network(INITIAL, "logit")
