@@ -298,10 +298,16 @@ def _check_shape(scores: Array, n: int, single: bool) -> None:
 def check_classes(scores: Array, y: Array) -> None:
     """Raise :class:`DataError` unless scores are ``(n, classes)`` and fit the labels ``(n,)``."""
     _check_shape(scores, len(y), single=False)
-    if y.size and y.max() >= scores.shape[1]:
+    if y.size:
+        check_label(int(y.max()), scores.shape[1])
+
+
+def check_label(greatest: int, classes: int) -> None:
+    """Raise :class:`DataError` if the greatest label is none of the classes that are scored."""
+    if greatest >= classes:
         raise DataError(
-            f"expected labels from 0 to {scores.shape[1] - 1}, as the model scores "
-            f"{scores.shape[1]} classes; got {y.max()}. Labels are the places of the classes in "
+            f"expected labels from 0 to {classes - 1}, as the model scores "
+            f"{classes} classes; got {greatest}. Labels are the places of the classes in "
             "the scores: subtract 1 from those that begin at 1; others become places by "
             "np.searchsorted(classes, y), with the model's classes in the order of its scores"
         )

@@ -22,7 +22,7 @@ from .progress import OnProgress, Progress
 from .proof import Proof
 from .sample_source import HolderLostError, SampleFacts, Scorer
 from .schedule import AllNegativeError, Schedule
-from .score import Scored
+from .score import Scored, Tally
 from .search import Found, bracket, search
 from .settings import Settings
 from .stop import crossed
@@ -51,6 +51,16 @@ class SearchContext:
     facts: SampleFacts
     on_progress: OnProgress
     seed: int
+
+    def misfit(self, before: Tally) -> StopReason | None:
+        """Return why the samples cannot steer the search of a model; None where they can."""
+        if self.facts.no_better_than_chance(before):
+            return "no better than chance"
+        favoured = self.facts.favoured(self.scorer.reading, before)
+        # A loss of accuracy is a loss, whatever else the model gets wrong.
+        if favoured is not None and self.settings.measure == "probability":
+            return "too many of one class"
+        return None
 
     def listener(self, layer: str, events: int) -> Callable[[Step], None]:
         """Return a function that reports the steps of a layer's search, one after the other."""
@@ -185,7 +195,7 @@ def _searched(
     with context.scorer.candidates(flipping, window=window) as candidates:
         (now,) = candidates.advance([0])
         baseline = before or now
-        misfit = context.facts.misfit(context.scorer.reading, baseline.clean)
+        misfit = context.misfit(baseline.clean)
         if misfit:
             return Found(None, 0, (), (), frozenset(), misfit), baseline, now
         walk = bracket if schedule.by_strength else search

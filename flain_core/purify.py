@@ -142,9 +142,7 @@ def purify(
             with_details(purified.outcomes, network, weights, purified.network, scorer)
         )
         held_back = scorer.held_back
-        promises = held_back and bears_out_a_promise(
-            source.facts, scorer.reading, purified.before.clean
-        )
+        promises = held_back and bears_out_a_promise(context, purified.before.clean)
         promise = held_back.promise(purified.network) if held_back and promises else None
     check_not_swapped(scorer, source.facts, start, purified.before.clean)
     notes = tuple(notes_on(purified, context, skipped, auto, promise))

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .activation import ActivationStatistics
 from .asked import Asked
 from .directions import Flipping
 from .network import Array, Network
-from .outputs import Reading
+from .outputs import Reading, check_label
 from .proof import Proof
 from .score import Scored, Tally
 from .settings import Settings
@@ -27,17 +27,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Candidates",
     "HolderLostError",
-    "Misfit",
     "SampleFacts",
     "SampleSource",
     "Scorer",
     "is_sample_source",
 ]
 
-
-Misfit = Literal["no better than chance", "mostly one class"]
-"""The reason why samples cannot steer the search of a model: it is right about them no more often
-than by chance, or it takes most of them for one class and is wrong about that."""
 
 _HARDLY_KNOWS = 0.1
 _HALF = 0.5
@@ -93,28 +88,30 @@ class SampleFacts:
     def favoured(self, reading: Reading | None, clean: Tally) -> int | None:
         """Return the class that a model takes far too many samples for; None where there is none.
 
-        That is, a quarter of all samples more than are of that class, by a model that is right
-        about fewer than half. Inputs that are unlike those of training often end in one class, and
-        say nothing of what others lose.
+        Those are a quarter of all samples and luck more than have that class, by a model that is
+        right about fewer than half. Inputs that are unlike those of training often end in one
+        class, and say nothing of what others lose.
 
+        Raises:
+            DataError: A label is none of the classes that the model scores.
+
+        >>> import numpy as np
         >>> facts = SampleFacts(classes=2, shares={0: 0.5, 1: 0.5})
-        >>> reading = Reading.of(np.array([[3.0, 0.0, 9.0], [0.0, 1.0, 0.0]]))
-        >>> facts.favoured(reading, Tally(1, 2)), facts.favoured(reading, Tally(0, 2))
+        >>> reading = Reading.of(np.array([[3.0, 0.0, 9.0], [0.0, 1.0, 0.0]] * 50))
+        >>> facts.favoured(reading, Tally(50, 100)), facts.favoured(reading, Tally(0, 100))
         (None, 2)
         """
-        if not (self.shares and reading and reading.said is not None) or clean.mean >= _HALF:
+        if not self.shares or reading is None or reading.said is None:
+            return None
+        check_label(max(self.shares), reading.classes)
+        if clean.mean >= _HALF:
             return None
         excess = reading.said.copy()
         for label, share in self.shares.items():
             excess[label] -= share
         most = int(excess.argmax())
-        return most if excess[most] > _FAR_TOO_MANY else None
-
-    def misfit(self, reading: Reading | None, clean: Tally) -> Misfit | None:
-        """Return why the samples cannot steer the search of a model; None where they can."""
-        if self.no_better_than_chance(clean):
-            return "no better than chance"
-        return None if self.favoured(reading, clean) is None else "mostly one class"
+        luck = (_FAR_TOO_MANY * (1 - _FAR_TOO_MANY) / clean.count) ** 0.5
+        return most if excess[most] > _FAR_TOO_MANY + luck else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,8 +93,8 @@ def layer_words(result: Outcome, outcome: LayerOutcome) -> Iterator[str]:
             "promise": "The layer was left as it is: more would have broken the promise.",
             "no better than chance": "The layer was left as it is: the model is right about the "
             "samples no more often than by chance, so they cannot say when to stop.",
-            "mostly one class": "The layer was left as it is: the model takes most samples for one "
-            "class, and is wrong about that, so they cannot say when to stop.",
+            "too many of one class": "The layer was left as it is: the model takes far too many "
+            "samples for one class, so they cannot say when to stop.",
         }.get(outcome.stop_reason, "The layer was left as it is: nothing more may be lost.")
         return
     yield _what_was_flipped(outcome)

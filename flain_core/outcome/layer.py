@@ -10,7 +10,6 @@ import numpy as np
 
 from flain_core.network import Array
 from flain_core.reporting.input_grid import InputGrid
-from flain_core.sample_source import Misfit
 
 Method = Literal["incremental", "whole network", "none"]
 """The way a layer was searched: event by event at a proved cut; by running the whole network for
@@ -23,12 +22,14 @@ StopReason = Literal[
     "nothing within tolerance",
     "no update",
     "all negative",
-    Misfit,
+    "no better than chance",
+    "too many of one class",
 ]
 """The reason why a search ended: the tolerance was crossed; the next candidate would have broken
 the promise; every candidate stayed within both; not even the first candidate did; training had not
 changed the layer; every input neuron has a negative mean activation, so that none is low; or the
-samples cannot steer the search of the model."""
+samples cannot steer, as the model is right about them no more often than by chance, or is wrong
+about most and takes far too many for one class."""
 
 _PLAIN = (
     "name",

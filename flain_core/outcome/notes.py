@@ -101,6 +101,7 @@ def _on_samples(
             f"a tolerance of {tolerance:g} lets the purified model lose {tolerance:.0%} of the "
             f"{lost}, for good; it is a fraction, so 0.2 % is tolerance=0.002"
         )
+    yield from _on_favoured(facts, before, reading)
     if before.count < _TOO_FEW_SAMPLES:
         yield FlainWarning(
             f"{before.count} clean {'sample is' if before.count == 1 else 'samples are'} too few "
@@ -116,44 +117,51 @@ def _on_samples(
             "places in its scores, from 0), or the inputs are scaled or laid out otherwise than in "
             "training"
         )
-    elif reading:
-        yield from _on_likeness(facts, before, reading)
+    elif reading and facts.favoured(reading, before) is None:
+        yield from _on_certainty(before, reading, settings)
 
 
-def _on_likeness(facts: SampleFacts, before: Tally, reading: Reading) -> Iterator[Note]:
-    """Warn of samples that are probably unlike those of training."""
+def _on_favoured(facts: SampleFacts, before: Tally, reading: Reading | None) -> Iterator[Note]:
     favoured = facts.favoured(reading, before)
-    if favoured is not None and reading.said is not None:
-        yield FlainWarning(
-            f"the model takes {reading.said[favoured]:.0%} of the clean samples for class "
-            f"{favoured}, which {facts.shares.get(favoured, 0):.0%} are, and is right about "
-            f"{before.mean:.0%}: they are probably scaled or laid out otherwise than in training, "
-            "or are none of its kind"
-        )
-    elif reading.doubtful or reading.decided:
+    if favoured is None or reading is None or reading.said is None:
         return
-    elif reading.confidence < _UNSURE * before.mean:
+    yield FlainWarning(
+        f"the model takes {reading.said[favoured]:.0%} of the clean samples for class "
+        f"{favoured}, which {facts.shares.get(favoured, 0):.0%} are, and is right about "
+        f"{before.mean:.0%}: are they scaled and laid out as in training, labelled in the order of "
+        f"the model's classes, and without a trigger, whose target class {favoured} would be? If "
+        'so, the model itself favours that class: train it further, or say measure="score" to go '
+        "by its accuracy"
+    )
+
+
+def _on_certainty(before: Tally, reading: Reading, settings: Settings) -> Iterator[Note]:
+    """Warn of a model that is right much more or much less often than it is sure."""
+    if reading.doubtful or (reading.decided and settings.measure == "probability"):
+        return
+    if reading.confidence < _UNSURE * before.mean:
         yield FlainWarning(
             f"the model is right about {before.mean:.0%} of the clean samples, but gives what it "
             f"says a probability of only {reading.confidence:.0%} on average: were they scaled as "
             "in training? If not, the purified model may lose much on others without a sign of it "
-            "here"
+            "here; if so, its loss function or few rounds of training left it unsure, and all is "
+            "well"
         )
     elif reading.confidence > _OVERSURE * before.mean:
         yield FlainWarning(
             f"the model gives what it says a probability of {reading.confidence:.0%} on average, "
-            f"but is right about only {before.mean:.0%} of the clean samples: are they like those "
-            "of training, and laid out alike? If not, the purified model may lose much on others "
-            "without a sign of it here"
+            f"but is right about only {before.mean:.0%} of the clean samples: are they labelled "
+            "rightly, and laid out like those of training? If not, the purified model may lose "
+            "much on others without a sign of it here; if so, it knows those of training by heart"
         )
 
 
-def bears_out_a_promise(facts: SampleFacts, reading: Reading | None, before: Tally) -> bool:
+def bears_out_a_promise(context: SearchContext, before: Tally) -> bool:
     """Return whether samples can say anything of new ones.
 
     What was never right cannot become newly wrong, and samples of one class say nothing of others.
     """
-    return facts.classes != 1 and facts.misfit(reading, before) is None
+    return context.facts.classes != 1 and context.misfit(before) is None
 
 
 def _on_classes(facts: SampleFacts, samples: int, classes: int) -> Iterator[Note]:
@@ -247,10 +255,10 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
                 "not flipped: the model is as it was, with a backdoor if it had one; samples on "
                 "which it is no better than chance cannot say when to stop"
             )
-        if any(outcome.stop_reason == "mostly one class" for outcome in outcomes):
+        if any(outcome.stop_reason == "too many of one class" for outcome in outcomes):
             return (
-                "not flipped: the model is as it was, with a backdoor if it had one; samples that "
-                "it takes for one class, wrongly, cannot say when to stop"
+                "not flipped: the model is as it was, with a backdoor if it had one; samples of "
+                "which it takes far too many for one class cannot say when to stop"
             )
         return (
             "not flipped: the model is as it was, with a backdoor if it had one; try another "
@@ -287,8 +295,8 @@ def _on_promise(promise: Promise | None, context: SearchContext) -> Iterator[Not
         yield "nothing is promised of new samples: all of those that lie elsewhere steer the search"
     elif settings.measure == "probability" and context.scorer.held_back:
         yield (
-            "nothing is promised of new samples: those of one class, or taken for one, or no "
-            "better than chance, say nothing of others"
+            "nothing is promised of new samples: these are all of one class, or the model is wrong "
+            "about too many of them, so they say nothing of others"
         )
     elif settings.measure == "probability":
         yield "nothing is promised of new samples: too few were given to hold some back"

@@ -271,14 +271,23 @@ def test_inputs_behind_a_convolution_have_channel_row_and_column():
             assert f"({place // 5}, {place % 5})" in text
 
 
-def test_a_layer_that_was_passed_by_says_why():
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("no update", "Training had not changed this layer"),
+        ("promise", "more would have broken the promise"),
+        ("no better than chance", "no more often than by chance"),
+        ("too many of one class", "takes far too many samples for one class"),
+    ],
+)
+def test_a_layer_that_was_passed_by_says_why(reason, words):
     page = page_of("nothing_known")
     assert "Layer “idle”" in page.text
     result = result_of("usual")
     (layer,) = result.layers
-    unchanged = replace(layer, steps=(), stop_reason="no update", share=0.0)
+    unchanged = replace(layer, steps=(), stop_reason=reason, share=0.0)
     page = Page(render(replace(result, layers=(layer, unchanged))))
-    assert "Training had not changed this layer" in page.text
+    assert words in page.text
 
 
 @pytest.mark.parametrize("rendered", [render, render_fragment])

@@ -3,12 +3,18 @@
 Each mistake was made by somebody; what counts is that a sentence names the cause and the remedy.
 """
 
+import re
+import warnings
+
 import backdoored
 import numpy as np
 import pytest
 
 import flain_core as flain
 from flain_core import FlainWarning, Settings
+from flain_core.outputs import Reading
+from flain_core.sample_source import SampleFacts
+from flain_core.score import Tally
 from flain_numpy import Dense, Network, Tanh
 
 CLEAN = backdoored.samples(400, seed=11)
@@ -175,22 +181,87 @@ def test_a_model_that_knows_something_is_purified():
     assert len(raised) == 1
 
 
+def weakened(x):
+    return np.where(np.arange(len(x))[:, np.newaxis] % 4 == 0, x, 0.1 * x)
+
+
 def test_samples_that_the_model_takes_for_one_class_leave_it_as_it_is():
     """Some of their inputs are so weak that only the biases count."""
     x, y = CLEAN
-    weak = np.where(np.arange(len(x))[:, np.newaxis] % 4 == 0, x, 0.1 * x)
+    weak = weakened(x)
     taken = FINAL.predict(weak).argmax(axis=1)
     assert 0.45 < np.mean(taken == y) < 0.5
     with pytest.warns(FlainWarning) as raised:
         result = purify(data=(weak, y))
     assert result.verdict == "not flipped"
     assert result.promise is None
-    assert result.layers[0].stop_reason == "mostly one class"
+    assert result.layers[0].stop_reason == "too many of one class"
     assert said(result.warnings, "takes 84% of the clean samples for class 1, which 32% are")
-    assert said(result.notes, "that it takes for one class, wrongly")
+    assert said(result.notes, "takes far too many for one class cannot say when")
     assert said(result.notes, "nothing is promised")
     assert len(raised) == 2
     np.testing.assert_array_equal(result.model.predict(x), FINAL.predict(x))
+
+
+def test_by_its_accuracy_a_model_is_purified_all_the_same():
+    x, y = CLEAN
+    with pytest.warns(FlainWarning, match=r'takes 83% of .* say measure="score"'):
+        result = purify(data=(weakened(x), y), settings=Settings(measure="score"))
+    assert result.layers[0].steps
+
+
+def test_a_label_too_great_is_found_among_samples_that_are_held_back_too():
+    """Of samples about which the model is mostly wrong, nobody asks later."""
+    x, y = CLEAN
+    wrong = np.where(np.random.default_rng(0).random(len(y)) < 0.58, (y + 1) % 3, y)
+    for place in range(0, len(y), 40):
+        labels = wrong.copy()
+        labels[place] = 7
+        with pytest.raises(flain.DataError, match=r"expected labels from 0 to 2, .* got 7"):
+            purify(data=(x, labels))
+
+
+def told_of(right, sure):
+    """Return the warnings on a model that is right and sure so often, as fractions."""
+    x, y = CLEAN
+    chosen = np.random.default_rng(0).random(len(y)) >= right
+    says = np.where(chosen, (y + 1) % 3, y)
+    # A model that looks its classes up, in three further inputs that training has not changed.
+    scores = np.log(np.array([sure, (1 - sure) / 2, (1 - sure) / 2]))
+    told = np.stack([np.roll(scores, k) for k in range(3)])[says]
+    weight = np.zeros((3, 3 + x.shape[1]))
+    weight[:, :3] = np.eye(3)
+    trained = weight.copy()
+    trained[:, -1] = 1e-3
+    data = np.concatenate([told, 0 * x], axis=1), y
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        final, initial = (Network([Dense("scores", each)]) for each in (trained, weight))
+        return flain.purify(final, initial=initial, data=data).warnings
+
+
+@pytest.mark.parametrize(
+    ("right", "sure", "words"),
+    [
+        (0.95, 0.65, "about 9.% .* of only 65% on average: were they scaled"),
+        (0.95, 0.78, None),
+        (0.95, 0.999, None),
+        (0.7, 0.95, None),
+        (0.6, 0.98, "of 98% on average, .* right about only .* labelled rightly"),
+    ],
+)
+def test_how_sure_a_model_is_is_compared_with_how_often_it_is_right(right, sure, words):
+    told = [note for note in told_of(right, sure) if "on average" in note]
+    assert len(told) == (words is not None)
+    assert not words or re.search(words, told[0])
+
+
+def test_of_twenty_samples_six_too_many_of_a_class_may_be_luck():
+    facts = SampleFacts(classes=4, shares={0: 0.25, 1: 0.25, 2: 0.25, 3: 0.25})
+    scores = np.eye(4)[[0] * 11 + [1, 1, 2, 2, 3, 3, 3, 3, 3]]
+    reading = Reading.of(scores, "probabilities")
+    assert facts.favoured(reading, Tally(8, 20)) is None
+    assert facts.favoured(reading, Tally(320, 800)) == 0
 
 
 def test_a_model_that_is_less_sure_than_it_is_right_is_pointed_out():
