@@ -140,12 +140,20 @@ def _on_certainty(before: Tally, reading: Reading, settings: Settings) -> Iterat
     if reading.doubtful or (reading.decided and settings.measure == "probability"):
         return
     if reading.confidence < _UNSURE * before.mean:
-        yield FlainWarning(
+        told = (
             f"the model is right about {before.mean:.0%} of the clean samples, but gives what it "
             f"says a probability of only {reading.confidence:.0%} on average: were they scaled as "
-            "in training? If not, the purified model may lose much on others without a sign of it "
-            "here; if so, its loss function or few rounds of training left it unsure, and all is "
-            "well"
+            "in training?"
+        )
+        # Where the accuracy steers, its probabilities do no harm.
+        yield (
+            told
+            if settings.measure == "score"
+            else FlainWarning(
+                f"{told} If not, scale them so; if so, its loss function or few rounds of training "
+                "left it unsure, and a search by its probability may cost much accuracy: say "
+                'measure="score"'
+            )
         )
     elif reading.confidence > _OVERSURE * before.mean:
         yield FlainWarning(

@@ -272,6 +272,10 @@ def test_a_model_that_is_less_sure_than_it_is_right_is_pointed_out():
     with pytest.warns(FlainWarning, match="about 100% .* of only 7.% on average: were they scaled"):
         result = flain.purify(unsure, initial=INITIAL, data=(CLEAN[0], y))
     assert result.verdict == "flipped"
+    by_accuracy = Settings(measure="score")
+    result = flain.purify(unsure, initial=INITIAL, data=(CLEAN[0], y), settings=by_accuracy)
+    assert said(result.notes, "were they scaled as in training?")
+    assert not result.warnings
 
 
 def test_of_an_ordinary_model_nothing_is_said_about_its_samples():
