@@ -130,7 +130,8 @@ class LocalSamples:
         searching, held_back = split(self.clean, settings, seed)
         scorer = LocalScorer(
             replace(self, clean=searching),
-            measures_loss=settings.measure == "probability",
+            measures_loss=settings.measure != "score",
+            unless_unsure=settings.measure == "auto",
             keeps_inputs=settings.flip != "neurons",
         )
         if held_back is not None:

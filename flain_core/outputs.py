@@ -21,6 +21,7 @@ _SUM_TO_ONE = 1e-3
 _STATED_SUM_TO_ONE = 1e-2  # who states it may have computed in half precision before
 _PROBABILITY_ERROR = 1e-6  # more than float32 errs in `of_true_class`
 _DECIDED = 0.98  # of the samples, where a probability was rounded to 0 or 1
+_UNSURE = 0.75
 _FAR_APART = 60  # e**-60 counts as 0; e**60 of many classes still sum in float32
 
 
@@ -145,6 +146,16 @@ class Reading:
                 'sample by their sum and state outputs="probabilities"'
             )
         return None
+
+    def is_unsure(self, accuracy: float) -> bool:
+        """Return whether a model is much less sure than it is right.
+
+        Its probabilities then hardly fall where its accuracy does.
+
+        Args:
+            accuracy: The share of the samples, read here, that it is right about.
+        """
+        return self.confidence < _UNSURE * accuracy
 
     def by_class(self, scores: Array) -> Array:
         """Return the scores with one column for each class.

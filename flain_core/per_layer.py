@@ -58,7 +58,7 @@ class SearchContext:
             return "no better than chance"
         favoured = self.facts.favoured(self.scorer.reading, before)
         # A loss of accuracy is a loss, whatever else the model gets wrong.
-        if favoured is not None and self.settings.measure == "probability":
+        if favoured is not None and self.settings.measure != "score":
             return "too many of one class"
         return None
 

@@ -95,8 +95,9 @@ class Settings:
         measure: What the tolerance limits. ``"probability"``: by how much the probability that the
             model gives to a clean sample's true class falls, averaged over the samples, plus one
             standard error of that average. ``"score"``: by how much the accuracy falls, or the mean
-            of the caller's score. ``"auto"`` takes the probability, and the score where the caller
-            gave one.
+            of the caller's score. ``"auto"`` takes the probability; and the score where the caller
+            gave one, or where the model is so much less sure than it is right that its
+            probabilities say little of what it loses.
         tolerance: Allowed loss of what is measured, a fraction from 0 to 1; with several layers
             they share it. None allows 0.002 of the score (0.01 is one point of accuracy), or of the
             probability 0.003, or 5 % of what the trained model's lacks to 1 if that is more.
@@ -216,7 +217,7 @@ class Settings:
             SettingsError: What was asked for cannot be had.
         """
         measure = self.measure
-        if measure == "auto":
+        if measure == "auto" and not (classify and local):
             measure = "probability" if classify else "score"
         if not classify and (measure == "probability" or self.promise is not None):
             raise SettingsError(
@@ -238,7 +239,7 @@ class Settings:
         return replace(
             self,
             measure=measure,
-            held_back=self.held_back if local and measure == "probability" else 0.0,
+            held_back=self.held_back if local and measure != "score" else 0.0,
             flip="neurons" if not local or self._of_neurons else self.flip,
         )
 

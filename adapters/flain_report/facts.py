@@ -102,7 +102,7 @@ def lost_at(result: Outcome, step: Step) -> float:
 def allowed_loss(result: Outcome) -> float | None:
     """Return how much of what is measured may be lost; None where that is not known."""
     settings, probability = result.settings, result.before.probability
-    if settings.measure == "score":
+    if settings.measure == "score" or (settings.measure == "auto" and probability is None):
         return settings.allowed(None)
     if settings.tolerance is None and probability is None:
         return None

@@ -25,6 +25,7 @@ class Grader:
         outputs: What a classifier's scores are; None recognises it from the first that are graded,
             which are those of the trained model.
         measures_loss: Whether to sum up what the auxiliary samples lost as well.
+        unless_unsure: Not if the trained model is much less sure than it is right.
     """
 
     def __init__(
@@ -33,10 +34,13 @@ class Grader:
         outputs: Outputs | None = None,
         *,
         measures_loss: bool = False,
+        unless_unsure: bool = False,
     ) -> None:
         self._score = score
         self._outputs: Outputs | None = outputs
         self._measures_loss = measures_loss
+        self._unless_unsure = unless_unsure
+        self._goes_by_score = False
         self.reading: Reading | None = None
         """Reading of the scores; None until some were seen, or for the caller's score."""
         self.trained: Margins | None = None
@@ -98,6 +102,8 @@ class Grader:
         """Return what the auxiliary samples lost; the first ones given are the trained model's."""
         if self.trained is None:
             self.trained = clean.copy()
-        if not self._measures_loss or self.reading is None:
+            if self._unless_unsure and self.reading:
+                self._goes_by_score = self.reading.is_unsure(float(clean.right.mean()))
+        if not self._measures_loss or self._goes_by_score or self.reading is None:
             return None
         return clean.loss_since(self.trained, self.reading, window)

@@ -65,6 +65,7 @@ class LocalScorer:
     Args:
         samples: The samples that decide, and the probes.
         measures_loss: Whether to sum up what samples lost since the trained model as well.
+        unless_unsure: Not if the trained model is much less sure than it is right.
         keeps_inputs: Whether to keep what enters a dense layer, for flipping in directions.
     """
 
@@ -76,6 +77,7 @@ class LocalScorer:
         samples: SteeringSamples,
         *,
         measures_loss: bool = False,
+        unless_unsure: bool = False,
         keeps_inputs: bool = False,
     ) -> None:
         self.held_back: HeldBack | None = None
@@ -84,7 +86,12 @@ class LocalScorer:
         self.batch_size = samples.batch_size
         """Samples per batch; None lets the size of a sample decide."""
         self._keeps_inputs = keeps_inputs
-        self.grader = Grader(samples.score, samples.outputs, measures_loss=measures_loss)
+        self.grader = Grader(
+            samples.score,
+            samples.outputs,
+            measures_loss=measures_loss,
+            unless_unsure=unless_unsure,
+        )
         self._trained: Network | None = None
         self.batches: tuple[CutBatch, ...] = ()
         """All batches at the layer studied last; none if that does not run exactly once."""

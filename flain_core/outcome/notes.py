@@ -20,7 +20,7 @@ from .verdict import verdict_on
 _TOO_FEW_SAMPLES = 75
 _NOTABLE_LOSS = 0.01
 _GREAT_TOLERANCE = 0.05
-_UNSURE, _OVERSURE = 0.75, 1.5  # how sure a model is, beside how often it is right
+_OVERSURE = 1.5  # beside how often a model is right
 _TOOK = 0.5  # a backdoor with a smaller attack success rate hardly took
 
 Note: TypeAlias = "str | FlainWarning"
@@ -60,7 +60,7 @@ def notes_on(
     yield from _on_probes(purified, facts)
     if reading and reading.note:
         yield reading.note
-    if reading and reading.decided and settings.measure == "probability":
+    if reading and reading.decided and settings.measure != "score":
         yield FlainWarning(
             "the model's scores are so far apart that nearly every probability is 0 or 1, so the "
             "search sees no loss before a sample is classified otherwise. Give the samples scaled "
@@ -137,24 +137,20 @@ def _on_favoured(facts: SampleFacts, before: Tally, reading: Reading | None) -> 
 
 def _on_certainty(before: Tally, reading: Reading, settings: Settings) -> Iterator[Note]:
     """Warn of a model that is right much more or much less often than it is sure."""
-    if reading.doubtful or (reading.decided and settings.measure == "probability"):
+    if reading.decided and settings.measure != "score":
         return
-    if reading.confidence < _UNSURE * before.mean:
+    if reading.is_unsure(before.mean):
         told = (
             f"the model is right about {before.mean:.0%} of the clean samples, but gives what it "
-            f"says a probability of only {reading.confidence:.0%} on average: were they scaled as "
-            "in training?"
+            f"says a probability of only {reading.confidence:.0%} on average"
         )
-        # Where the accuracy steers, its probabilities do no harm.
-        yield (
-            told
-            if settings.measure == "score"
-            else FlainWarning(
-                f"{told} If not, scale them so; if so, its loss function or few rounds of training "
-                "left it unsure, and a search by its probability may cost much accuracy: say "
-                'measure="score"'
-            )
-        )
+        if settings.measure == "auto":
+            told += ", so its accuracy steered the search"
+        told += ": were they scaled as in training?"
+        if settings.measure == "probability":
+            told += " By the probability the search may cost much accuracy: leave measure out"
+        # By what it is right about, the search sees what the model loses.
+        yield told if settings.measure == "score" else FlainWarning(told)
     elif reading.confidence > _OVERSURE * before.mean:
         yield FlainWarning(
             f"the model gives what it says a probability of {reading.confidence:.0%} on average, "
@@ -299,14 +295,14 @@ def _on_promise(promise: Promise | None, context: SearchContext) -> Iterator[Not
             )
     if promise is not None:
         yield f"promise: {promise}"
-    elif settings.measure == "probability" and not context.facts.local:
+    elif settings.measure != "score" and not context.facts.local:
         yield "nothing is promised of new samples: all of those that lie elsewhere steer the search"
-    elif settings.measure == "probability" and context.scorer.held_back:
+    elif settings.measure != "score" and context.scorer.held_back:
         yield (
             "nothing is promised of new samples: these are all of one class, or the model is wrong "
             "about too many of them, so they say nothing of others"
         )
-    elif settings.measure == "probability":
+    elif settings.measure != "score":
         yield "nothing is promised of new samples: too few were given to hold some back"
 
 
