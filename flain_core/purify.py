@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .errors import FlainWarning
@@ -148,6 +149,8 @@ def purify(
     notes = tuple(notes_on(purified, context, skipped, auto, promise))
     notes = (known_before, *notes) if known_before else notes
     remember(purified.network, purified.outcomes)
+    if purified.before.loss is not None:
+        settings = replace(settings, measure="probability")
     serious = [note for note in notes if isinstance(note, FlainWarning)]
     for note in serious:
         if str(note) not in scorer.left_out:

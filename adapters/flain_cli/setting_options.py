@@ -38,7 +38,7 @@ class SettingOptions:
         typer.Option(
             rich_help_panel=_SEARCH,
             help="What the tolerance limits: the loss of the probability of the true class, or of "
-            "the clean accuracy (score). (default: probability, of an unsure model score)",
+            "the clean accuracy (score); of a model that is unsure the score. (default: probability)",
         ),
     ] = None
     tolerance: Annotated[

@@ -146,10 +146,12 @@ def _on_certainty(before: Tally, reading: Reading, settings: Settings) -> Iterat
         )
         if settings.measure == "auto":
             told += ", so its accuracy steered the search"
+        if reading.doubtful:
+            yield told
+            return
         told += ": were they scaled as in training?"
         if settings.measure == "probability":
             told += " By the probability the search may cost much accuracy: leave measure out"
-        # By what it is right about, the search sees what the model loses.
         yield told if settings.measure == "score" else FlainWarning(told)
     elif reading.confidence > _OVERSURE * before.mean:
         yield FlainWarning(

@@ -207,9 +207,15 @@ def flat(network):
 
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 def test_accuracy_lost_behind_flat_probabilities_is_pointed_out():
+    by_probability = purify(flat(FINAL), flat(INITIAL), settings=Settings(measure="probability"))
+    assert any('Say measure="score"' in note for note in by_probability.notes)
+    assert any("leave measure out" in note for note in by_probability.warnings)
+    assert by_probability.after.clean < by_probability.before.clean - 0.01
     result = purify(flat(FINAL), flat(INITIAL))
-    assert any('Say measure="score"' in note for note in result.notes)
-    assert result.after.clean < result.before.clean - 0.01
+    assert any("so its accuracy steered the search" in note for note in result.notes)
+    assert result.after.clean >= result.before.clean - 0.002
+    assert result.verdict == "flipped"
+    assert result.promise
 
 
 def test_a_model_that_scores_with_no_number_is_not_called_random():

@@ -145,6 +145,8 @@ def test_probabilities_that_do_not_sum_to_one_are_refused_where_they_are_stated(
         )
     result = flain.purify(sigmoids(FINAL), initial=sigmoids(INITIAL), data=(X, Y))
     assert any("do not sum to one" in note for note in result.notes)
+    assert any("so its accuracy steered the search" in note for note in result.notes)
+    assert not result.warnings
 
 
 @pytest.mark.parametrize(
