@@ -38,7 +38,7 @@ class SettingOptions:
         typer.Option(
             rich_help_panel=_SEARCH,
             help="What the tolerance limits: the loss of the probability of the true class, or of "
-            "the clean accuracy (score); of a model that is unsure the score. (default: probability)",
+            "the clean accuracy (score), as where the model is unsure. (default: probability)",
         ),
     ] = None
     tolerance: Annotated[

@@ -218,6 +218,27 @@ def test_accuracy_lost_behind_flat_probabilities_is_pointed_out():
     assert result.promise
 
 
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+@pytest.mark.parametrize(
+    ("flip", "memory_limit"), [("directions", 2**30), ("neurons", 2**30), ("neurons", 0)]
+)
+def test_an_unsure_model_is_searched_as_by_its_accuracy(flip, memory_limit):
+    options = {"memory_limit": memory_limit, "layers": ["fc1", "fc2"]}
+    unsure, by_accuracy = (
+        purify(flat(FINAL), flat(INITIAL), settings=settings, **options)
+        for settings in (
+            Settings(flip=flip, held_back=0),
+            Settings(flip=flip, measure="score"),
+        )
+    )
+    assert unsure.layers[0].share > 0
+    for one, other in zip(unsure.layers, by_accuracy.layers, strict=True):
+        assert (one.steps, one.stop_reason) == (other.steps, other.stop_reason)
+    for name in ("fc1", "fc2"):
+        one, other = (each.model.layers()[name].weight for each in (unsure, by_accuracy))
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_model_that_scores_with_no_number_is_not_called_random():
     first, *rest = FINAL.operations
     bias = first.bias.copy()
