@@ -21,7 +21,7 @@ _SUM_TO_ONE = 1e-3
 _STATED_SUM_TO_ONE = 1e-2  # who states it may have computed in half precision before
 _PROBABILITY_ERROR = 1e-6  # more than float32 errs in `of_true_class`
 _DECIDED = 0.98  # of the samples, where a probability was rounded to 0 or 1
-_UNSURE = 0.75
+_UNSURE = 0.75  # beside how often a model is right
 _FAR_APART = 60  # e**-60 counts as 0; e**60 of many classes still sum in float32
 
 
