@@ -224,8 +224,8 @@ def test_a_label_too_great_is_found_among_samples_that_are_held_back_too():
 def told_of(right, sure):
     """Return the warnings on a model that is right and sure so often, as fractions."""
     x, y = CLEAN
-    chosen = np.random.default_rng(0).random(len(y)) >= right
-    says = np.where(chosen, (y + 1) % 3, y)
+    wrong = np.random.default_rng(0).random(len(y)) >= right
+    says = np.where(wrong, (y + 1) % 3, y)
     # A model that looks its classes up, in three further inputs that training has not changed.
     scores = np.log(np.array([sure, (1 - sure) / 2, (1 - sure) / 2]))
     told = np.stack([np.roll(scores, k) for k in range(3)])[says]
