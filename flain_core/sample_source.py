@@ -82,7 +82,7 @@ class SampleFacts:
         if not self.classify or self.classes is None or self.classes == 1:
             return False
         chance = 1 / self.classes
-        luck = (chance * (1 - chance) / clean.count) ** 0.5
+        luck = _standard_error(chance, clean.count)
         return bool(clean.mean <= chance + max(luck, _HARDLY_KNOWS * (1 - chance)))
 
     def favoured(self, reading: Reading | None, clean: Tally) -> int | None:
@@ -110,8 +110,13 @@ class SampleFacts:
         for label, share in self.shares.items():
             excess[label] -= share
         most = int(excess.argmax())
-        luck = (_FAR_TOO_MANY * (1 - _FAR_TOO_MANY) / clean.count) ** 0.5
+        luck = _standard_error(_FAR_TOO_MANY, clean.count)
         return most if excess[most] > _FAR_TOO_MANY + luck else None
+
+
+def _standard_error(share: float, count: int) -> float:
+    error: float = (share * (1 - share) / count) ** 0.5
+    return error
 
 
 @dataclass(frozen=True, eq=False)
