@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["binomial_tail"]
+__all__ = ["binomial_tail", "standard_error"]
+
+
+def standard_error(share: float, count: int) -> float:
+    """Return the standard deviation of a share that is observed in ``count`` samples.
+
+    >>> standard_error(0.5, 100)
+    0.05
+    """
+    error: float = (share * (1 - share) / count) ** 0.5
+    return error
 
 
 def binomial_tail(wrong: int, samples: int, share: float) -> float:

@@ -98,11 +98,10 @@ class LocalSamples:
         """Facts about the samples."""
         if self.score is not accuracy:
             return SampleFacts(classify=False, pixels=self.clean.are_pixels, local=True)
-        labels, counts = np.unique(self.clean.y, return_counts=True)
-        shares = counts / len(self.clean.y)
+        labels = np.unique(self.clean.y)
         return SampleFacts(
             classes=labels.size,
-            shares=dict(zip(labels.tolist(), shares.tolist(), strict=True)),
+            greatest_label=int(labels[-1]),
             one_hot=self.clean.one_hot,
             probe_classes={
                 name: int(np.unique(probe.y).size) for name, probe in self.probes.items()
@@ -130,8 +129,7 @@ class LocalSamples:
         searching, held_back = split(self.clean, settings, seed)
         scorer = LocalScorer(
             replace(self, clean=searching),
-            measures_loss=settings.measure != "score",
-            unless_unsure=settings.measure == "auto",
+            measure=settings.measure,
             keeps_inputs=settings.flip != "neurons",
         )
         if held_back is not None:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from .binomial import standard_error
 from .errors import DataError, ModelError
 from .network import Array
 from .settings import one_of
@@ -22,6 +23,8 @@ _STATED_SUM_TO_ONE = 1e-2  # who states it may have computed in half precision b
 _PROBABILITY_ERROR = 1e-6  # more than float32 errs in `of_true_class`
 _DECIDED = 0.98  # of the samples, where a probability was rounded to 0 or 1
 _UNSURE = 0.75  # beside how often a model is right
+_HALF = 0.5
+_FAR_TOO_MANY = 0.25
 _FAR_APART = 60  # e**-60 counts as 0; e**60 of many classes still sum in float32
 
 
@@ -38,8 +41,8 @@ class Reading:
         classes: How many classes the scores tell apart; 0 where no scores were seen.
         decided: Nearly every probability is 0 or 1, so far apart are the scores.
         confidence: Mean probability that is given to the class that a sample is taken for.
-        said: ``(classes,)`` the share of the samples that is taken for each class; None where no
-            scores were seen.
+        excess: ``(classes,)`` the share of the samples that is taken for each class, less the share
+            that is of it; empty where no labels were seen.
 
     Example:
         >>> reading = Reading.of(np.array([[-1.5], [0.5]]))
@@ -60,10 +63,10 @@ class Reading:
     classes: int = field(default=0, compare=False, repr=False)
     decided: bool = field(default=False, compare=False, repr=False)
     confidence: float = field(default=math.nan, compare=False, repr=False)
-    said: Array | None = field(default=None, compare=False, repr=False)
+    excess: Array = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
 
     @classmethod
-    def of(cls, scores: Array, stated: Outputs | None = None) -> Reading:
+    def of(cls, scores: Array, stated: Outputs | None = None, y: Array | None = None) -> Reading:
         """Recognise what the scores of the trained model are, or check what was stated.
 
         Rows in [0, 1] that sum to one within 0.001 (in half precision within 0.008) are
@@ -74,12 +77,13 @@ class Reading:
             scores: ``(n, classes)`` with at least 2 classes, ``(n, 1)`` or ``(n,)``; n at least 1.
             stated: ``"logits"`` or ``"probabilities"``; None recognises them. Stated probabilities
                 may sum to one within 0.01.
+            y: ``(n,)`` class indices, if known.
 
         Raises:
             SettingsError: ``stated`` is something else.
             ModelError: The network did not score with an array of floating-point numbers.
             DataError: There are no scores, they have another shape or are not finite, or are
-                stated to be probabilities and are none.
+                stated to be probabilities and are none; a label is none of the classes.
 
         Example:
             >>> Reading.of(np.array([[0.9, 0.1], [0.2, 0.8]])).outputs
@@ -111,10 +115,15 @@ class Reading:
         )
         by_class = reading.by_class(scores)
         taken_for = by_class.argmax(axis=1)
+        excess = np.zeros(0)
+        if y is not None:
+            check_classes(by_class, y)
+            taken, own = (np.bincount(each, minlength=classes) for each in (taken_for, y))
+            excess = (taken - own) / len(scores)
         return replace(
             reading,
             confidence=float(reading.of_true_class(by_class, taken_for).mean()),
-            said=np.bincount(taken_for, minlength=classes) / len(scores),
+            excess=excess,
         )
 
     @property
@@ -156,6 +165,29 @@ class Reading:
             accuracy: The share of the samples, read here, that it is right about.
         """
         return self.confidence < _UNSURE * accuracy
+
+    def favoured(self, right: float, count: int) -> int | None:
+        """Return the class that a model takes far too many samples for; None where there is none.
+
+        Those are a quarter of all samples and luck more than are of that class, by a model that is
+        right about fewer than half. Inputs that are unlike those of training often end in one
+        class, and say nothing of what others lose.
+
+        Args:
+            right: The share of the samples, read here, that it is right about.
+            count: Number of samples.
+
+        Example:
+            >>> scores = np.array([[3.0, 0.0, 9.0], [0.0, 1.0, 0.0]] * 50)
+            >>> reading = Reading.of(scores, y=np.array([0, 1] * 50))
+            >>> reading.favoured(0.5, 100), reading.favoured(0.0, 100)
+            (None, 2)
+        """
+        if not self.excess.size or right >= _HALF:
+            return None
+        most = int(self.excess.argmax())
+        luck = standard_error(_FAR_TOO_MANY, count)
+        return most if self.excess[most] > _FAR_TOO_MANY + luck else None
 
     def by_class(self, scores: Array) -> Array:
         """Return the scores with one column for each class.

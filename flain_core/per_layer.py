@@ -18,6 +18,7 @@ from .flipping_order import FlippingOrder
 from .input_space import InputSpace
 from .network import SINGLE_PRECISION, Array, Layer, Network
 from .outcome.layer import LayerOutcome, Step, StopReason
+from .outputs import check_label
 from .progress import OnProgress, Progress
 from .proof import Proof
 from .sample_source import HolderLostError, SampleFacts, Scorer
@@ -53,13 +54,21 @@ class SearchContext:
     seed: int
 
     def misfit(self, before: Tally) -> StopReason | None:
-        """Return why the samples cannot steer the search of a model; None where they can."""
-        if self.facts.no_better_than_chance(before):
+        """Return why the samples cannot steer the search of a model; None where they can.
+
+        Raises:
+            DataError: A label is none of the classes that the model scores.
+        """
+        reading = self.scorer.reading
+        classes = reading.classes if reading else None
+        if classes and self.facts.greatest_label is not None:
+            check_label(self.facts.greatest_label, classes)
+        if self.facts.no_better_than_chance(before, classes):
             return "no better than chance"
-        favoured = self.facts.favoured(self.scorer.reading, before)
         # A loss of accuracy is a loss, whatever else the model gets wrong.
-        if favoured is not None and self.settings.measure != "score":
-            return "too many of one class"
+        if reading and self.settings.measure != "score":
+            favoured = reading.favoured(before.mean, before.count)
+            return None if favoured is None else "too many of one class"
         return None
 
     def listener(self, layer: str, events: int) -> Callable[[Step], None]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from .activation import ActivationStatistics
 from .asked import Asked
+from .binomial import standard_error
 from .directions import Flipping
 from .network import Array, Network
-from .outputs import Reading, check_label
+from .outputs import Reading
 from .proof import Proof
 from .score import Scored, Tally
 from .settings import Settings
@@ -35,8 +36,6 @@ __all__ = [
 
 
 _HARDLY_KNOWS = 0.1
-_HALF = 0.5
-_FAR_TOO_MANY = 0.25
 
 
 class HolderLostError(Exception):
@@ -53,7 +52,7 @@ class SampleFacts:
     Attributes:
         classify: Whether the score is accuracy, so that totals are whole numbers of samples.
         classes: How many distinct labels the samples have; None if that is not known.
-        shares: The share of the samples that each of them has, by label, as far as that is known.
+        greatest_label: The greatest of them; None if that is not known.
         one_hot: Whether the labels came one-hot.
         probe_classes: How many distinct labels each probe has, by name, as far as that is known.
         pixels: Whether the inputs are whole numbers like those of pixels that nobody scaled.
@@ -63,60 +62,33 @@ class SampleFacts:
 
     classify: bool = True
     classes: int | None = None
-    shares: Mapping[int, float] = field(default_factory=dict)
+    greatest_label: int | None = None
     one_hot: bool = False
     probe_classes: Mapping[str, int] = field(default_factory=dict)
     pixels: bool = False
     local: bool = False
 
-    def no_better_than_chance(self, clean: Tally) -> bool:
+    def no_better_than_chance(self, clean: Tally, classes: int | None = None) -> bool:
         """Return whether a model does about as well as one that guesses.
 
         That is, by no more than luck, or by no more than a tenth of what is left to know. Labels
         or inputs do not fit such a model, so samples say nothing of what it loses.
 
+        Args:
+            clean: How it does.
+            classes: How many classes the model tells apart, for where it is not known how many the
+                samples have.
+
         >>> facts = SampleFacts(classes=10)
         >>> [facts.no_better_than_chance(Tally(right, 640)) for right in (80, 200)]
         [True, False]
         """
-        if not self.classify or self.classes is None or self.classes == 1:
+        classes = self.classes or classes
+        if not self.classify or not classes or classes == 1:
             return False
-        chance = 1 / self.classes
-        luck = _standard_error(chance, clean.count)
+        chance = 1 / classes
+        luck = standard_error(chance, clean.count)
         return bool(clean.mean <= chance + max(luck, _HARDLY_KNOWS * (1 - chance)))
-
-    def favoured(self, reading: Reading | None, clean: Tally) -> int | None:
-        """Return the class that a model takes far too many samples for; None where there is none.
-
-        Those are a quarter of all samples and luck more than have that class, by a model that is
-        right about fewer than half. Inputs that are unlike those of training often end in one
-        class, and say nothing of what others lose.
-
-        Raises:
-            DataError: A label is none of the classes that the model scores.
-
-        >>> import numpy as np
-        >>> facts = SampleFacts(classes=2, shares={0: 0.5, 1: 0.5})
-        >>> reading = Reading.of(np.array([[3.0, 0.0, 9.0], [0.0, 1.0, 0.0]] * 50))
-        >>> facts.favoured(reading, Tally(50, 100)), facts.favoured(reading, Tally(0, 100))
-        (None, 2)
-        """
-        if not self.shares or reading is None or reading.said is None:
-            return None
-        check_label(max(self.shares), reading.classes)
-        if clean.mean >= _HALF:
-            return None
-        excess = reading.said.copy()
-        for label, share in self.shares.items():
-            excess[label] -= share
-        most = int(excess.argmax())
-        luck = _standard_error(_FAR_TOO_MANY, clean.count)
-        return most if excess[most] > _FAR_TOO_MANY + luck else None
-
-
-def _standard_error(share: float, count: int) -> float:
-    error: float = (share * (1 - share) / count) ** 0.5
-    return error
 
 
 @dataclass(frozen=True, eq=False)

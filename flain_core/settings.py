@@ -217,8 +217,8 @@ class Settings:
             SettingsError: What was asked for cannot be had.
         """
         measure = self.measure
-        if measure == "auto" and not (classify and local):
-            measure = "probability" if classify else "score"
+        if measure == "auto" and not classify:
+            measure = "score"
         if not classify and (measure == "probability" or self.promise is not None):
             raise SettingsError(
                 "the probability of the true class and a promise can be had only for a classifier "

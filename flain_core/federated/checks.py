@@ -10,6 +10,7 @@ import numpy as np
 from flain_core.activation import ActivationStatistics
 from flain_core.errors import DataError
 from flain_core.network import Layer
+from flain_core.outputs import Reading
 from flain_core.proof import Proof, error_allowed
 from flain_core.score import Loss, Scored, Tally
 
@@ -50,6 +51,8 @@ def check_answer(
         for scored in answer.scored:
             _check_scored(scored, set(probes if question.probes else ()), classify)
             _check_loss(scored, wanted=question.loss)
+        if question.of_trained:
+            _check_reading(answer.reading, answer.scored[0].clean, wanted=question.loss)
             probed = {name: tally.count for name, tally in scored.probes.items()}
             counts.append((scored.clean.count, probed))
         if any(each != counts[0] for each in counts):
@@ -165,6 +168,23 @@ def _possible_loss(loss: Loss) -> bool:
     )
 
 
+def _check_reading(reading: Reading | None, trained: Tally, *, wanted: bool) -> None:
+    if reading is None:
+        if wanted:
+            raise DataError("expected how it reads the model's scores; got nothing")
+        return
+    if not -_ROUNDING <= reading.confidence <= 1 + _ROUNDING:
+        raise DataError(f"expected a mean probability from 0 to 1; got {reading.confidence}")
+    excess = reading.excess
+    # A sample that is wrong is one too many of a class, and one too few of another.
+    wrong = (trained.count - trained.total + trained.uncertain) / trained.count
+    if abs(excess.sum()) > _ROUNDING or np.maximum(excess, 0).sum() > wrong + _ROUNDING:
+        raise DataError(
+            f"{trained.total} of {trained.count} samples cannot be right if the model takes so "
+            f"many more for each class than are of it, as shares of all: {excess}"
+        )
+
+
 def check_against_trained(scored: Scored, trained: Scored) -> None:
     """Raise :class:`DataError` if a score does not go with what a holder said of the trained model.
 
@@ -199,15 +219,23 @@ def readings_apart(answers: Mapping[str, Answer]) -> dict[str, DataError]:
 
     With few samples, the logits of a model with one output may all look like probabilities.
     """
-    counted = Counter(answer.outputs for answer in answers.values())
+    read = {
+        name: (each.reading.outputs, each.reading.classes) if each.reading else None
+        for name, each in answers.items()
+    }
+    counted = Counter(read.values())
     return {
         name: DataError(
-            f"it reads the model's scores as {answer.outputs}, and holders do not agree on that; "
+            f"it reads the model's scores as {_told(each)}, and holders do not agree on that; "
             'state outputs="logits" or outputs="probabilities"'
         )
-        for name, answer in answers.items()
-        if 2 * counted[answer.outputs] <= len(answers)
+        for name, each in read.items()
+        if 2 * counted[each] <= len(answers)
     }
+
+
+def _told(read: tuple[str, int] | None) -> str:
+    return f"{read[0]} of {read[1]} classes" if read else "those of no classifier"
 
 
 def contradiction(said: Scored, now: Scored) -> DataError | None:

@@ -22,11 +22,11 @@ from flain_core.directions import Flipping
 from flain_core.errors import DataError, FlainError, FlainWarning, SettingsError
 from flain_core.flipping_order import FlippingOrder
 from flain_core.network import Network
-from flain_core.outputs import OUTPUTS, Outputs
+from flain_core.outputs import OUTPUTS, Outputs, Reading
 from flain_core.proof import Proof
 from flain_core.sample_source import Candidates, HolderLostError, SampleFacts
 from flain_core.score import Scored, Tally
-from flain_core.settings import Settings, one_of, whole_number
+from flain_core.settings import Measure, Settings, one_of, whole_number
 
 from .checks import check_against_trained, check_answer, contradiction, readings_apart
 from .merging import Merging
@@ -99,21 +99,21 @@ class CoordinatedSamples:
     ) -> Coordinator:
         """Open the holders for questions about this trained model."""
         self.holders.open(network)
-        return Coordinator(self, network, measures_loss=settings.measure == "probability")
+        return Coordinator(self, network, settings.measure)
 
 
 class Coordinator:
     """Implements :class:`~flain_core.sample_source.Scorer`."""
 
     held_back = None
-    reading = None
 
-    def __init__(
-        self, samples: CoordinatedSamples, trained: Network, *, measures_loss: bool
-    ) -> None:
+    def __init__(self, samples: CoordinatedSamples, trained: Network, measure: Measure) -> None:
         self.samples = samples
         self.left_out: list[str] = []
-        self._measures_loss = measures_loss
+        self.reading: Reading | None = None
+        """How the holders read the scores of the trained model; None until they were asked."""
+        self._measure = measure
+        self._measures_loss = measure != "score"
         self._trained = trained.layers()
         self._members: set[str] | None = None
         # What each holder said, so that what it says later can be held against it: how many samples
@@ -203,8 +203,12 @@ class Coordinator:
     ) -> list[Scored]:
         """Return what each candidate scores, according to all answers to a task together."""
         trained = self._trained_tallies(answers, task)
-        by_candidate = zip(*(one.scored for one in answers.values()), strict=True)
-        merged = [self.samples.merging.scored(each, trained) for each in by_candidate]
+        merged = [
+            self.samples.merging.scored(
+                each if self._measures_loss else [replace(one, loss=None) for one in each], trained
+            )
+            for each in zip(*(one.scored for one in answers.values()), strict=True)
+        ]
         unseen = set(self.samples.probes) - set(merged[0].probes) if probes else ()
         if unseen:
             raise DataError(f"no holder of auxiliary samples measured the probes {sorted(unseen)}")
@@ -215,7 +219,8 @@ class Coordinator:
 
         Raises HolderLostError if a holder that was counted before is counted no longer.
         """
-        question = replace(question, loss=self._measures_loss, outputs=self.samples.outputs)
+        loss = self._measure != "score"
+        question = replace(question, loss=loss, outputs=self.samples.outputs)
         answers = self.samples.holders.ask(question)
         expected = set(answers) if self._members is None else self._members
         good: dict[str, Answer] = {}
@@ -228,7 +233,20 @@ class Coordinator:
             self._leave(name, apart)
             del good[name]
         self._count_on(set(good))
+        if question.of_trained:
+            self._read(good)
         return good
+
+    def _read(self, answers: Mapping[str, Answer]) -> None:
+        """Merge how holders read the trained model's scores, and decide what to measure by them."""
+        readings = [one.reading for one in answers.values() if one.reading]
+        if len(readings) < len(answers):
+            return
+        merging, trained = self.samples.merging, [one.scored[0].clean for one in answers.values()]
+        reading = merging.reading(readings, [one.count for one in trained])
+        self.reading = replace(reading, stated=self.samples.outputs is not None)
+        if self._measure == "auto":
+            self._measures_loss = not self.reading.is_unsure(merging.tally(trained).mean)
 
     def _confront(self, answers: Mapping[str, Answer], candidate: int) -> None:
         """Leave out holders that contradict themselves, and raise HolderLostError if there are any.

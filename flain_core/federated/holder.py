@@ -19,6 +19,7 @@ from flain_core.network import Array, Network
 from flain_core.opening import registry
 from flain_core.outputs import Outputs
 from flain_core.score import Score, Scored, accuracy
+from flain_core.settings import Measure
 from flain_core.threads import one_blas_thread, one_thread_for
 
 from .letters import LACKING, Memory, opened, with_memory
@@ -58,10 +59,9 @@ class Holder:
     def _start(self, *, measures_loss: bool, outputs: Outputs | None) -> None:
         """Forget everything but the trained model and the samples."""
         self._measures_loss, self._outputs = measures_loss, outputs
+        measure: Measure = "probability" if measures_loss else "score"
         self._scorers = tuple(
-            LocalScorer(
-                replace(each, outputs=outputs) if outputs else each, measures_loss=measures_loss
-            )
+            LocalScorer(replace(each, outputs=outputs) if outputs else each, measure=measure)
             for each in self._samples
         )
         self._losses_from: Literal["", "the cut", "in full"] = ""
@@ -153,7 +153,7 @@ class Holder:
 
     def _answers_of(self, scored: Iterable[tuple[Scored, ...]]) -> list[Answer]:
         return [
-            Answer(scored=each, outputs=scorer.reading.outputs if scorer.reading else None)
+            Answer(scored=each, reading=scorer.reading)
             for scorer, each in zip(self._scorers, scored, strict=True)
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache, reduce
 from operator import add
@@ -15,6 +15,7 @@ import numpy as np
 from flain_core.activation import SUMS, ActivationStatistics
 from flain_core.errors import SettingsError
 from flain_core.network import Array
+from flain_core.outputs import Reading
 from flain_core.score import Loss, Scored, Tally
 from flain_core.settings import as_fraction, one_of
 
@@ -28,6 +29,7 @@ Weights: TypeAlias = "tuple[Fraction, ...]"
 _Counted: TypeAlias = "ActivationStatistics | Tally | Loss"
 
 _TOO_FEW_HOLDERS = 3
+_MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,24 @@ class Merging:
             },
             loss=self.loss(losses) if losses else None,
             lost=self.lost(trained, clean) if trained and not losses else None,
+        )
+
+    def reading(self, each: Sequence[Reading], counts: Sequence[int]) -> Reading:
+        """Merge how holders read the scores of a model; they agree on outputs and classes.
+
+        Args:
+            each: How each holder reads them.
+            counts: Number of samples of each.
+        """
+        numbers = [[one.confidence, one.decided, one.doubtful, *one.excess] for one in each]
+        weights = limited(tuple(counts), as_fraction(self.largest_share))
+        confidence, decided, doubtful, *excess = self._mean(np.array(numbers, float), weights)
+        return replace(
+            each[0],
+            confidence=float(confidence),
+            decided=bool(decided > _MOST),
+            doubtful=bool(doubtful > _MOST),
+            excess=np.array(excess),
         )
 
     def _tally(self, each: Sequence[Tally], weights: Weights) -> Tally:

@@ -12,7 +12,7 @@ import numpy as np
 
 from flain_core.activation import ActivationStatistics
 from flain_core.network import Array
-from flain_core.outputs import Outputs
+from flain_core.outputs import Outputs, Reading
 from flain_core.proof import Proof
 from flain_core.score import Scored
 
@@ -96,13 +96,14 @@ class Answer:
         statistics: Activations of the layer's input neurons.
         proof: Whether the layer may be cut there.
         scored: Scores of each candidate, or of the model as it stands.
-        outputs: What it takes the scores of a classifier for.
+        reading: How it reads the scores of a classifier, those of the trained model where the
+            question is of that.
     """
 
     statistics: ActivationStatistics | None = None
     proof: Proof | None = None
     scored: tuple[Scored, ...] = ()
-    outputs: Outputs | None = None
+    reading: Reading | None = None
 
 
 def _digest(*parts: str | Array | None) -> str:

@@ -17,7 +17,7 @@ from flain_core.activation import SUMS, ActivationStatistics
 from flain_core.errors import DataError
 from flain_core.network import Array, Network
 from flain_core.opening import registry
-from flain_core.outputs import OUTPUTS, Outputs
+from flain_core.outputs import OUTPUTS, Outputs, Reading
 from flain_core.proof import Proof
 from flain_core.score import Loss, Scored, Tally
 
@@ -36,6 +36,7 @@ __all__ = [
 _WEIGHT = "weight of "
 _TRAINED = "trained "
 _LONGEST_TEXT = 500
+_FEWEST_NUMBERS = 6
 _OUTPUTS: Mapping[str, Outputs] = {outputs: outputs for outputs in OUTPUTS}
 
 
@@ -126,7 +127,8 @@ def write_answer(answer: Answer) -> dict[str, Array]:
     """Write an answer as arrays by name.
 
     A candidate is a row (total, count, uncertain), and one (total, square, newly_wrong, count,
-    before, uncertain) of what was lost.
+    before, uncertain) of what was lost. A reading is what outputs it takes the scores for, and
+    (single, doubtful, decided, confidence, excess of each class).
     """
     arrays: dict[str, Array] = {}
     if answer.statistics is not None:
@@ -143,8 +145,11 @@ def write_answer(answer: Answer) -> dict[str, Array]:
     losses = [astuple(scored.loss) for scored in answer.scored if scored.loss]
     if losses:
         arrays["loss"] = np.array(losses, dtype=np.float64)
-    if answer.outputs:
-        arrays["outputs"] = _text(answer.outputs)
+    reading = answer.reading
+    if reading is not None:
+        arrays["outputs"] = _text(reading.outputs)
+        rest = (reading.single, reading.doubtful, reading.decided, reading.confidence)
+        arrays["reading"] = np.array([*rest, *reading.excess], dtype=np.float64)
     return arrays
 
 
@@ -171,7 +176,7 @@ def read_answer(arrays: Mapping[str, Array]) -> Answer:
         why = f"a holder of samples found: {_read_text(arrays, 'why')}"
         proof = Proof(bool(_number(arrays, "faithful")), why, error)
     scored = _scored(arrays) if "clean" in arrays else ()
-    return Answer(statistics, proof, scored, _read_outputs(arrays) if "outputs" in arrays else None)
+    return Answer(statistics, proof, scored, _reading(arrays))
 
 
 def printable(text: str) -> str:
@@ -200,6 +205,30 @@ def _scored(arrays: Mapping[str, Array]) -> tuple[Scored, ...]:
         for tally, (total, square, wrong, count, before, uncertain) in zip(
             clean, losses.tolist(), strict=True
         )
+    )
+
+
+def _reading(arrays: Mapping[str, Array]) -> Reading | None:
+    outputs = _read_outputs(arrays) if "outputs" in arrays else None
+    if outputs is None:
+        return None
+    numbers = _floats(arrays, "reading")
+    if numbers.ndim != 1 or len(numbers) < _FEWEST_NUMBERS or not np.isfinite(numbers).all():
+        raise DataError(
+            "expected how scores are read as (single, doubtful, decided, confidence, excess of "
+            f"each of two classes or more), finite; got shape {numbers.shape}, or NaN or infinity"
+        )
+    single, doubtful, decided, confidence = numbers[:4].tolist()
+    excess = numbers[4:].astype(float)
+    return Reading(
+        outputs,
+        bool(single),
+        stated=False,
+        doubtful=bool(doubtful),
+        classes=len(excess),
+        decided=bool(decided),
+        confidence=confidence,
+        excess=excess,
     )
 
 

@@ -117,7 +117,8 @@ class BySample:
         parts = [slice(i, i + self._per_call) for i in range(0, len(y), self._per_call)]
         scores = [self._tail(output[part]) for part in parts]
         if self._grader.reading is None:
-            self._grader.recognise([np.concatenate(scores)[self._where[None]]])
+            clean = self._where[None]
+            self._grader.recognise([np.concatenate(scores)[clean]], [y[clean]])
         return Margins.joined(
             [self._grader.margins(each, y[part]) for each, part in zip(scores, parts, strict=True)]
         )

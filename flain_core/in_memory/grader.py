@@ -10,6 +10,7 @@ import numpy as np
 from flain_core.network import Array
 from flain_core.outputs import Outputs, Reading
 from flain_core.score import Loss, Margins, Score, Scored, Tally, accuracy, margins, tally
+from flain_core.settings import Measure
 
 __all__ = ["Graded", "Grader"]
 
@@ -24,8 +25,9 @@ class Grader:
         score: Worth of a sample.
         outputs: What a classifier's scores are; None recognises it from the first that are graded,
             which are those of the trained model.
-        measures_loss: Whether to sum up what the auxiliary samples lost as well.
-        unless_unsure: Not if the trained model is much less sure than it is right.
+        measure: What a loss of the auxiliary samples is measured of, as
+            :class:`~flain_core.Settings` has it: by ``"auto"`` the probability, unless the trained
+            model is much less sure than it is right.
     """
 
     def __init__(
@@ -33,14 +35,12 @@ class Grader:
         score: Score = accuracy,
         outputs: Outputs | None = None,
         *,
-        measures_loss: bool = False,
-        unless_unsure: bool = False,
+        measure: Measure = "score",
     ) -> None:
         self._score = score
         self._outputs: Outputs | None = outputs
-        self._measures_loss = measures_loss
-        self._unless_unsure = unless_unsure
-        self._goes_by_score = False
+        self._measure = measure
+        self._reads_probability = self._measures_loss = measure != "score"
         self.reading: Reading | None = None
         """Reading of the scores; None until some were seen, or for the caller's score."""
         self.trained: Margins | None = None
@@ -57,20 +57,23 @@ class Grader:
         """Count losses from the model that is graded next."""
         self.trained = None
 
-    def recognise(self, scores: Sequence[Array]) -> None:
+    def recognise(self, scores: Sequence[Array], labels: Sequence[Array]) -> None:
         """Decide how to read scores, from those of all auxiliary samples, batch by batch.
 
         A few samples may look like another kind: the logits of one batch may all be from 0 to 1.
         """
         if self.reading is None and self._score is accuracy:
             alike = len({batch.shape[1:] for batch in scores}) == 1
-            self.reading = Reading.of(np.concatenate(scores) if alike else scores[0], self._outputs)
+            some = slice(None) if alike else slice(1)
+            self.reading = Reading.of(
+                np.concatenate(scores[some]), self._outputs, np.concatenate(labels[some])
+            )
 
     def margins(self, scores: Array, y: Array) -> Margins:
         """Return the margins of some samples of a classifier."""
         if self.reading is None:
-            self.recognise([scores])
-        return margins(scores, y, self.reading, probability=self._measures_loss)
+            self.recognise([scores], [y])
+        return margins(scores, y, self.reading, probability=self._reads_probability)
 
     def grade(self, scores: Iterable[Graded], window: float = 0.0) -> Scored:
         """Sum up the worth of all samples.
@@ -81,7 +84,8 @@ class Grader:
         """
         if self.reading is None and self._score is accuracy:
             scores = list(scores)
-            self.recognise([batch for probe, _, batch in scores if probe is None])
+            clean_batches = [(batch, y) for probe, y, batch in scores if probe is None]
+            self.recognise(*zip(*clean_batches, strict=True))
         tallies: dict[str | None, Tally] = {}
         clean: list[Margins] = []
         for probe, y, batch in scores:
@@ -102,8 +106,8 @@ class Grader:
         """Return what the auxiliary samples lost; the first ones given are the trained model's."""
         if self.trained is None:
             self.trained = clean.copy()
-            if self._unless_unsure and self.reading:
-                self._goes_by_score = self.reading.is_unsure(float(clean.right.mean()))
-        if not self._measures_loss or self._goes_by_score or self.reading is None:
+            if self._measure == "auto" and self.reading:
+                self._measures_loss = not self.reading.is_unsure(float(clean.right.mean()))
+        if not self._measures_loss or self.reading is None:
             return None
         return clean.loss_since(self.trained, self.reading, window)

@@ -163,6 +163,6 @@ class HeldBack:
             labels.append(batch.y)
             for of_network, network in zip(scores, networks, strict=True):
                 of_network.append(network.predict(x))
-        self._grader.recognise(scores[0])
+        self._grader.recognise(scores[0], labels)
         graded = [map(self._grader.margins, of_network, labels) for of_network in scores]
         return [np.concatenate([batch.right for batch in batches]) for batches in graded]

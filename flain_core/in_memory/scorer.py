@@ -21,6 +21,7 @@ from flain_core.outputs import Outputs, Reading
 from flain_core.proof import Proof, check_deterministic, prove
 from flain_core.sample_source import Candidates
 from flain_core.score import Score, Scored
+from flain_core.settings import Measure
 from flain_core.threads import one_thread_for
 
 from .by_batch import ByBatch
@@ -64,8 +65,7 @@ class LocalScorer:
 
     Args:
         samples: The samples that decide, and the probes.
-        measures_loss: Whether to sum up what samples lost since the trained model as well.
-        unless_unsure: Not if the trained model is much less sure than it is right.
+        measure: What a loss is measured of, as :class:`~flain_core.Settings` has it.
         keeps_inputs: Whether to keep what enters a dense layer, for flipping in directions.
     """
 
@@ -76,8 +76,7 @@ class LocalScorer:
         self,
         samples: SteeringSamples,
         *,
-        measures_loss: bool = False,
-        unless_unsure: bool = False,
+        measure: Measure = "score",
         keeps_inputs: bool = False,
     ) -> None:
         self.held_back: HeldBack | None = None
@@ -86,12 +85,7 @@ class LocalScorer:
         self.batch_size = samples.batch_size
         """Samples per batch; None lets the size of a sample decide."""
         self._keeps_inputs = keeps_inputs
-        self.grader = Grader(
-            samples.score,
-            samples.outputs,
-            measures_loss=measures_loss,
-            unless_unsure=unless_unsure,
-        )
+        self.grader = Grader(samples.score, samples.outputs, measure=measure)
         self._trained: Network | None = None
         self.batches: tuple[CutBatch, ...] = ()
         """All batches at the layer studied last; none if that does not run exactly once."""

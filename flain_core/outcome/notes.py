@@ -101,7 +101,7 @@ def _on_samples(
             f"a tolerance of {tolerance:g} lets the purified model lose {tolerance:.0%} of the "
             f"{lost}, for good; it is a fraction, so 0.2 % is tolerance=0.002"
         )
-    yield from _on_favoured(facts, before, reading)
+    yield from _on_favoured(before, reading)
     if before.count < _TOO_FEW_SAMPLES:
         yield FlainWarning(
             f"{before.count} clean {'sample is' if before.count == 1 else 'samples are'} too few "
@@ -110,28 +110,27 @@ def _on_samples(
             + ": the model may lose more than is seen here; take a few hundred"
         )
         return
-    if facts.no_better_than_chance(before):
+    if facts.no_better_than_chance(before, reading.classes if reading else None):
         yield FlainWarning(
             f"the model classifies {before.total} of the {before.count} clean samples right, no "
             "better than chance; the labels probably do not match the model's classes (they are "
             "places in its scores, from 0), or the inputs are scaled or laid out otherwise than in "
             "training"
         )
-    elif reading and facts.favoured(reading, before) is None:
+    elif reading and reading.favoured(before.mean, before.count) is None:
         yield from _on_certainty(before, reading, settings)
 
 
-def _on_favoured(facts: SampleFacts, before: Tally, reading: Reading | None) -> Iterator[Note]:
-    favoured = facts.favoured(reading, before)
-    if favoured is None or reading is None or reading.said is None:
+def _on_favoured(before: Tally, reading: Reading | None) -> Iterator[Note]:
+    favoured = reading.favoured(before.mean, before.count) if reading else None
+    if favoured is None or reading is None:
         return
     yield FlainWarning(
-        f"the model takes {reading.said[favoured]:.0%} of the clean samples for class "
-        f"{favoured}, which {facts.shares.get(favoured, 0):.0%} are, and is right about "
-        f"{before.mean:.0%}: are they scaled and laid out as in training, labelled in the order of "
-        f"the model's classes, and without a trigger, whose target class {favoured} would be? If "
-        'so, the model itself favours that class: train it further, or say measure="score" to go '
-        "by its accuracy"
+        f"the model takes {reading.excess[favoured]:.0%} of the clean samples too many for class "
+        f"{favoured}, and is right about {before.mean:.0%}: are they scaled and laid out as in "
+        "training, labelled in the order of the model's classes, and without a trigger, whose "
+        f"target class {favoured} would be? If so, the model itself favours that class: train it "
+        'further, or say measure="score" to go by its accuracy'
     )
 
 

@@ -27,7 +27,7 @@ NUMBERS = [0, 1, 30, 45, 60]
 
 def model(window=1e-6, network=FINAL, **options):
     samples = LocalSamples.of(CLEAN, probes={"ASR": TRIGGERED}, batch_size=30, **options)
-    scorer = LocalScorer(samples, measures_loss=True, keeps_inputs=True)
+    scorer = LocalScorer(samples, measure="probability", keeps_inputs=True)
     _, inputs = scorer.study(network, "fc1")
     layer, initial = FINAL.layers()["fc1"], INITIAL.layers()["fc1"].weight
     space = InputSpace.of(inputs, bias=True)

@@ -29,9 +29,9 @@ def with_tail(change):
     return Recut(FINAL, lambda cut: {"tail_by_sample": change(cut)})
 
 
-def model(network=FINAL, layer="fc1", window=2e-5, *, measures_loss=False, **options):
+def model(network=FINAL, layer="fc1", window=2e-5, *, measure="score", **options):
     samples = LocalSamples.of(CLEAN, **{"probes": {"ASR": TRIGGERED}, "batch_size": 30} | options)
-    scorer = LocalScorer(samples, measures_loss=measures_loss)
+    scorer = LocalScorer(samples, measure=measure)
     statistics, _ = scorer.study(network, layer)
     schedule = Schedule.of(statistics.mean)
     flipping = FlippingOrder(
@@ -73,7 +73,7 @@ def test_neurons_that_every_sample_activates_are_flipped_many_together(at_once, 
 
 @pytest.mark.parametrize(("window", "uncertain"), [(1e-5, 0), (2.0, 100)])
 def test_what_rounding_may_change_is_counted(window, uncertain):
-    (scored,) = model(window=window, measures_loss=True)[0].advance([3])
+    (scored,) = model(window=window, measure="probability")[0].advance([3])
     assert scored.clean.uncertain == uncertain
     assert (scored.loss.uncertain > 0.1) == bool(uncertain)
 

@@ -31,7 +31,7 @@ def in_batches(some, edges, probe=None):
 
 
 def test_losses_are_counted_from_the_model_that_was_graded_first():
-    grader = Grader(measures_loss=True)
+    grader = Grader(measure="probability")
     trained, purified = scores(0), scores(1)
     first = grader.grade(in_batches(trained, [])).loss
     assert (first.total, first.square, first.newly_wrong, first.count) == (0, 0, 0, 6)
@@ -49,7 +49,7 @@ def test_losses_are_counted_from_the_model_that_was_graded_first():
 
 
 def test_newly_wrong_are_those_that_were_right():
-    grader = Grader(measures_loss=True)
+    grader = Grader(measure="probability")
     right, wrong = [9.0, 0.0, 0.0], [0.0, 9.0, 0.0]
     labels = np.zeros(4, int)
     grader.grade([(None, labels, np.array([right, right, wrong, wrong]))])
@@ -61,7 +61,7 @@ def test_newly_wrong_are_those_that_were_right():
 
 
 def test_counting_starts_anew_where_it_is_told_to():
-    grader = Grader(measures_loss=True)
+    grader = Grader(measure="probability")
     grader.grade(in_batches(scores(0), []))
     grader.start_anew()
     assert grader.grade(in_batches(scores(1), [])).loss.total == 0
@@ -70,7 +70,7 @@ def test_counting_starts_anew_where_it_is_told_to():
 
 @given(st.lists(st.integers(1, 5), unique=True).map(sorted), st.integers(0, 5))
 def test_several_batches_equal_one(edges, seed):
-    one, other = Grader(measures_loss=True), Grader(measures_loss=True)
+    one, other = Grader(measure="probability"), Grader(measure="probability")
     for each in (seed, seed + 1, seed + 2):
         whole = one.grade(in_batches(scores(each), []), window=1e-6)
         parts = other.grade(in_batches(scores(each), edges), window=1e-6)
@@ -82,8 +82,8 @@ def test_several_batches_equal_one(edges, seed):
 
 
 def test_probes_are_counted_and_lose_nothing():
-    grader = Grader(measures_loss=True)
-    alone = Grader(measures_loss=True)
+    grader = Grader(measure="probability")
+    alone = Grader(measure="probability")
     for each in (0, 1):
         batches = in_batches(scores(each), [2]) + in_batches(scores(each + 7), [3], "ASR")
         graded = grader.grade(batches)
@@ -104,7 +104,7 @@ def test_nothing_is_lost_where_nothing_is_measured():
 
 
 def test_scores_are_read_as_was_stated():
-    grader = Grader(outputs="logits", measures_loss=True)
+    grader = Grader(outputs="logits", measure="probability")
     grader.grade([(None, np.array([0]), np.array([[0.75, 0.25]]))])
     assert grader.reading.outputs == "logits"
     assert grader.trained.probability.item() == pytest.approx(1 / (1 + np.exp(-0.5)))
@@ -118,10 +118,10 @@ def test_rounding_moves_a_score_of_the_callers_too():
 
 
 def test_losses_are_counted_from_what_was_given_whatever_is_done_with_it_later():
-    grader = Grader(measures_loss=True)
+    grader = Grader(measure="probability")
     first = margins(scores(0), LABELS, LOGITS, probability=True)
     assert grader.loss(first) is None
-    grader.recognise([scores(0)])
+    grader.recognise([scores(0)], [LABELS])
     grader.start_anew()
     assert grader.loss(first).total == 0
     first.put(np.arange(6), margins(scores(1), LABELS, LOGITS, probability=True))

@@ -132,7 +132,7 @@ def test_held_back_samples_are_read_as_the_search_read_its_own():
 
     samples = Samples.of((X, np.ones(COUNT, int)))
     grader = Grader()
-    grader.recognise([np.array([[-3.0], [0.5]], dtype=np.float32)])
+    grader.recognise([np.array([[-3.0], [0.5]], dtype=np.float32)], [np.array([0, 1])])
     found = HeldBack(OneLogit(0.9), samples, None, grader, Settings())
     assert found.newly_wrong(OneLogit(0.1)) == 0
     assert found.newly_wrong(OneLogit(-0.1)) == COUNT

@@ -138,7 +138,7 @@ def test_losses_count_from_the_trained_model_anew_in_each_search_of_it():
     layer = FINAL.layers()["fc1"]
     lying = Recut(FINAL, lambda cut: {"tail": lambda output: cut.tail(output) * 2})
     lying_too = Recut(FINAL, lying.change)
-    scorer = LocalScorer(LocalSamples.of(CLEAN, memory_limit=0), measures_loss=True)
+    scorer = LocalScorer(LocalSamples.of(CLEAN, memory_limit=0), measure="probability")
 
     def lost(network, window):
         scorer.study(network, "fc1")

@@ -14,6 +14,7 @@ from flain_core.federated.merging import Merging
 from flain_core.federated.messages import Answer, ModelState, Question
 from flain_core.federated.wire import read_answer, read_question, write_answer, write_question
 from flain_core.local_samples import LocalSamples
+from flain_core.outputs import Reading
 from flain_core.score import Scored, Tally
 from flain_numpy import Dense, Network
 
@@ -113,7 +114,7 @@ def test_losses_arrive_as_they_were_sent():
     answer = holder().answer(asked("candidates", (0, 5, 9)))
     arrived = read_answer(write_answer(answer))
     assert [each.loss for each in arrived.scored] == [each.loss for each in answer.scored]
-    assert arrived.outputs == "logits"
+    assert arrived.reading.outputs == "logits"
 
 
 @pytest.mark.filterwarnings("ignore:80 clean samples:flain_core.FlainWarning")
@@ -184,8 +185,17 @@ def test_stated_outputs_settle_it():
 def test_what_was_stated_arrives(outputs):
     question = Question("in full", ModelState(), outputs=outputs)
     assert read_question(write_question(question)).outputs == outputs
-    answer = Answer(scored=(Scored(Tally(1, 2)),), outputs=outputs)
-    assert read_answer(write_answer(answer)).outputs == outputs
+
+
+@pytest.mark.parametrize("outputs", ["logits", "probabilities"])
+def test_how_scores_are_read_arrives(outputs):
+    scores = np.array([[0.75, 0.25], [0.5, 0.5], [1.0, 0.0]])
+    reading = Reading.of(scores, outputs, np.array([0, 1, 1]))
+    answer = Answer(scored=(Scored(Tally(1, 3)),), reading=reading)
+    arrived = read_answer(write_answer(answer)).reading
+    assert (arrived.outputs, arrived.single, arrived.classes) == (outputs, False, 2)
+    assert arrived.confidence == reading.confidence
+    np.testing.assert_array_equal(arrived.excess, [2 / 3, -2 / 3])
     arrays = write_answer(answer) | {"outputs": np.frombuffer(b"odds", dtype=np.uint8)}
     with pytest.raises(flain.DataError, match="expected outputs among"):
         read_answer(arrays)
