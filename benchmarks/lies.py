@@ -16,7 +16,7 @@ from flain_core.activation import ActivationStatistics
 from flain_core.federated.messages import Answer, Question
 from flain_core.score import Loss, Scored, Tally
 
-__all__ = ["LIES", "Lie"]
+__all__ = ["LIES", "Lie", "claiming"]
 
 Lie: TypeAlias = Callable[[Question, Answer], Answer]
 """Turns an honest answer to a question into another one."""
@@ -24,8 +24,8 @@ Lie: TypeAlias = Callable[[Question, Answer], Answer]
 _HUGE = 2**30
 
 
-def _scores(question: Question, answer: Answer, *, before: float, after: float) -> Answer:
-    """Say that the model, or a candidate, gives this probability, 0 or 1, to every true class."""
+def claiming(question: Question, answer: Answer, *, before: float, after: float) -> Answer:
+    """Say that the model, or a candidate, gives this probability to each true class on average."""
 
     def said(number: int, scored: Scored) -> Scored:
         trained = not number and not question.state.weights
@@ -41,22 +41,45 @@ def _scores(question: Question, answer: Answer, *, before: float, after: float) 
         return Scored(Tally(int(now * count), count), loss=loss if question.loss else None)
 
     numbers = question.n_flipped or (0,)
-    return replace(answer, scored=tuple(map(said, numbers, answer.scored)))
+    return _sure(replace(answer, scored=tuple(map(said, numbers, answer.scored))))
+
+
+def _sure(answer: Answer) -> Answer:
+    """Say that the model is sure, and takes as many samples for each class as are of it."""
+    reading = answer.reading
+    if reading is None:
+        return answer
+    return replace(
+        answer, reading=replace(reading, confidence=1.0, excess=np.zeros(reading.classes))
+    )
 
 
 def right_before_and_wrong_after(question: Question, answer: Answer) -> Answer:
     """Claim that every flip ruins the model, so that nothing is flipped."""
-    return _scores(question, answer, before=1, after=0)
+    return claiming(question, answer, before=1, after=0)
 
 
 def wrong_before_and_right_after(question: Question, answer: Answer) -> Answer:
     """Claim that every flip mends the model, so that all is flipped."""
-    return _scores(question, answer, before=0, after=1)
+    return claiming(question, answer, before=0, after=1)
+
+
+def all_of_another_class(question: Question, answer: Answer) -> Answer:
+    """Claim that the model, hardly sure, takes all samples for one class and they are of another.
+
+    So samples look as if they could not steer, or not by the probability.
+    """
+    answer, reading = claiming(question, answer, before=0, after=0), answer.reading
+    if reading is None:
+        return answer
+    excess = np.zeros(reading.classes)
+    excess[:2] = 1, -1
+    return replace(answer, reading=replace(reading, confidence=0.0, excess=excess))
 
 
 def always_perfect(question: Question, answer: Answer) -> Answer:
     """Claim that nothing is ever lost."""
-    return _scores(question, answer, before=1, after=1)
+    return claiming(question, answer, before=1, after=1)
 
 
 def statistics_upside_down(question: Question, answer: Answer) -> Answer:  # noqa: ARG001
@@ -95,6 +118,7 @@ LIES: Mapping[str, Lie] = {
         right_before_and_wrong_after,
         wrong_before_and_right_after,
         always_perfect,
+        all_of_another_class,
         statistics_upside_down,
         huge_sample_count,
     )

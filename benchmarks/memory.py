@@ -31,6 +31,8 @@ import flain
 from flain_core.blocks import give_back_freed
 
 MIB = 2**20
+# Random models are unsure, and would be steered by their accuracy.
+BY_PROBABILITY = flain.Settings(measure="probability")
 app = typer.Typer(add_completion=False)
 
 
@@ -111,7 +113,12 @@ def one(name: str, limit: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", flain.FlainWarning)
         result = flain.purify(
-            final, initial=initial, data=(x, y), layers=layer, memory_limit=limit * MIB
+            final,
+            initial=initial,
+            data=(x, y),
+            layers=layer,
+            settings=BY_PROBABILITY,
+            memory_limit=limit * MIB,
         )
     weight: Any = final.get_submodule(layer).weight
     told = {

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from lies import (
     Lie,
+    claiming,
     huge_sample_count,
     right_before_and_wrong_after,
     wrong_before_and_right_after,
@@ -83,6 +84,8 @@ def _both(first: Lie, second: Lie) -> Lie:
     return lambda question, answer: second(question, first(question, answer))
 
 
+# A model that nobody is right about would be left as it is.
+_half_better = partial(claiming, before=0.5, after=1)
 _none, _every = right_before_and_wrong_after, wrong_before_and_right_after
 
 PLOTS: Mapping[str, Plot] = {
@@ -91,7 +94,7 @@ PLOTS: Mapping[str, Plot] = {
     "no flip is good, and every flip is": (_none, _every),
     "silent and active swapped": (silent_and_active_swapped,),
     "swapped, and every flip is good": (_both(silent_and_active_swapped, _every),),
-    "huge counts, and every flip is good": (_both(huge_sample_count, _every),),
+    "huge counts, and every flip is good": (_both(huge_sample_count, _half_better),),
     "losses of unlucky samples": (partial(_with_luck, errors=_LUCK),),
     "losses of lucky samples": (partial(_with_luck, errors=-_LUCK),),
 }

@@ -3,8 +3,8 @@
     python benchmarks/sizes.py
 
 The weights are random, as time and memory do not depend on them; a backdoor is not looked for. Each
-case runs in a process of its own, with the default settings. What cannot run here says why. It
-writes benchmarks/results/sizes.json. Linux only, as the peak of memory is the kernel's.
+case runs in a process of its own, by the probability, as a trained model does. What cannot run here
+says why. It writes benchmarks/results/sizes.json. Linux only, as peaks of memory are the kernel's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from memory import MIB, resident
+from memory import BY_PROBABILITY, MIB, resident
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -254,7 +254,13 @@ def measured(case: Case) -> dict[str, Any]:
     started = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", flain.FlainWarning)
-        result = flain.purify(case.final, initial=case.initial, data=(x, y), layers=case.layer)
+        result = flain.purify(
+            case.final,
+            initial=case.initial,
+            data=(x, y),
+            layers=case.layer,
+            settings=BY_PROBABILITY,
+        )
     seconds = time.perf_counter() - started
     outcome = result.layers[0]
     layer = registry.open_network(case.initial, like=case.final).layers()[case.layer]
