@@ -51,12 +51,12 @@ def check_answer(
         for scored in answer.scored:
             _check_scored(scored, set(probes if question.probes else ()), classify)
             _check_loss(scored, wanted=question.loss)
-        if question.of_trained:
-            _check_reading(answer.reading, answer.scored[0].clean, wanted=question.loss)
             probed = {name: tally.count for name, tally in scored.probes.items()}
             counts.append((scored.clean.count, probed))
         if any(each != counts[0] for each in counts):
             raise DataError("the number of samples changes from candidate to candidate")
+        if question.of_trained:
+            _check_reading(answer.reading, answer.scored[0].clean, wanted=question.loss)
 
 
 def _check_statistics(seen: ActivationStatistics | None, neurons: int) -> None:

@@ -20,7 +20,7 @@ from flain_core.federated.wire import read_answer, write_answer
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 from flain_core.network import Layer
-from flain_core.score import Tally
+from flain_core.score import Scored, Tally
 
 CLEAN = backdoored.samples(300, seed=11)
 INITIAL, FINAL = backdoored.networks()
@@ -96,6 +96,21 @@ IMPOSSIBLE = {
     "a larger sum than so few values above zero can have": {"active": np.full(12, 3)},
     "numbers that only a wider type holds": {"total": np.full(12, np.longdouble("1e4000"))},
 }
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Scored(Tally(9, 10)), Scored(Tally(9, 11))),
+        (Scored(Tally(9, 10), {"ASR": Tally(2, 3)}), Scored(Tally(9, 10), {"ASR": Tally(2, 4)})),
+        (Scored(Tally(9, 10), {"ASR": Tally(2, 3)}), Scored(Tally(9, 10))),
+    ],
+)
+def test_samples_that_come_and_go_between_candidates_are_refused(first, second):
+    question = Question("candidates", ModelState(layer="fc1"), (3, 5))
+    answer = Answer(scored=(first, second))
+    with pytest.raises(flain.DataError, match="changes from candidate to candidate"):
+        check_answer(answer, question, layer=LAYER, probes=("ASR",), classify=True)
 
 
 def test_the_statistics_that_are_changed_here_are_possible():
