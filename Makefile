@@ -53,7 +53,10 @@ test-floors-torch:  ## the same of PyTorch; on Linux its plain wheels bring giga
 	$(VENV)-floors-torch/bin/$(PIP) -c constraints-floors.txt -e ".[torch]" $(TEST_TOOLS)
 	$(VENV)-floors-torch/bin/python -m pytest $(IN_PARALLEL) backends/flain_torch \
 		tests/backends/test_torch.py tests/backends/test_torch_arrays.py \
-		tests/backends/test_torch_data.py tests/backends/test_torch_faithful.py \
+		tests/backends/test_torch_bias.py tests/backends/test_torch_copies.py \
+		tests/backends/test_torch_data.py tests/backends/test_torch_devices.py \
+		tests/backends/test_torch_faithful.py tests/backends/test_torch_files.py \
+		tests/backends/test_torch_refused.py tests/backends/test_torch_scores.py \
 		tests/backends/test_conformance_torch.py -m "not slow"
 
 test-floors-keras:  ## the same of Keras, on TensorFlow and JAX
