@@ -40,10 +40,12 @@ test-floors:  ## what needs no large framework, with the oldest dependencies tha
 		onnxscript $(TEST_TOOLS)
 	$(VENV)-floors/bin/python -m pytest $(IN_PARALLEL) flain_core backends/flain_numpy \
 		backends/flain_onnx backends/flain_sklearn tests/core tests/backends/test_numpy.py \
-		tests/backends/test_conformance_numpy.py tests/backends/test_onnx.py \
-		tests/backends/test_onnx_bias.py tests/backends/test_onnx_example.py \
-		tests/backends/test_onnx_inputs.py tests/backends/test_onnx_pairing.py \
-		tests/backends/test_onnx_refused.py tests/backends/test_onnx_round_trips.py \
+		tests/backends/test_numpy_files.py tests/backends/test_numpy_operations.py \
+		tests/backends/test_numpy_refused.py tests/backends/test_conformance_numpy.py \
+		tests/backends/test_onnx.py tests/backends/test_onnx_bias.py \
+		tests/backends/test_onnx_example.py tests/backends/test_onnx_inputs.py \
+		tests/backends/test_onnx_pairing.py tests/backends/test_onnx_refused.py \
+		tests/backends/test_onnx_round_trips.py \
 		tests/backends/test_conformance_onnx.py tests/backends/test_conformance_third_party.py \
 		tests/backends/test_sklearn.py tests/backends/test_conformance_sklearn.py \
 		tests/adapters tests/examples -m "not slow"
