@@ -46,12 +46,6 @@ def test_only_the_purified_tensor_changes_in_a_file(tmp_path: Path) -> None:
         save(changed.native, tmp_path / "purified.npz")
 
 
-def loaded(tensors: list[TensorProto], folder: Path) -> list[TensorProto]:
-    for each in tensors:
-        onnx.external_data_helper.load_external_data_for_tensor(each, str(folder))
-    return tensors
-
-
 @pytest.fixture
 def external(tmp_path: Path) -> Path:
     """A model whose tensors lie in a file in a folder beside it."""
