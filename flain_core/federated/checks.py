@@ -56,7 +56,7 @@ def check_answer(
         if any(each != counts[0] for each in counts):
             raise DataError("the number of samples changes from candidate to candidate")
         if question.of_trained:
-            _check_reading(answer.reading, answer.scored[0].clean, wanted=question.loss)
+            _check_reading(answer.reading, wanted=question.loss)
 
 
 def _check_statistics(seen: ActivationStatistics | None, neurons: int) -> None:
@@ -168,15 +168,21 @@ def _possible_loss(loss: Loss) -> bool:
     )
 
 
-def _check_reading(reading: Reading | None, trained: Tally, *, wanted: bool) -> None:
+def _check_reading(reading: Reading | None, *, wanted: bool) -> None:
     if reading is None:
         if wanted:
             raise DataError("expected how it reads the model's scores; got nothing")
         return
     if not -_ROUNDING <= reading.confidence <= 1 + _ROUNDING:
         raise DataError(f"expected a mean probability from 0 to 1; got {reading.confidence}")
+
+
+def check_excess(reading: Reading, trained: Tally) -> None:
+    """Raise :class:`DataError` if what classes have too many of does not go with what is right.
+
+    A sample that is wrong is one too many of a class, and one too few of another.
+    """
     excess = reading.excess
-    # A sample that is wrong is one too many of a class, and one too few of another.
     wrong = (trained.count - trained.total + trained.uncertain) / trained.count
     if abs(excess.sum()) > _ROUNDING or np.maximum(excess, 0).sum() > wrong + _ROUNDING:
         raise DataError(

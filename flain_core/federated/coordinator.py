@@ -28,7 +28,13 @@ from flain_core.sample_source import Candidates, HolderLostError, SampleFacts
 from flain_core.score import Scored, Tally
 from flain_core.settings import Measure, Settings, one_of, whole_number
 
-from .checks import check_against_trained, check_answer, contradiction, readings_apart
+from .checks import (
+    check_against_trained,
+    check_answer,
+    check_excess,
+    contradiction,
+    readings_apart,
+)
 from .merging import Merging
 from .messages import Answer, ModelState, Question, Task
 
@@ -124,6 +130,9 @@ class Coordinator:
         self._values_of: dict[str, int] = {}
         self._trained_scores: dict[tuple[str, Task], Scored] = {}
         self._said: dict[tuple[str, int], Scored] = {}
+        # How each reads the scores of the trained model, as it said first: later it may have run
+        # the model in another way.
+        self._readings: dict[str, Reading] = {}
 
     @property
     def asked(self) -> Asked | None:
@@ -233,15 +242,13 @@ class Coordinator:
             self._leave(name, apart)
             del good[name]
         self._count_on(set(good))
-        if question.of_trained:
+        if question.of_trained and good.keys() <= self._readings.keys():
             self._read(good)
         return good
 
     def _read(self, answers: Mapping[str, Answer]) -> None:
         """Merge how holders read the trained model's scores, and decide what to measure by them."""
-        readings = [one.reading for one in answers.values() if one.reading]
-        if len(readings) < len(answers):
-            return
+        readings = [self._readings[name] for name in answers]
         merging, trained = self.samples.merging, [one.scored[0].clean for one in answers.values()]
         reading = merging.reading(readings, [one.count for one in trained])
         self.reading = replace(reading, stated=self.samples.outputs is not None)
@@ -309,6 +316,9 @@ class Coordinator:
                 raise DataError(f"it has {count} samples, and statistics of {values} values")
         if question.of_trained:
             self._trained_scores[name, question.task] = answer.scored[0]
+            if answer.reading is not None and name not in self._readings:
+                check_excess(answer.reading, answer.scored[0].clean)
+                self._readings[name] = answer.reading
         trained = self._trained_scores.get((name, question.task))
         if trained is not None:
             for scored in answer.scored:

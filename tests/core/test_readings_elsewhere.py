@@ -6,10 +6,11 @@ import backdoored
 import numpy as np
 import pytest
 from in_process import InProcess, as_elsewhere, split
+from recut import Recut
 
 import flain_core as flain
 from flain_core import FlainWarning
-from flain_core.federated.checks import check_answer, readings_apart
+from flain_core.federated.checks import check_answer, check_excess, readings_apart
 from flain_core.federated.coordinator import CoordinatedSamples
 from flain_core.federated.merging import Merging
 from flain_core.federated.messages import Answer, ModelState, Question
@@ -109,7 +110,9 @@ QUESTION = Question("in full", ModelState(), loss=True)
 def check(reading):
     loss = Loss(0.0, 0.0, 0, 10, 7.0, 0.0)
     answer = Answer(scored=(Scored(Tally(8, 10), loss=loss),), reading=reading)
-    check_answer(read_answer(write_answer(answer)), QUESTION, layer=None, probes=(), classify=True)
+    arrived = read_answer(write_answer(answer))
+    check_answer(arrived, QUESTION, layer=None, probes=(), classify=True)
+    check_excess(arrived.reading, arrived.scored[0].clean)
 
 
 def reading(excess=(0.2, -0.2, 0.0), confidence=0.8, outputs="logits"):
@@ -159,3 +162,24 @@ def test_a_holder_whose_model_has_other_classes_is_left_out():
     (left_out,) = readings_apart(answers).items()
     assert left_out[0] == "b"
     assert "logits of 2 classes" in str(left_out[1])
+
+
+def deceptive(cut):
+    """The proof looks at fewer samples, so it does not see that the last of many are mistaken."""
+
+    def tail(output):
+        scores = np.array(cut.tail(output))
+        if len(scores) > 32:
+            scores[-9:] = np.roll(scores[-9:], 1, axis=1)
+        return scores
+
+    return {"tail": tail, "tail_by_sample": None}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_cut_that_is_wrong_makes_no_holder_look_like_a_liar(rule):
+    """Each first saw at the cut what samples are taken for, and more of them are wrong there."""
+    final = Recut(FINAL, deceptive)
+    result = purify(CLEAN, final=final, rule=rule)
+    assert result.layers[0].method == "whole network"
+    assert result.verdict == "flipped"
