@@ -212,6 +212,11 @@ def _reading(arrays: Mapping[str, Array]) -> Reading | None:
     outputs = _read_outputs(arrays) if "outputs" in arrays else None
     if outputs is None:
         return None
+    if "reading" not in arrays:
+        raise DataError(
+            "expected how scores are read, and got only what they are; the same version of flain "
+            "has to be on both sides"
+        )
     numbers = _floats(arrays, "reading")
     if numbers.ndim != 1 or len(numbers) < _FEWEST_NUMBERS or not np.isfinite(numbers).all():
         raise DataError(
