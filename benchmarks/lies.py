@@ -74,7 +74,7 @@ def all_of_another_class(question: Question, answer: Answer) -> Answer:
         return answer
     excess = np.zeros(reading.classes)
     excess[:2] = 1, -1
-    return replace(answer, reading=replace(reading, confidence=0.0, excess=excess))
+    return replace(answer, reading=replace(reading, confidence=1 / reading.classes, excess=excess))
 
 
 def always_perfect(question: Question, answer: Answer) -> Answer:

@@ -20,6 +20,8 @@ _ROUNDING = 1e-6
 _ROUNDING_OF_TOTALS = 1e-9
 # Of a probability, between two runs of one model on one machine.
 _ROUNDING_OF_PROBABILITY = 1e-4
+# Of stated probabilities, which need not sum to one more exactly.
+_ROUNDING_OF_SUMS = 1e-2
 # So that sums over all holders neither overflow nor become infinite.
 _MOST_SAMPLES = 2**48
 _LARGEST = 1e300
@@ -55,8 +57,8 @@ def check_answer(
             counts.append((scored.clean.count, probed))
         if any(each != counts[0] for each in counts):
             raise DataError("the number of samples changes from candidate to candidate")
-        if question.of_trained:
-            _check_reading(answer.reading, wanted=question.loss)
+        if question.of_trained and question.loss and answer.reading is None:
+            raise DataError("expected how it reads the model's scores; got nothing")
 
 
 def _check_statistics(seen: ActivationStatistics | None, neurons: int) -> None:
@@ -168,26 +170,32 @@ def _possible_loss(loss: Loss) -> bool:
     )
 
 
-def _check_reading(reading: Reading | None, *, wanted: bool) -> None:
-    if reading is None:
-        if wanted:
-            raise DataError("expected how it reads the model's scores; got nothing")
-        return
-    if not -_ROUNDING <= reading.confidence <= 1 + _ROUNDING:
-        raise DataError(f"expected a mean probability from 0 to 1; got {reading.confidence}")
+def check_reading(reading: Reading, trained: Scored) -> None:
+    """Raise :class:`DataError` if a reading does not go with what the trained model scores.
 
-
-def check_excess(reading: Reading, trained: Tally) -> None:
-    """Raise :class:`DataError` if what classes have too many of does not go with what is right.
-
-    A sample that is wrong is one too many of a class, and one too few of another.
+    Both have to come from the same run of it.
     """
-    excess = reading.excess
-    wrong = (trained.count - trained.total + trained.uncertain) / trained.count
-    if abs(excess.sum()) > _ROUNDING or np.maximum(excess, 0).sum() > wrong + _ROUNDING:
+    count, right = trained.clean.count, trained.clean.total
+    wrong = count - right + trained.clean.uncertain
+    excess = reading.excess * count
+    slack = _ROUNDING * count
+    # A sample that is wrong is one too many of a class, and one too few of another.
+    whole = bool((np.abs(excess - np.rint(excess)) <= slack).all())
+    if not whole or abs(excess.sum()) > slack or np.maximum(excess, 0).sum() > wrong + slack:
         raise DataError(
-            f"{trained.total} of {trained.count} samples cannot be right if the model takes so "
-            f"many more for each class than are of it, as shares of all: {excess}"
+            f"it said that {right} of {count} samples are right, and that the model takes up to "
+            f"{excess.max():.6g} too many for a class, and {np.maximum(excess, 0).sum():.6g} in all"
+        )
+    # What is said is at least as probable as the true class, and as probable where that is said.
+    least, most = count / reading.classes, float(count)
+    if trained.loss is not None:
+        least, most = max(least, trained.loss.before), min(most, trained.loss.before + wrong)
+        slack += trained.loss.uncertain
+    slack += _ROUNDING_OF_SUMS * count
+    if not least - slack <= reading.confidence * count <= most + slack:
+        raise DataError(
+            f"it said that what the model says has a mean probability of {reading.confidence:.6g}, "
+            f"which by its other answers is from {least / count:.6g} to {most / count:.6g}"
         )
 
 
@@ -225,23 +233,25 @@ def readings_apart(answers: Mapping[str, Answer]) -> dict[str, DataError]:
 
     With few samples, the logits of a model with one output may all look like probabilities.
     """
-    read = {
-        name: (each.reading.outputs, each.reading.classes) if each.reading else None
-        for name, each in answers.items()
-    }
+    read = {name: _read_as(answer.reading) for name, answer in answers.items()}
     counted = Counter(read.values())
     return {
         name: DataError(
-            f"it reads the model's scores as {_told(each)}, and holders do not agree on that; "
-            'state outputs="logits" or outputs="probabilities"'
+            f"it reads the model's scores as {each}, and others as "
+            f"{' or '.join(sorted(set(counted) - {each}))}: holders do not agree on that. Do all "
+            'have the same model, and score it alike? If so, state outputs="logits" or '
+            'outputs="probabilities"'
         )
         for name, each in read.items()
         if 2 * counted[each] <= len(answers)
     }
 
 
-def _told(read: tuple[str, int] | None) -> str:
-    return f"{read[0]} of {read[1]} classes" if read else "those of no classifier"
+def _read_as(reading: Reading | None) -> str:
+    if reading is None:
+        return "worth of its own"
+    number = "one score" if reading.single else f"{reading.classes} classes"
+    return f"{reading.outputs} of {number}"
 
 
 def contradiction(said: Scored, now: Scored) -> DataError | None:

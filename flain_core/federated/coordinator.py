@@ -31,7 +31,7 @@ from flain_core.settings import Measure, Settings, one_of, whole_number
 from .checks import (
     check_against_trained,
     check_answer,
-    check_excess,
+    check_reading,
     contradiction,
     readings_apart,
 )
@@ -119,7 +119,8 @@ class Coordinator:
         self.reading: Reading | None = None
         """How the holders read the scores of the trained model; None until they were asked."""
         self._measure = measure
-        self._measures_loss = measure != "score"
+        self._by_probability = measure != "score"
+        self._read_by: set[str] = set()
         self._trained = trained.layers()
         self._members: set[str] | None = None
         # What each holder said, so that what it says later can be held against it: how many samples
@@ -214,7 +215,7 @@ class Coordinator:
         trained = self._trained_tallies(answers, task)
         merged = [
             self.samples.merging.scored(
-                each if self._measures_loss else [replace(one, loss=None) for one in each], trained
+                each if self._by_probability else [replace(one, loss=None) for one in each], trained
             )
             for each in zip(*(one.scored for one in answers.values()), strict=True)
         ]
@@ -242,7 +243,7 @@ class Coordinator:
             self._leave(name, apart)
             del good[name]
         self._count_on(set(good))
-        if question.of_trained and good.keys() <= self._readings.keys():
+        if question.of_trained and self._read_by != good.keys() <= self._readings.keys():
             self._read(good)
         return good
 
@@ -252,8 +253,9 @@ class Coordinator:
         merging, trained = self.samples.merging, [one.scored[0].clean for one in answers.values()]
         reading = merging.reading(readings, [one.count for one in trained])
         self.reading = replace(reading, stated=self.samples.outputs is not None)
+        self._read_by = set(answers)
         if self._measure == "auto":
-            self._measures_loss = not self.reading.is_unsure(merging.tally(trained).mean)
+            self._by_probability = not self.reading.is_unsure(merging.tally(trained).mean)
 
     def _confront(self, answers: Mapping[str, Answer], candidate: int) -> None:
         """Leave out holders that contradict themselves, and raise HolderLostError if there are any.
@@ -317,7 +319,7 @@ class Coordinator:
         if question.of_trained:
             self._trained_scores[name, question.task] = answer.scored[0]
             if answer.reading is not None and name not in self._readings:
-                check_excess(answer.reading, answer.scored[0].clean)
+                check_reading(answer.reading, answer.scored[0])
                 self._readings[name] = answer.reading
         trained = self._trained_scores.get((name, question.task))
         if trained is not None:

@@ -84,7 +84,7 @@ class Merging:
         weights = self._weights(each)
         if self._is_plain_sum(weights, each):
             return reduce(ActivationStatistics.merge, each)
-        count = int(sum(weights))
+        count = self._count(weights)
         sums = {
             name: count * self._mean([getattr(one, name) / one.count for one in each], weights)
             for name in SUMS
@@ -163,21 +163,28 @@ class Merging:
             each: How each holder reads them.
             counts: Number of samples of each.
         """
-        numbers = [[one.confidence, one.decided, one.doubtful, *one.excess] for one in each]
         weights = limited(tuple(counts), as_fraction(self.largest_share))
-        confidence, decided, doubtful, *excess = self._mean(np.array(numbers, float), weights)
+        numbers = np.array([[one.confidence, one.decided, one.doubtful] for one in each], float)
+        confidence, decided, doubtful = self._mean(numbers, weights).tolist()
+        excess = np.stack([one.excess for one in each])
+        if self.rule == "sum" and weights == tuple(counts):
+            whole = np.rint(excess * np.array(counts)[:, np.newaxis])
+            merged = whole.sum(axis=0) / sum(counts)
+        else:
+            merged = self._mean(excess, weights)
         return replace(
             each[0],
-            confidence=float(confidence),
-            decided=bool(decided > _MOST),
-            doubtful=bool(doubtful > _MOST),
-            excess=np.array(excess),
+            confidence=confidence,
+            decided=decided > _MOST,
+            # One score outside of [0, 1] settles it, if all are honest.
+            doubtful=all(one.doubtful for one in each) if self.rule == "sum" else doubtful > _MOST,
+            excess=merged,
         )
 
     def _tally(self, each: Sequence[Tally], weights: Weights) -> Tally:
         if self._is_plain_sum(weights, each) or len(each) == 1:
             return reduce(add, each)
-        count = int(sum(weights))
+        count = self._count(weights)
         means = np.array([float(one.mean) for one in each])
         off = np.array([one.uncertain / one.count for one in each])
         mean, uncertain = self._bounded(means, off, weights)
@@ -185,7 +192,7 @@ class Merging:
 
     def _robust_loss(self, each: Sequence[Loss], weights: Weights) -> Loss:
         """Return the sums that samples have whose mean loss and its error are the merged ones."""
-        count = int(sum(weights))
+        count = self._count(weights)
         means = np.array([one.mean for one in each])
         off = np.array([one.uncertain / one.count for one in each])
         mean, uncertain = self._bounded(means, off, weights)
@@ -209,6 +216,12 @@ class Merging:
 
     def _weights(self, each: Sequence[_Counted]) -> Weights:
         return limited(tuple(one.count for one in each), as_fraction(self.largest_share))
+
+    def _count(self, weights: Weights) -> int:
+        """Return how many samples count: robustly, as many of each holder as of the middle one."""
+        if self.rule == "sum":
+            return int(sum(weights))
+        return len(weights) * int(sorted(weights)[(len(weights) - 1) // 2])
 
     def _is_plain_sum(self, weights: Weights, each: Sequence[_Counted]) -> bool:
         return self.rule == "sum" and weights == tuple(one.count for one in each)

@@ -217,14 +217,17 @@ def _reading(arrays: Mapping[str, Array]) -> Reading | None:
             "expected how scores are read, and got only what they are; the same version of flain "
             "has to be on both sides"
         )
-    numbers = _floats(arrays, "reading")
-    if numbers.ndim != 1 or len(numbers) < _FEWEST_NUMBERS or not np.isfinite(numbers).all():
+    with np.errstate(over="ignore"):
+        numbers = _floats(arrays, "reading").astype(float)
+    possible = numbers.ndim == 1 and len(numbers) >= _FEWEST_NUMBERS
+    if not possible or not (np.abs(numbers) <= 1).all() or (numbers[:4] < 0).any():
         raise DataError(
             "expected how scores are read as (single, doubtful, decided, confidence, excess of "
-            f"each of two classes or more), finite; got shape {numbers.shape}, or NaN or infinity"
+            "each of two classes or more), the first four from 0 to 1 and the others from -1 to 1; "
+            f"got shape {numbers.shape}, or numbers beyond"
         )
     single, doubtful, decided, confidence = numbers[:4].tolist()
-    excess = numbers[4:].astype(float)
+    excess = numbers[4:]
     return Reading(
         outputs,
         bool(single),

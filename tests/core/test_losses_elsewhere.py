@@ -155,7 +155,8 @@ def test_holders_that_read_the_scores_otherwise_than_most_are_left_out():
 def test_without_a_majority_nobody_is_believed():
     data = CoordinatedSamples(InProcess([(X[:2], Y[:2]), (X, Y)]))
     with pytest.raises(
-        flain.DataError, match='holders do not agree on that; state outputs="logits"'
+        flain.DataError,
+        match=r'of one score, and others as .*: holders do not agree on that.* outputs="logits"',
     ):
         flain.purify(ONE_FINAL, initial=ONE_INITIAL, data=data)
 
