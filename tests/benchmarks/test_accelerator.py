@@ -43,6 +43,7 @@ def test_other_flips_thresholds_and_scores_are_noticed():
             accelerator.require_alike(result, other)
 
 
+@pytest.mark.slow
 def test_the_table_names_every_case():
     ran = CliRunner().invoke(app, ["--device", "cpu", "--repeats", "1"])
     assert ran.exit_code == 0, ran.output
