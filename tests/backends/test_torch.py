@@ -12,7 +12,8 @@ import pytest
 import torch
 import torch_models as models
 from torch import Tensor, nn
-from torch_cases import CASES, Case, N, bias_of, close, one_thread  # noqa: F401
+from torch_cases import CASES, Case, N, bias_of, close
+from torch_threads import one_thread  # noqa: F401
 
 from flain_core.errors import LayerError
 from flain_core.network import Cut

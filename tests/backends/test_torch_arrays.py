@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from functools import cache
 
 import backdoored
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch_threads import one_thread  # noqa: F401
 
 import flain_core as flain
 from flain_core import LayerError, ModelError, WeightsError
@@ -18,15 +18,6 @@ from flain_torch import arrays_of
 
 CLEAN = backdoored.samples(300, seed=11)
 TRIGGERED = backdoored.triggered(200, seed=12)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """So small a model only loses time to threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network() -> nn.Module:

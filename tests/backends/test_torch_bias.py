@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
-from torch_cases import one_thread  # noqa: F401
+from torch_threads import one_thread  # noqa: F401
 
 from flain_core.errors import WeightsError
 from flain_torch import open_network

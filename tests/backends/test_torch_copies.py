@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch_models as models
 from torch import Tensor, nn
-from torch_cases import CASES, Case, N, fingerprint, one_thread, parts  # noqa: F401
+from torch_cases import CASES, Case, N, fingerprint, parts
+from torch_threads import one_thread  # noqa: F401
 
 from flain_core.errors import ModelError
 from flain_core.network import Network

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch_cases import CASES, one_thread  # noqa: F401
+from torch_cases import CASES
+from torch_threads import one_thread  # noqa: F401
 
 from flain_core.backend_kit import switches_of
 from flain_torch import _device, open_network

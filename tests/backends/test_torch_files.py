@@ -13,7 +13,8 @@ import pytest
 import torch
 import torch_models as models
 from torch import nn
-from torch_cases import fingerprint, one_thread, tied  # noqa: F401
+from torch_cases import fingerprint, tied
+from torch_threads import one_thread  # noqa: F401
 
 from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_torch import load, open_network, save

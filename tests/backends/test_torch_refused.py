@@ -13,7 +13,8 @@ import torch_models as models
 from by_neurons import by_neurons
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
-from torch_cases import N, one_thread, tied  # noqa: F401
+from torch_cases import N, tied
+from torch_threads import one_thread  # noqa: F401
 
 import flain_core as flain
 from flain_core.errors import LayerError, ModelError, WeightsError

@@ -11,7 +11,8 @@ import pytest
 import torch
 import torch_models as models
 from torch import Tensor, nn
-from torch_cases import N, one_thread  # noqa: F401
+from torch_cases import N
+from torch_threads import one_thread  # noqa: F401
 
 from flain_core.errors import DataError, ModelError
 from flain_torch import open_network

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import torch_models as models
 from torch import Tensor, nn
@@ -82,15 +81,6 @@ CASES = {
     ),
     "data parallel": Case(lambda: nn.DataParallel(models.mlp()), (6,), ("0", "2")),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small products are faster so, and the tests may run side by side."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def bias_of(layer: nn.Module, output: Tensor) -> Tensor:

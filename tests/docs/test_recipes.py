@@ -11,7 +11,6 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
@@ -25,6 +24,7 @@ import pytest
 import torch
 from recipes import code, console, page
 from torch import nn
+from torch_threads import one_thread  # noqa: F401
 
 from flain_core import WeightsError
 
@@ -93,15 +93,6 @@ def assert_purified(before: dict[str, Any], after: dict[str, Any], norm: bool = 
     assert asr > 0.95
     assert acc_after > acc - 0.02
     assert asr_after < 0.1
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """So small a model only loses time to threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
