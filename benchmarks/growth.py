@@ -18,14 +18,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from random_models import BY_PROBABILITY
 from rich.console import Console
 from rich.table import Table
 
 import flain
 from flain_numpy import Dense, Network, ReLU
-
-# Random models are unsure, and would be steered by their accuracy.
-BY_PROBABILITY = flain.Settings(measure="probability")
 
 
 def purification(

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from random_models import BY_PROBABILITY
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -31,8 +32,6 @@ import flain
 from flain_core.blocks import give_back_freed
 
 MIB = 2**20
-# Random models are unsure, and would be steered by their accuracy.
-BY_PROBABILITY = flain.Settings(measure="probability")
 app = typer.Typer(add_completion=False)
 
 

@@ -25,7 +25,8 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from memory import BY_PROBABILITY, MIB, resident
+from memory import MIB, resident
+from random_models import BY_PROBABILITY
 from rich.console import Console
 from rich.table import Table
 from torch import nn
