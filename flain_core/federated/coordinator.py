@@ -119,7 +119,7 @@ class Coordinator:
         self.reading: Reading | None = None
         """How the holders read the scores of the trained model; None until they were asked."""
         self._measure = measure
-        self._by_probability = measure != "score"
+        self._asks_for_loss = self._by_probability = measure != "score"
         self._read_by: set[str] = set()
         self._trained = trained.layers()
         self._members: set[str] | None = None
@@ -229,8 +229,7 @@ class Coordinator:
 
         Raises HolderLostError if a holder that was counted before is counted no longer.
         """
-        loss = self._measure != "score"
-        question = replace(question, loss=loss, outputs=self.samples.outputs)
+        question = replace(question, loss=self._asks_for_loss, outputs=self.samples.outputs)
         answers = self.samples.holders.ask(question)
         expected = set(answers) if self._members is None else self._members
         good: dict[str, Answer] = {}
@@ -243,15 +242,17 @@ class Coordinator:
             self._leave(name, apart)
             del good[name]
         self._count_on(set(good))
-        if question.of_trained and self._read_by != good.keys() <= self._readings.keys():
+        if question.of_trained and self._read_by != set(good):
             self._read(good)
         return good
 
     def _read(self, answers: Mapping[str, Answer]) -> None:
         """Merge how holders read the trained model's scores, and decide what to measure by them."""
+        if not answers.keys() <= self._readings.keys():
+            return  # a score of their own
         readings = [self._readings[name] for name in answers]
         merging, trained = self.samples.merging, [one.scored[0].clean for one in answers.values()]
-        reading = merging.reading(readings, [one.count for one in trained])
+        reading = merging.reading(readings, trained)
         self.reading = replace(reading, stated=self.samples.outputs is not None)
         self._read_by = set(answers)
         if self._measure == "auto":

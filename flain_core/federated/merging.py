@@ -156,22 +156,22 @@ class Merging:
             lost=self.lost(trained, clean) if trained and not losses else None,
         )
 
-    def reading(self, each: Sequence[Reading], counts: Sequence[int]) -> Reading:
+    def reading(self, each: Sequence[Reading], trained: Sequence[Tally]) -> Reading:
         """Merge how holders read the scores of a model; they agree on outputs and classes.
 
         Args:
             each: How each holder reads them.
-            counts: Number of samples of each.
+            trained: What the model scores with each of them.
         """
-        weights = limited(tuple(counts), as_fraction(self.largest_share))
+        weights = self._weights(trained)
         numbers = np.array([[one.confidence, one.decided, one.doubtful] for one in each], float)
         confidence, decided, doubtful = self._mean(numbers, weights).tolist()
         excess = np.stack([one.excess for one in each])
-        if self.rule == "sum" and weights == tuple(counts):
-            whole = np.rint(excess * np.array(counts)[:, np.newaxis])
-            merged = whole.sum(axis=0) / sum(counts)
-        else:
-            merged = self._mean(excess, weights)
+        merged = self._mean(excess, weights)
+        if self._is_plain_sum(weights, trained):
+            # Exactly, as in one place.
+            counts = np.array([one.count for one in trained])
+            merged = np.rint(excess * counts[:, np.newaxis]).sum(axis=0) / counts.sum()
         return replace(
             each[0],
             confidence=confidence,

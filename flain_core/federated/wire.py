@@ -36,7 +36,8 @@ __all__ = [
 _WEIGHT = "weight of "
 _TRAINED = "trained "
 _LONGEST_TEXT = 500
-_FEWEST_NUMBERS = 6
+_FEWEST_CLASSES = 2
+_BESIDE_EXCESS = ("single", "doubtful", "decided", "confidence")
 _OUTPUTS: Mapping[str, Outputs] = {outputs: outputs for outputs in OUTPUTS}
 
 
@@ -148,8 +149,8 @@ def write_answer(answer: Answer) -> dict[str, Array]:
     reading = answer.reading
     if reading is not None:
         arrays["outputs"] = _text(reading.outputs)
-        rest = (reading.single, reading.doubtful, reading.decided, reading.confidence)
-        arrays["reading"] = np.array([*rest, *reading.excess], dtype=np.float64)
+        beside = [getattr(reading, name) for name in _BESIDE_EXCESS]
+        arrays["reading"] = np.array([*beside, *reading.excess], dtype=np.float64)
     return arrays
 
 
@@ -219,15 +220,15 @@ def _reading(arrays: Mapping[str, Array]) -> Reading | None:
         )
     with np.errstate(over="ignore"):
         numbers = _floats(arrays, "reading").astype(float)
-    possible = numbers.ndim == 1 and len(numbers) >= _FEWEST_NUMBERS
-    if not possible or not (np.abs(numbers) <= 1).all() or (numbers[:4] < 0).any():
+    beside, excess = np.split(numbers.ravel(), [len(_BESIDE_EXCESS)])
+    possible = numbers.ndim == 1 and len(excess) >= _FEWEST_CLASSES
+    if not possible or not (np.abs(numbers) <= 1).all() or (beside < 0).any():
         raise DataError(
             "expected how scores are read as (single, doubtful, decided, confidence, excess of "
             "each of two classes or more), the first four from 0 to 1 and the others from -1 to 1; "
             f"got shape {numbers.shape}, or numbers beyond"
         )
-    single, doubtful, decided, confidence = numbers[:4].tolist()
-    excess = numbers[4:]
+    single, doubtful, decided, confidence = beside.tolist()
     return Reading(
         outputs,
         bool(single),

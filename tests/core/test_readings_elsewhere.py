@@ -155,22 +155,26 @@ def told(excess, confidence=0.8, **flags):
     )
 
 
+def tallies(*counts):
+    return [Tally(0, count) for count in counts]
+
+
 def test_by_the_sum_every_sample_counts_once():
-    merged = Merging().reading([told([0.1, -0.1], 0.9), told([-0.1, 0.1], 0.7)], [10, 30])
+    merged = Merging().reading([told([0.1, -0.1], 0.9), told([-0.1, 0.1], 0.7)], tallies(10, 30))
     np.testing.assert_array_equal(merged.excess, [-0.05, 0.05])
     assert merged.confidence == pytest.approx(0.75)
 
 
 def test_and_no_holder_for_more_than_its_share():
     readings = [told([0.0, 0.0]), told([0.0, 0.0]), told([1.0, -1.0], 0.5)]
-    merged = Merging().reading(readings, [10, 10, 1000])
+    merged = Merging().reading(readings, tallies(10, 10, 1000))
     np.testing.assert_allclose(merged.excess, [0.5, -0.5])
     assert merged.confidence == pytest.approx(0.65)
 
 
 def test_the_median_takes_each_number_from_the_middle():
     readings = [told([0.0, 0.0], 0.9), told([0.1, -0.1], 0.8), told([1.0, -1.0], 0.0)]
-    merged = Merging("median").reading(readings, [10, 10, 1000])
+    merged = Merging("median").reading(readings, tallies(10, 10, 1000))
     np.testing.assert_allclose(merged.excess, [0.1, -0.1])
     assert merged.confidence == pytest.approx(0.8)
 
@@ -181,13 +185,13 @@ def test_the_median_takes_each_number_from_the_middle():
 )
 def test_scores_are_doubtful_if_they_are_to_all_or_to_most(rule, how_many, doubtful):
     readings = [told([0.0, 0.0], doubtful=number < how_many) for number in range(3)]
-    assert Merging(rule).reading(readings, [10, 10, 10]).doubtful == doubtful
+    assert Merging(rule).reading(readings, tallies(10, 10, 10)).doubtful == doubtful
 
 
 @pytest.mark.parametrize(("how_many", "decided"), [(2, True), (1, False)])
 def test_and_decided_if_they_are_to_most(how_many, decided):
     readings = [told([0.0, 0.0], decided=number < how_many) for number in range(3)]
-    assert Merging().reading(readings, [10, 10, 10]).decided == decided
+    assert Merging().reading(readings, tallies(10, 10, 10)).decided == decided
 
 
 # --- Answers that cannot be ----------------------------------------------------------------------
