@@ -28,6 +28,7 @@ from .flipping import check_range
 from .flipping_order import FlippingOrder
 from .input_space import InputSpace
 from .network import Array, Layer, Network
+from .output_space import QUIET_AT, OutputSpace
 
 __all__ = ["Directions", "Flipping"]
 
@@ -48,6 +49,7 @@ class Directions:
         initial: The layer's initial weight, ``(out, in)``.
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
+        two_sided: Whether each direction of the outputs is flipped at a strength of its own.
     """
 
     network: Network
@@ -55,6 +57,7 @@ class Directions:
     initial: Array
     factor: float
     space: InputSpace
+    two_sided: bool = False
 
     def candidate(self, number: int) -> Network:
         """Return a copy of the network with a candidate's weight and bias.
@@ -84,10 +87,20 @@ class Directions:
             samples: Which samples, ``n`` of them.
             unseen: Judge each sample as if it had had no part in the fit.
         """
+        if self._outputs is None:
+            return self._taken_at(number, samples, unseen=unseen)
+        (level, part), *others = self._outputs.parts(number)
+        taken = self._taken_at(level, samples, unseen=unseen) @ part.T
+        for level, part in others:
+            taken += self._taken_at(level, samples, unseen=unseen) @ part.T
+        return taken
+
+    def _taken_at(self, number: int, samples: slice, *, unseen: bool) -> Array:
+        """``(n * positions, out)``: what is taken where all outputs are flipped alike."""
         _, solved, kept = self._solved(number)
         by_sample = solved.reshape(-1, self.space.positions, solved.shape[1])
         some = by_sample[samples].reshape(-1, solved.shape[1])
-        size = self.factor * self._strength(number) / self._scale
+        size = self.factor * self.space.strength(number) / self._scale
         return _left_out(some, kept[samples], size) if unseen else some * size
 
     def change(self, number: int) -> Array:
@@ -99,6 +112,18 @@ class Directions:
 
         Inputs that never vary are flipped wholly.
         """
+        if self._outputs is None:
+            yield from self._changes_at(number)
+            return
+        whole = np.zeros(self.layer.weight.shape)
+        for level, part in self._outputs.parts(number):
+            for rows, change in self._changes_at(level):
+                whole += part[:, rows] @ change
+        for rows in row_blocks(whole):
+            yield rows, whole[rows]
+
+    def _changes_at(self, number: int) -> Iterator[tuple[slice, Array]]:
+        """Yield some rows at a time what is taken where all outputs are flipped alike."""
         active = self._active
         weight, solved, _ = self._solved(number)
         for rows in row_blocks(self.layer.weight):
@@ -106,8 +131,16 @@ class Directions:
             spared *= self.factor * self._scale
             change = self.factor * self._update(rows)
             change[:, active] -= spared
-            change[:, active] *= self._strength(number) * weight
+            change[:, active] *= self.space.strength(number) * weight
             yield rows, change
+
+    @cached_property
+    def _outputs(self) -> OutputSpace | None:
+        """The directions of the outputs; None where all outputs are flipped alike."""
+        if not self.two_sided:
+            return None
+        quiet = np.concatenate([change for _, change in self._changes_at(QUIET_AT)])
+        return OutputSpace.of(self._update(slice(None)), quiet / self.factor)
 
     def _update(self, rows: slice) -> Array:
         """``(rows, in)`` float64: what training added to some rows of the weight."""
@@ -130,9 +163,6 @@ class Directions:
         """The active inputs; as a slice where all are, as that makes no copy."""
         space = self.space
         return space.active if space.active.size < space.variance.size else slice(None)
-
-    def _strength(self, number: int) -> float:
-        return float(self.space.strengths[number - 1])
 
     @property
     def _scale(self) -> float:
@@ -166,7 +196,7 @@ class Directions:
         """
         space = self.space
         variance = space.shrinkage * space.variance[space.active]
-        weight = 1 / (variance + self._strength(number))
+        weight = 1 / (variance + self.space.strength(number))
         root_of_weight = self._scale * np.sqrt(weight)
         if space.centred.shape[0] <= space.centred.shape[1]:
             target = self._from_update(lambda update: update * (self._scale * weight))

@@ -16,10 +16,11 @@ from .blocks import column_blocks
 from .errors import LayerError
 from .network import Array
 
-__all__ = ["InputSpace", "rows_of"]
+__all__ = ["RATIO", "InputSpace", "rows_of"]
 
 # So weak, as a single input or sample in other units can raise the variance of all.
-_WEAKEST, _STRONGEST, _RATIO = 4e-4 * 1.5**-40, 8.0, 1.5
+RATIO = 1.5
+_WEAKEST, _STRONGEST = 4e-4 * RATIO**-40, 8.0
 _MOST_SHRUNK = 0.95
 
 
@@ -75,9 +76,12 @@ class InputSpace:
     @property
     def strengths(self) -> Array:
         """``(candidates,)`` ascending, in units of the inputs' variance."""
-        count = int(np.log(_STRONGEST / _WEAKEST) / np.log(_RATIO)) + 1
-        ascending: Array = self.variance.mean() * _WEAKEST * _RATIO ** np.arange(count)
-        return ascending
+        count = int(np.log(_STRONGEST / _WEAKEST) / np.log(RATIO)) + 1
+        return np.array([self.strength(number) for number in range(1, count + 1)])
+
+    def strength(self, number: int) -> float:
+        """Return the strength of a candidate, also of one before the first or behind the last."""
+        return float(self.variance.mean() * _WEAKEST * RATIO ** (number - 1))
 
 
 def rows_of(inputs: Array) -> Array:

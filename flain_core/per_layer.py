@@ -226,10 +226,11 @@ def _ways(
     proof = scorer.prove(unflipped, seed=context.seed)
     space = _space(layer, inputs, settings) if proof.faithful else None
     if space is not None:
-        directions = Directions(network, layer, initial, settings.factor_of("directions"), space)
+        factor, two_sided = settings.factor_of("directions"), settings.flip == "two_sided"
+        directions = Directions(network, layer, initial, factor, space, two_sided)
         yield directions, Schedule.of_strengths(space.variance, space.strengths), proof
         proof = _NOT_AS_PROMISED
-    if settings.flip == "directions":
+    if settings.in_directions:
         reason = "its inputs were not kept" if proof.faithful else proof.why
         raise LayerError(
             f"{layer.name!r} cannot be flipped in directions ({reason}); that needs a dense layer "
@@ -255,7 +256,7 @@ def _space(layer: Layer, inputs: Array | None, settings: Settings) -> InputSpace
     try:
         return InputSpace.of(inputs, bias=layer.bias is not None)
     except LayerError:
-        if settings.flip == "directions":
+        if settings.in_directions:
             raise
         return None
 

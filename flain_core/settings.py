@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_THRESHOLDS = 10_000_000
 
 Crossing = Literal["revert", "keep"]
-Flip = Literal["auto", "directions", "neurons"]
+Flip = Literal["auto", "directions", "two_sided", "neurons"]
 Measure = Literal["auto", "probability", "score"]
 DataSet = Literal["mnist", "emnist", "fmnist", "cifar10"]
 
@@ -103,6 +103,8 @@ class Settings:
             probability 0.003, or 5 % of what the trained model's lacks to 1 if that is more.
         flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
             in each direction of the layer's input space, and so spares what clean data uses.
+            ``"two_sided"`` does so too, and most strongly in those directions of its outputs in
+            which clean data uses the least of the update.
             ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
             ``"auto"`` takes directions in dense layers, unless a setting below concerns neurons.
             For samples that lie elsewhere it takes neurons.
@@ -164,7 +166,7 @@ class Settings:
         self._check_numbers()
         if not isinstance(self.match_norm, bool):
             raise SettingsError(f"expected match_norm to be True or False; got {self.match_norm!r}")
-        if self.flip == "directions" and self._of_neurons:
+        if self.in_directions and self._of_neurons:
             raise SettingsError(
                 f"{', '.join(self._of_neurons)} goes with neurons only; leave it out, or say "
                 'flip="neurons"'
@@ -201,6 +203,11 @@ class Settings:
                 object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
+    def in_directions(self) -> bool:
+        """Whether directions were asked for, and nothing else will do."""
+        return self.flip in ("directions", "two_sided")
+
+    @property
     def _of_neurons(self) -> list[str]:
         """Names of the settings that were given and concern neurons only."""
         defaults = {"thresholds": None, "statistic": "mean", "match_norm": False}
@@ -229,7 +236,7 @@ class Settings:
                 "a promise needs samples in this process, as none are held back from the search "
                 "where samples lie elsewhere; leave out promise and held_back"
             )
-        if not local and self.flip == "directions":
+        if not local and self.in_directions:
             raise SettingsError(
                 "flipping in directions needs samples in this process; for samples that lie "
                 'elsewhere say flip="auto" or flip="neurons"'

@@ -54,8 +54,9 @@ class SettingOptions:
         Flip | None,
         typer.Option(
             rich_help_panel=_SEARCH,
-            help="What is flipped: the update in the directions that clean data hardly uses, or of "
-            "whole input neurons. (default: directions in dense layers, else neurons)",
+            help="What is flipped: the update in the directions of the inputs that clean data "
+            "hardly uses, or in those of the outputs too, or of whole input neurons. (default: "
+            "directions in dense layers, else neurons)",
         ),
     ] = None
     promise: Annotated[
