@@ -24,17 +24,19 @@ from typing import TypeAlias
 import numpy as np
 
 from .blocks import column_blocks, handed_over, is_small, row_blocks
+from .errors import LayerError
 from .flipping import check_range
 from .flipping_order import FlippingOrder
 from .input_space import InputSpace
 from .network import Array, Layer, Network
-from .output_space import QUIET_AT, OutputSpace
+from .output_space import FURTHEST_BEHIND, QUIET_AT, OutputSpace
 
 __all__ = ["Directions", "Flipping"]
 
 _LEAST_KEPT = 1e-3
 _SMALL_BLOCK = 48
 _BYTES_OF_FITS = 64 * 2**20
+_MOST_OUTPUTS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,9 @@ class Directions:
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
         two_sided: Whether each direction of the outputs is flipped at a strength of its own.
+
+    Raises:
+        LayerError: The layer has too many outputs to find their directions.
     """
 
     network: Network
@@ -58,6 +63,23 @@ class Directions:
     factor: float
     space: InputSpace
     two_sided: bool = False
+
+    def __post_init__(self) -> None:
+        outputs = len(self.layer.weight)
+        if self.two_sided and outputs > _MOST_OUTPUTS:
+            raise LayerError(
+                f"{self.layer.name!r} has {outputs} outputs; expected at most {_MOST_OUTPUTS} to "
+                'flip in directions of the outputs. Say flip="directions", or leave it out'
+            )
+
+    @property
+    def strengths(self) -> Array:
+        """``(candidates,)`` ascending, in units of the inputs' variance.
+
+        The last flips every output at the strongest strength, those that lie furthest behind too.
+        """
+        count = len(self.space.strengths) + (FURTHEST_BEHIND if self.two_sided else 0)
+        return np.array([self.space.strength(number) for number in range(1, count + 1)])
 
     def candidate(self, number: int) -> Network:
         """Return a copy of the network with a candidate's weight and bias.

@@ -19,13 +19,12 @@ from .errors import LayerError
 from .input_space import RATIO
 from .network import Array
 
-__all__ = ["QUIET_AT", "OutputSpace"]
+__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "OutputSpace"]
 
+FURTHEST_BEHIND = 12
 QUIET_AT = 57  # the candidate that says what is quiet: a quarter of the inputs' mean variance
-_MOST_OUTPUTS = 2048
 _RIDGE = 1e-3
 _POWER = 4
-_FURTHEST = 12
 _BETWEEN_LEVELS = 6
 
 
@@ -37,7 +36,8 @@ class OutputSpace:
         into: ``(out, out)`` float64; ``into @ update`` is the update in these directions, one in
             each row.
         back: ``(out, out)`` float64, the inverse of that.
-        behind: ``(out,)``: by how many candidates each direction is flipped more weakly; from 0.
+        behind: ``(out,)``: by how many candidates each direction is flipped more weakly, from 0 to
+            12.
     """
 
     into: Array
@@ -53,14 +53,9 @@ class OutputSpace:
             quiet: ``(out, in)`` float64, what of it clean data hardly uses.
 
         Raises:
-            LayerError: The layer has too many outputs, or the update is too large.
+            LayerError: The update is too large.
         """
         outputs = len(update)
-        if outputs > _MOST_OUTPUTS:
-            raise LayerError(
-                f"the layer has {outputs} outputs; directions of at most {_MOST_OUTPUTS} outputs "
-                'can be found. Say flip="directions"'
-            )
         with np.errstate(over="ignore", invalid="ignore"):
             whole, part = update @ update.T, quiet @ update.T
             size = float(whole.trace())
@@ -101,6 +96,6 @@ def _behind(shares: Array) -> Array:
         array([ 0.,  1., 12.])
     """
     greatest = max(float(shares.max()), np.finfo(float).tiny)
-    relative = np.maximum(shares / greatest, RATIO ** (-_FURTHEST / _POWER))
+    relative = np.maximum(shares / greatest, RATIO ** (-FURTHEST_BEHIND / _POWER))
     behind: Array = np.maximum(-_POWER * np.log(relative) / np.log(RATIO), 0.0)
     return behind

@@ -228,7 +228,7 @@ def _ways(
     if space is not None:
         factor, two_sided = settings.factor_of("directions"), settings.flip == "two_sided"
         directions = Directions(network, layer, initial, factor, space, two_sided)
-        yield directions, Schedule.of_strengths(space.variance, space.strengths), proof
+        yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
         proof = _NOT_AS_PROMISED
     if settings.in_directions:
         reason = "its inputs were not kept" if proof.faithful else proof.why

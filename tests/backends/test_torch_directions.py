@@ -30,8 +30,9 @@ class Sliced(nn.Module):
         return scores[:, : scores.shape[1]]
 
 
+@pytest.mark.parametrize("flip", ["directions", "two_sided"])
 @pytest.mark.parametrize("looks", [False, True])
-def test_a_tail_of_whole_batches_is_flipped_in_directions(looks):
+def test_a_tail_of_whole_batches_is_flipped_in_directions(looks, flip):
     initial, final = (
         [(op.weight, op.bias) for op in network.operations if hasattr(op, "weight")]
         for network in backdoored.networks()
@@ -40,15 +41,18 @@ def test_a_tail_of_whole_batches_is_flipped_in_directions(looks):
         Sliced(final, looks=looks).eval(),
         initial=Sliced(initial, looks=looks).eval(),
         data=backdoored.samples(300, seed=11),
-        settings=Settings(flip="directions"),
+        settings=Settings(flip=flip),
         batch_size=100,
     )
     same = flain.purify(
         backdoored.networks()[1],
         initial=backdoored.networks()[0],
         data=backdoored.samples(300, seed=11),
+        settings=Settings(flip=flip),
     )
     ours, theirs = result.layers[0], same.layers[0]
     assert (ours.flip, ours.method) == ("directions", "incremental")
     assert ours.threshold == pytest.approx(theirs.threshold, rel=1e-5)
     assert np.isclose(ours.share, theirs.share, rtol=1e-3)
+    weight, expected = result.model.body[0].weight, same.model.layers()["fc1"].weight
+    np.testing.assert_allclose(weight.detach(), expected, rtol=0, atol=1e-4)

@@ -102,12 +102,6 @@ def test_what_cannot_be_squared_is_refused():
         OutputSpace.of(np.full((2, 2), 1e200), np.full((2, 2), 1e200))
 
 
-def test_too_many_outputs_are_refused():
-    wide = np.zeros((2049, 1))
-    with pytest.raises(LayerError, match=r'2049 outputs.*Say flip="directions"'):
-        OutputSpace.of(wide, wide)
-
-
 def test_nothing_is_more_than_twelve_candidates_behind():
     space = OutputSpace.of(np.eye(2), np.diag([1.0, RATIO**-3.1]))
     assert sorted(space.behind) == [0.0, 12.0]

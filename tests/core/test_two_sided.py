@@ -10,6 +10,7 @@ from flain_core import Settings
 from flain_core.conformance.never_cut import never_cut
 from flain_core.input_space import InputSpace
 from flain_core.output_space import OutputSpace
+from flain_numpy import Dense, Network
 
 CLEAN = backdoored.samples(300, seed=11)
 TRIGGERED = backdoored.triggered(100, seed=12)
@@ -81,6 +82,15 @@ def test_a_great_strength_flips_all_alike():
     np.testing.assert_allclose(weight, final - 2 * (final - found.initial), rtol=0, atol=1e-6)
 
 
+def test_the_last_candidate_flips_what_lies_furthest_behind_as_strongly_as_one_side_does():
+    one, two = (directions(inputs(), two_sided=two_sided) for two_sided in (False, True))
+    assert one.strengths.tolist() == one.space.strengths.tolist()
+    last = len(two.strengths)
+    assert last == len(one.strengths) + 12
+    np.testing.assert_array_equal(two.strengths[:-12], one.strengths)
+    assert last - two._outputs.behind.max() >= len(one.strengths)
+
+
 def test_few_strengths_are_fitted_whatever_is_tried():
     found = directions(inputs(), two_sided=True)
     for number in range(48, 58):
@@ -94,7 +104,6 @@ def test_number_0_is_the_model_itself():
         np.testing.assert_array_equal(given, kept)
 
 
-@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 def test_a_whole_purification_removes_a_backdoor():
     result = flain.purify(
         FINAL, initial=INITIAL, data=CLEAN, probes={"ASR": TRIGGERED}, settings=TWO_SIDED
@@ -103,8 +112,7 @@ def test_a_whole_purification_removes_a_backdoor():
     layer = result.layers[0]
     assert (layer.flip, layer.method) == ("directions", "incremental")
     assert result.after.probes["ASR"] < result.before.probes["ASR"] / 10
-    # What is written scores what the search says, and is none of what one side gives.
-    assert result.after.clean == layer.steps[-1].clean or layer.steps
+    assert layer.stop_reason == "tolerance"
     assert not np.array_equal(
         result.model.layers()["fc1"].weight, plain.model.layers()["fc1"].weight
     )
@@ -122,6 +130,12 @@ def test_it_goes_with_no_setting_of_neurons(settings, reason):
 def test_a_layer_without_directions_is_refused():
     with pytest.raises(flain.LayerError, match="cannot be flipped in directions"):
         flain.purify(never_cut(FINAL), initial=never_cut(INITIAL), data=CLEAN, settings=TWO_SIDED)
+
+
+def test_a_layer_with_too_many_outputs_is_refused_by_name():
+    wide = [Network([Dense("wide", np.full((2049, 12), value, np.float32))]) for value in (0, 1)]
+    with pytest.raises(flain.LayerError, match=r"'wide' has 2049 outputs; expected at most 2048"):
+        flain.purify(wide[1], initial=wide[0], data=CLEAN, settings=TWO_SIDED, outputs="logits")
 
 
 def test_samples_elsewhere_have_no_directions():
