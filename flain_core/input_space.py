@@ -18,8 +18,8 @@ from .network import Array
 
 __all__ = ["RATIO", "InputSpace", "rows_of"]
 
-# So weak, as a single input or sample in other units can raise the variance of all.
 RATIO = 1.5
+# So weak, as a single input or sample in other units can raise the variance of all.
 _WEAKEST, _STRONGEST = 4e-4 * RATIO**-40, 8.0
 _MOST_SHRUNK = 0.95
 

@@ -63,10 +63,9 @@ class OutputSpace:
             return cls(np.eye(outputs), np.eye(outputs), np.zeros(outputs))
         if not (np.isfinite(size) and np.isfinite(part).all()):
             raise LayerError("the weight update is too large to be squared; check both models")
-        np.fill_diagonal(whole, whole.diagonal() + _RIDGE * size / outputs)
-        root = np.linalg.cholesky(whole)
+        root = np.linalg.cholesky(whole / size + _RIDGE / outputs * np.eye(outputs))
         inverse = np.linalg.inv(root)
-        share = inverse @ (part + part.T) @ inverse.T / 2
+        share = inverse @ (part / size) @ inverse.T
         shares, turned = np.linalg.eigh((share + share.T) / 2)
         return cls(turned.T @ inverse, root @ turned, _behind(shares))
 
