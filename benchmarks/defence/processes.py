@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 
 import torch
 from rich.console import Console
@@ -32,10 +34,19 @@ def run(jobs: int, task: Task) -> bool:
 def _run(task: Task) -> int:
     torch.set_num_threads(1)
     work, profile, places = task
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     failed = work(profile, places, _say)
-    if multiprocessing.parent_process() and failed:
+    if parent is not None and failed:
         raise SystemExit(1)
     return failed
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Ends this process when its parent ends, which a signal may kill before it can say so."""
+    parent.join()
+    os._exit(1)
 
 
 def _say(line: str) -> None:
