@@ -27,7 +27,7 @@ from .blocks import column_blocks, handed_over, is_small, row_blocks
 from .errors import LayerError
 from .flipping import check_range
 from .flipping_order import FlippingOrder
-from .input_space import InputSpace
+from .input_space import CANDIDATES, InputSpace
 from .network import Array, Layer, Network
 from .output_space import FURTHEST_BEHIND, QUIET_AT, OutputSpace
 
@@ -78,7 +78,7 @@ class Directions:
 
         The last flips every output at the strongest strength, those that lie furthest behind too.
         """
-        count = len(self.space.strengths) + (FURTHEST_BEHIND if self.two_sided else 0)
+        count = CANDIDATES + (FURTHEST_BEHIND if self.two_sided else 0)
         return np.array([self.space.strength(number) for number in range(1, count + 1)])
 
     def candidate(self, number: int) -> Network:

@@ -16,11 +16,12 @@ from .blocks import column_blocks
 from .errors import LayerError
 from .network import Array
 
-__all__ = ["RATIO", "InputSpace", "rows_of"]
+__all__ = ["CANDIDATES", "RATIO", "InputSpace", "rows_of"]
 
 RATIO = 1.5
 # So weak, as a single input or sample in other units can raise the variance of all.
 _WEAKEST, _STRONGEST = 4e-4 * RATIO**-40, 8.0
+CANDIDATES = int(np.log(_STRONGEST / _WEAKEST) / np.log(RATIO)) + 1
 _MOST_SHRUNK = 0.95
 
 
@@ -73,14 +74,12 @@ class InputSpace:
             )
         return cls(mean, variance, active, centred, shrinkage, positions)
 
-    @property
-    def strengths(self) -> Array:
-        """``(candidates,)`` ascending, in units of the inputs' variance."""
-        count = int(np.log(_STRONGEST / _WEAKEST) / np.log(RATIO)) + 1
-        return np.array([self.strength(number) for number in range(1, count + 1)])
-
     def strength(self, number: int) -> float:
-        """Return the strength of a candidate, also of one before the first or behind the last."""
+        """Return the strength of a candidate, in units of the inputs' variance.
+
+        Args:
+            number: 1 is the weakest that is tried; what is fitted may lie before it.
+        """
         return float(self.variance.mean() * _WEAKEST * RATIO ** (number - 1))
 
 

@@ -44,7 +44,7 @@ def _taken(inputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     network = Network([Dense("fc", UPDATE.astype(np.float32), np.zeros(1, dtype=np.float32))])
     space = InputSpace.of(inputs, bias=True)
     flip = Directions(network, network.layers()["fc"], np.zeros_like(UPDATE), 3.0, space)
-    number = int(np.argmin(np.abs(np.log(space.strengths / STRENGTH)))) + 1
+    number = int(np.argmin(np.abs(np.log(flip.strengths / STRENGTH)))) + 1
     taken: npt.NDArray[np.float64] = flip.change(number)
     return taken
 

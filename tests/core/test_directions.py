@@ -25,8 +25,8 @@ def test_the_weight_is_that_of_the_formula(bias, factor, count):
     found = directions(x, bias=bias, factor=factor)
     final, offset = arrays(found.network)
     update = final - found.initial
-    for number in (41, 47, len(found.space.strengths)):
-        strength = found.space.strengths[number - 1]
+    for number in (41, 47, len(found.strengths)):
+        strength = found.space.strength(number)
         inverse = np.linalg.inv(covariance(found.space, x) + strength * np.eye(IN))
         expected = final - factor * strength * update @ inverse
         weight, moved = arrays(found.candidate(number))
@@ -44,7 +44,7 @@ def test_the_space_is_as_defined():
     np.testing.assert_allclose(with_bias.variance, x.var(axis=0), rtol=1e-12)
     np.testing.assert_allclose(without.variance, (x**2).mean(axis=0), rtol=1e-12)
     assert not without.mean.any()
-    strengths = with_bias.strengths / x.var(axis=0).mean()
+    strengths = directions(x, space=with_bias).strengths / x.var(axis=0).mean()
     assert strengths[40] == pytest.approx(4e-4, rel=1e-12)
     assert strengths[0] < 1e-10
     np.testing.assert_allclose(strengths[1:] / strengths[:-1], 1.5, rtol=1e-12)
@@ -74,7 +74,7 @@ def test_a_sample_is_left_out_as_if_refitted_without_it(bias, shrinkage, count, 
     whole = InputSpace.of(x, bias=bias)
     space = InputSpace(whole.mean, whole.variance, whole.active, whole.centred, shrinkage)
     found = directions(x, bias=bias, space=space)
-    strength = space.strengths[number - 1]
+    strength = space.strength(number)
     update = found.layer.weight - found.initial
     taken = found.taken(number, unseen=True)
     penalty = shrinkage * np.diag(space.variance) + strength * np.eye(IN)
@@ -208,10 +208,10 @@ def test_neurons_at_most_as_varied_as_the_strength_are_flipped_by_half_or_more()
     x = inputs(200)
     x[:, 3] *= 1e-3
     found = directions(x, bias=True)
-    strengths = Schedule.of_strengths(found.space.variance, found.space.strengths)
+    strengths = Schedule.of_strengths(found.space.variance, found.strengths)
     covered = set()
     for number in range(1, len(strengths) + 1):
-        strength = found.space.strengths[number - 1]
+        strength = found.space.strength(number)
         inverse = np.linalg.inv(covariance(found.space, x) + strength * np.eye(IN))
         flipped = strengths.flipped(number)
         assert (strength * np.diag(inverse)[flipped] >= 0.5 - 1e-12).all()
