@@ -24,7 +24,6 @@ from typing import TypeAlias
 import numpy as np
 
 from .blocks import column_blocks, handed_over, is_small, row_blocks
-from .errors import LayerError
 from .flipping import check_range
 from .flipping_order import FlippingOrder
 from .input_space import CANDIDATES, InputSpace
@@ -36,7 +35,6 @@ __all__ = ["Directions", "Flipping"]
 _LEAST_KEPT = 1e-3
 _SMALL_BLOCK = 48
 _BYTES_OF_FITS = 64 * 2**20
-_MOST_OUTPUTS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +50,6 @@ class Directions:
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
         two_sided: Whether each direction of the outputs is flipped at a strength of its own.
-
-    Raises:
-        LayerError: The layer has too many outputs to find their directions.
     """
 
     network: Network
@@ -62,15 +57,7 @@ class Directions:
     initial: Array
     factor: float
     space: InputSpace
-    two_sided: bool = False
-
-    def __post_init__(self) -> None:
-        outputs = len(self.layer.weight)
-        if self.two_sided and outputs > _MOST_OUTPUTS:
-            raise LayerError(
-                f"{self.layer.name!r} has {outputs} outputs; expected at most {_MOST_OUTPUTS} to "
-                'flip in directions of the outputs. Say flip="directions", or leave it out'
-            )
+    two_sided: bool = True
 
     @property
     def strengths(self) -> Array:
@@ -109,21 +96,59 @@ class Directions:
             samples: Which samples, ``n`` of them.
             unseen: Judge each sample as if it had had no part in the fit.
         """
-        if self._outputs is None:
+        outputs = self._outputs
+        if outputs is None:
             return self._taken_at(number, samples, unseen=unseen)
-        (level, part), *others = self._outputs.parts(number)
-        taken = self._taken_at(level, samples, unseen=unseen) @ part.T
-        for level, part in others:
-            taken += self._taken_at(level, samples, unseen=unseen) @ part.T
-        return taken
+        taken = np.zeros(())
+        for level, weights in outputs.parts(number):
+            of_level = self._taken_at(level, samples, unseen=unseen) @ outputs.into.T
+            taken = taken + of_level * weights
+            if unseen:
+                taken += self._turned(of_level, outputs.slopes(number, level), samples)
+        return taken @ outputs.back.T
 
     def _taken_at(self, number: int, samples: slice, *, unseen: bool) -> Array:
         """``(n * positions, out)``: what is taken where all outputs are flipped alike."""
         _, solved, kept = self._solved(number)
-        by_sample = solved.reshape(-1, self.space.positions, solved.shape[1])
-        some = by_sample[samples].reshape(-1, solved.shape[1])
+        some = self._by_sample(solved)[samples].reshape(-1, solved.shape[1])
         size = self.factor * self.space.strength(number) / self._scale
         return _left_out(some, kept[samples], size) if unseen else some * size
+
+    def _turned(self, taken: Array, slopes: Array, samples: slice) -> Array:
+        """Return what more is taken as the output directions would be others without each sample.
+
+        Without a sample more of the update is quiet: what the sample uses of it. What follows is
+        to first order in that.
+
+        Args:
+            taken: ``(n * positions, out)`` at one level, in output directions.
+            slopes: Those of the level, as :meth:`OutputSpace.slopes` has them.
+            samples: Which samples, ``n`` of them.
+        """
+        used, unseen = (self._by_sample(rows)[samples] for rows in self._used_of_quiet)
+        if used.shape[1] == 1:
+            turned: Array = used[:, 0] * ((unseen[:, 0] * taken) @ slopes)
+            return turned
+        by_sample = zip(taken.reshape(used.shape), used, unseen, strict=True)
+        return np.concatenate(
+            [rows @ (slopes * (seen.T @ other)) for rows, seen, other in by_sample]
+        )
+
+    @cached_property
+    def _used_of_quiet(self) -> tuple[Array, Array]:
+        """What samples use of the quiet part, in output directions; and the same as if unseen.
+
+        Scaled so that the product of the two is what the quiet part gains without the sample.
+        """
+        assert self._outputs is not None  # noqa: S101  it has directions
+        _, solved, kept = self._solved(QUIET_AT)
+        used = solved @ self._outputs.into.T
+        strength = self.space.strength(QUIET_AT)
+        return used * (strength / self._scale), _left_out(used, kept, self._scale)
+
+    def _by_sample(self, rows: Array) -> Array:
+        """``(n, positions, out)`` of rows."""
+        return rows.reshape(-1, self.space.positions, rows.shape[1])
 
     def change(self, number: int) -> Array:
         """``(out, in)``: what a candidate, not 0, takes from the weight."""
@@ -138,9 +163,11 @@ class Directions:
             yield from self._changes_at(number)
             return
         whole = np.zeros(self.layer.weight.shape)
-        for level, part in self._outputs.parts(number):
+        for level, weights in self._outputs.parts(number):
+            part = (self._outputs.back * weights) @ self._outputs.into
             for rows, change in self._changes_at(level):
-                whole += part[:, rows] @ change
+                for others in row_blocks(whole):
+                    whole[others] += part[others, rows] @ change
         for rows in row_blocks(whole):
             yield rows, whole[rows]
 
@@ -161,8 +188,15 @@ class Directions:
         """The directions of the outputs; None where all outputs are flipped alike."""
         if not self.two_sided:
             return None
-        quiet = np.concatenate([change for _, change in self._changes_at(QUIET_AT)])
-        return OutputSpace.of(self._update(slice(None)), quiet / self.factor)
+        final = self.layer.weight
+        whole, quiet = np.empty((2, len(final), len(final)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rows, change in self._changes_at(QUIET_AT):
+                update = self._update(rows)
+                for others in row_blocks(final):
+                    other = self._update(others).T
+                    whole[rows, others], quiet[rows, others] = update @ other, change @ other
+        return OutputSpace.of(whole, quiet / self.factor)
 
     def _update(self, rows: slice) -> Array:
         """``(rows, in)`` float64: what training added to some rows of the weight."""

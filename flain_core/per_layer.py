@@ -32,6 +32,7 @@ _LEAST_WINDOW = 2e-5
 _WINDOW_PER_ERROR = 4.0
 _MOST_TESTED = 32
 _LEAST_FOR_DIRECTIONS = 10
+_MOST_OUTPUTS = 1024  # the time to find their directions grows with the cube of their number
 _NOT_AS_PROMISED = Proof(False, "the purified model did not score what the cut had promised")
 
 
@@ -226,11 +227,12 @@ def _ways(
     proof = scorer.prove(unflipped, seed=context.seed)
     space = _space(layer, inputs, settings) if proof.faithful else None
     if space is not None:
-        factor, two_sided = settings.factor_of("directions"), settings.flip == "two_sided"
+        two_sided = len(layer.weight) <= _MOST_OUTPUTS
+        factor = settings.factor_of("directions")
         directions = Directions(network, layer, initial, factor, space, two_sided)
         yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
         proof = _NOT_AS_PROMISED
-    if settings.in_directions:
+    if settings.flip == "directions":
         reason = "its inputs were not kept" if proof.faithful else proof.why
         raise LayerError(
             f"{layer.name!r} cannot be flipped in directions ({reason}); that needs a dense layer "
@@ -256,7 +258,7 @@ def _space(layer: Layer, inputs: Array | None, settings: Settings) -> InputSpace
     try:
         return InputSpace.of(inputs, bias=layer.bias is not None)
     except LayerError:
-        if settings.in_directions:
+        if settings.flip == "directions":
             raise
         return None
 

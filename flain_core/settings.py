@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_THRESHOLDS = 10_000_000
 
 Crossing = Literal["revert", "keep"]
-Flip = Literal["auto", "directions", "two_sided", "neurons"]
+Flip = Literal["auto", "directions", "neurons"]
 Measure = Literal["auto", "probability", "score"]
 DataSet = Literal["mnist", "emnist", "fmnist", "cifar10"]
 
@@ -100,11 +100,12 @@ class Settings:
             probabilities say little of what it loses.
         tolerance: Allowed loss of what is measured, a fraction from 0 to 1; with several layers
             they share it. None allows 0.002 of the score (0.01 is one point of accuracy), or of the
-            probability 0.003, or 5 % of what the trained model's lacks to 1 if that is more.
+            probability a fifth of the square of what the trained model's lacks to 1, but at least
+            0.003 and at most 0.03.
         flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
-            in each direction of the layer's input space, and so spares what clean data uses.
-            ``"two_sided"`` does so too, and most strongly in those directions of its outputs in
-            which clean data uses the least of the update.
+            in each direction of the layer's input space, and so spares what clean data uses; and
+            most strongly in those directions of up to 1,024 outputs in which clean data uses the
+            least of it.
             ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
             ``"auto"`` takes directions in dense layers, unless a setting below concerns neurons.
             For samples that lie elsewhere it takes neurons.
@@ -166,7 +167,7 @@ class Settings:
         self._check_numbers()
         if not isinstance(self.match_norm, bool):
             raise SettingsError(f"expected match_norm to be True or False; got {self.match_norm!r}")
-        if self.in_directions and self._of_neurons:
+        if self.flip == "directions" and self._of_neurons:
             raise SettingsError(
                 f"{', '.join(self._of_neurons)} goes with neurons only; leave it out, or say "
                 'flip="neurons"'
@@ -203,11 +204,6 @@ class Settings:
                 object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
-    def in_directions(self) -> bool:
-        """Whether directions were asked for, and nothing else will do."""
-        return self.flip in ("directions", "two_sided")
-
-    @property
     def _of_neurons(self) -> list[str]:
         """Names of the settings that were given and concern neurons only."""
         defaults = {"thresholds": None, "statistic": "mean", "match_norm": False}
@@ -236,7 +232,7 @@ class Settings:
                 "a promise needs samples in this process, as none are held back from the search "
                 "where samples lie elsewhere; leave out promise and held_back"
             )
-        if not local and self.in_directions:
+        if not local and self.flip == "directions":
             raise SettingsError(
                 "flipping in directions needs samples in this process; for samples that lie "
                 'elsewhere say flip="auto" or flip="neurons"'
@@ -273,7 +269,7 @@ class Settings:
             return self.tolerance
         if missing is None:
             return _LOSS_OF_SCORE
-        return max(_LOSS_OF_PROBABILITY, _SHARE_OF_MISSING * missing)
+        return min(max(_LEAST_OF_PROBABILITY, _SHARE_OF_SQUARE * missing**2), _MOST_OF_PROBABILITY)
 
     @classmethod
     def published(cls, data_set: DataSet) -> Settings:
@@ -309,8 +305,8 @@ class Settings:
 
 _FACTORS = {"neurons": 2.0, "directions": 3.0}
 _LOSS_OF_SCORE = 0.002
-_LOSS_OF_PROBABILITY = 0.003
-_SHARE_OF_MISSING = 0.05
+_LEAST_OF_PROBABILITY, _MOST_OF_PROBABILITY = 0.003, 0.03
+_SHARE_OF_SQUARE = 0.2
 
 _PUBLISHED = {
     "mnist": (0.001, 0.001, 0.0),

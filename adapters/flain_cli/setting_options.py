@@ -14,9 +14,9 @@ from flain_core.settings import Crossing, DataSet, Flip, Measure
 
 __all__ = ["SettingOptions"]
 
-# What may be lost where nothing is said: of the score, and of the probability at least.
+# What may be lost where nothing is said: of the score, and of the probability at least and at most.
 _SCORE = flain.Settings().allowed(None)
-_PROBABILITY, _OF_MISSING = (flain.Settings().allowed(missing) for missing in (0.0, 1.0))
+_LEAST, _MOST = (flain.Settings().allowed(missing) for missing in (0.0, 1.0))
 
 _SEARCH = "Search"
 
@@ -46,17 +46,16 @@ class SettingOptions:
         typer.Option(
             metavar="NUMBER",
             rich_help_panel=_SEARCH,
-            help=f"Allowed loss, from 0 to 1. (default: {_PROBABILITY:g} of the probability, or "
-            f"{_OF_MISSING:.0%} of what it lacks to 1 if that is more; {_SCORE:g} of the accuracy)",
+            help=f"Allowed loss, from 0 to 1. (default: {_LEAST:g} to {_MOST:g} of the "
+            f"probability, the more the less sure the model is; {_SCORE:g} of the accuracy)",
         ),
     ] = None
     flip: Annotated[
         Flip | None,
         typer.Option(
             rich_help_panel=_SEARCH,
-            help="What is flipped: the update in the directions of the inputs that clean data "
-            "hardly uses, or in those of the outputs too, or of whole input neurons. (default: "
-            "directions in dense layers, else neurons)",
+            help="What is flipped: the update in the directions that clean data hardly uses, or "
+            "of whole input neurons. (default: directions in dense layers, else neurons)",
         ),
     ] = None
     promise: Annotated[

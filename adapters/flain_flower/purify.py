@@ -74,8 +74,8 @@ def purify(
         ...     data=(np.tile(x, (25, 1)), np.tile([0, 1, 0, 1], 25)),
         ... )
         >>> purified.arrays["scores.weight"].numpy().round(1)
-        array([[  0.6,   0.2,  18. ],
-               [  0.2,   0.4, -18. ]])
+        array([[  0.7,   0.4,  18. ],
+               [  0.3,   0.6, -18. ]])
     """
     check_names(options, "purify")
     with warnings_logged(instead=False) as told:

@@ -117,5 +117,4 @@ DEFENCES |= {
     "none": none,
     "flain": with_flain(),
     "flain-published-default": with_flain(_NET_ACCURACY),
-    "flain-two-sided": with_flain(flain.Settings(flip="two_sided")),
 }

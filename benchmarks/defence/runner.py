@@ -210,10 +210,13 @@ def _rounded(rates: Mapping[str, float]) -> dict[str, float | None]:
 
 def _origin(device: str) -> dict[str, Any]:
     threads = f"{torch.get_num_threads()} thread"
+    instructions = [torch.backends.cpu.get_cpu_capability()]
     beside = [torch.cuda.get_device_name(device)] if device.startswith("cuda") else []
     return {
         "commit": _commit(),
-        "machine": ", ".join([platform.machine(), platform.system(), threads, *beside]),
+        "machine": ", ".join(
+            [platform.machine(), platform.system(), threads, *instructions, *beside]
+        ),
         "versions": {"torch": torch.__version__, "flwr": flwr.__version__, "numpy": np.__version__},
     }
 

@@ -17,7 +17,7 @@ from .stored import Outcome, Stored
 TOOK = 0.8
 # A model is clean if no more of its ASR is left and no more of its ACC is lost.
 CLEAN_ASR, CLEAN_DROP = 0.02, 0.005
-FLAIN, FORMER, TWO_SIDED = "flain", "flain-published-default", "flain-two-sided"
+FLAIN, FORMER = "flain", "flain-published-default"
 SAMPLES = (800, 300, 100)
 MOST = max(SAMPLES)
 AWARE = frozenset({"project", "freeze", "couple"})

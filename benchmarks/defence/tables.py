@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from . import summary
@@ -16,7 +15,6 @@ from .summary import (
     FORMER,
     MOST,
     SAMPLES,
-    TWO_SIDED,
     Runs,
     Test,
     attacked,
@@ -164,7 +162,6 @@ def rivals_runs(stored: Stored, test: Test) -> dict[str, Runs]:
     return {
         name: plain(stored, name, MOST, lambda row: wanted(row) and row.name in shared)
         for name in defences(stored, keep)
-        if name != TWO_SIDED
     }
 
 
@@ -187,7 +184,7 @@ def _rival(found: Runs) -> list[str]:
 
 def compared(stored: Stored) -> set[str]:
     """Rows on which rivals are planned."""
-    own = {FLAIN, FORMER, TWO_SIDED, "none"}
+    own = {FLAIN, FORMER, "none"}
     cells = stored.profile.cells
     return {cell.row for cell in cells if cell.defence not in own and cell.kind == "clean"}
 
@@ -209,48 +206,6 @@ def refusals(stored: Stored) -> str:
     )
     rows = [[name, str(count), str(why)] for (name, why), count in sorted(reasons.items())]
     return table(["defence", "models refused", "reason"], rows) if rows else "None so far."
-
-
-# --- Directions of the outputs too ---------------------------------------------------------------
-
-_SIDES_HEADS = [
-    *("rows", "samples", "flip", "models", "clean", "mean drop of ACC, points"),
-    *("worst drop, points", "mean ASR after, %", "mean DER", "CPU seconds"),
-]
-
-
-def sides(stored: Stored) -> str:
-    """Flain with and without directions of the outputs, on the rows that have both."""
-    rows = []
-    for (label, test), samples in itertools.product(_kinds_of_rows(), SAMPLES):
-        both = plain(stored, TWO_SIDED, samples, test)
-        among = _among({outcome.row.name for outcome in both.outcomes})
-        for defence, flip in ((FLAIN, "directions"), (TWO_SIDED, "two_sided")):
-            found = plain(stored, defence, samples, among)
-            if found.outcomes:
-                rows.append([label, str(samples), flip, str(len(found.outcomes)), *_sides(found)])
-    return table(_SIDES_HEADS, rows) if rows else "None so far."
-
-
-def _among(names: Collection[str]) -> Test:
-    return lambda row: row.name in names
-
-
-def _kinds_of_rows() -> Iterator[tuple[str, Test]]:
-    for name, test in summary.DATA.items():
-        yield f"{name}, attacked", attacked(test)
-        if name == "MNIST":
-            yield f"{name}, attackers who know flain", is_aware
-        yield f"{name}, no attacker", benign(test)
-
-
-def _sides(found: Runs) -> Iterator[str]:
-    yield is_clean(found)
-    yield points(mean(drop, found))
-    yield points(worst(drop, found))
-    yield percent(mean(field("asr"), found))
-    yield number(mean(field("der"), found), 3)
-    yield number(mean(field("cpu_seconds"), found), 1)
 
 
 # --- Robust strategies -------------------------------------------------------------------------

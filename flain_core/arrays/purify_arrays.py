@@ -107,8 +107,8 @@ def purify_arrays(
         >>> data = np.tile(x, (25, 1)), np.tile([0, 1, 0, 1], 25)
         >>> purified = purify_arrays(initial, final, network, data=data).arrays
         >>> purified["scores.weight"].round(1)
-        array([[  0.6,   0.2,  18. ],
-               [  0.2,   0.4, -18. ]])
+        array([[  0.7,   0.4,  18. ],
+               [  0.3,   0.6, -18. ]])
     """
     from flain_core.storage.files import hashes  # late, so that `import flain_core` stays light
 

@@ -106,21 +106,6 @@ def test_the_first_table_counts_clean_models_and_takes_means(matrix):
     assert first(read, "MNIST, attacked: mean ASR after, %") == "1.4"  # 4.1 / 3
 
 
-def test_two_sides_are_compared_on_the_rows_that_have_both(matrix):
-    one, other = matrix.add(row("mnist", seed=31)), matrix.add(row("mnist", seed=32))
-    matrix.run(one, asr=0.5, der=0.7)
-    matrix.run(one, "flain-two-sided", asr=0.1, der=0.9, acc=0.898)
-    matrix.run(other, asr=0.0)
-    matrix.run(other, "flain-two-sided", done=False)
-    cells = [line.split(" | ") for line in tables.sides(matrix.read()).splitlines()[2:]]
-    assert [each[2:] for each in cells] == [
-        ["directions", "1", "0 of 1", "0.00", "0.00", "50.0", "0.700", "2.0 |"],
-        ["two_sided", "1", "0 of 1", "0.20", "0.20", "10.0", "0.900", "2.0 |"],
-    ]
-    # It is no rival: a row that has nothing else is in no table of rivals.
-    assert not tables.compared(matrix.read())
-
-
 def test_aware_robust_and_benign_rows_are_not_ordinary_ones(matrix):
     matrix.run(matrix.add(row("ordinary")), asr=0.1)
     matrix.run(matrix.add(row("aware", technique="freeze")), asr=0.5)

@@ -22,7 +22,7 @@ CLEAN = backdoored.samples(100, seed=11)
 TRIGGERED = backdoored.triggered(50, seed=12)
 INITIAL, FINAL = backdoored.networks()
 WEIGHT = FINAL.layers()["fc1"].weight
-NUMBERS = [0, 1, 30, 45, 60]
+NUMBERS = [0, 1, 30, 45, 60, 65]
 
 
 def model(window=1e-6, network=FINAL, **options):
