@@ -91,7 +91,10 @@ CASES: dict[str, tuple[Callable[[], list[tuple[int, float]]], str]] = {
         lambda: by_size("samples", (160, 320, 640, 1280)),
         "1 to 2: products of all pairs; above 1,024 none",
     ),
-    "outputs": (lambda: by_size("outputs", (256, 512, 1024, 2048)), "1"),
+    "outputs": (
+        lambda: by_size("outputs", (128, 256, 512, 1024)),
+        "1 to 3: their directions are found; above 1,024 none",
+    ),
     "layers": (
         lambda: by_size("layers", (2, 4, 8, 16)),
         "1 to 2: the model is run a few times for each layer",
