@@ -36,7 +36,7 @@ class Row:
         flip: ``"directions"`` or ``"neurons"``.
         threshold: The chosen threshold, or the chosen strength.
         neurons: How many input neurons the layer has.
-        flipped: How many of them were flipped; in directions, by at least half.
+        flipped: How many of them were flipped; in directions, how many vary at most so much.
         share: Share of the update's squared size that was flipped.
         mask_equal: Whether PyTorch flipped the same ones.
         threshold_difference: Difference from PyTorch's threshold, relative to it.

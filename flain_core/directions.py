@@ -10,6 +10,11 @@ keeps the mean pre-activation. A factor of 2 turns the sign where clean data has
 flips less than the whole elsewhere; a factor of 3 removes the update already where ``v`` is twice
 ``s``, so that a backdoor in directions that clean data uses a little goes at a smaller strength.
 
+That is so in layers of very many outputs. In others the strength differs between directions of the
+outputs: see :mod:`~flain_core.output_space`. A candidate is then made of several such weights, one
+for each direction. The sample that judges it is left out of each fit exactly, and of the finding of
+the directions to first order.
+
 A layer may see a sample several times, as a transformer's do once for each token. Each sight is
 then a row of ``X``, and what was fitted without a sample is fitted without all of its rows.
 """
@@ -23,7 +28,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .blocks import column_blocks, handed_over, is_small, row_blocks
+from .blocks import column_blocks, handed_over, is_small, largest_of, row_blocks
+from .errors import LayerError
 from .flipping import check_range
 from .flipping_order import FlippingOrder
 from .input_space import CANDIDATES, InputSpace
@@ -35,6 +41,11 @@ __all__ = ["Directions", "Flipping"]
 _LEAST_KEPT = 1e-3
 _SMALL_BLOCK = 48
 _BYTES_OF_FITS = 64 * 2**20
+_BYTES_OF_MATRICES = 4 * 2**20
+
+Fit: TypeAlias = "tuple[Array, Array, Array]"
+"""A candidate's weight of each input, its solution, and what samples keep of it, which is what
+:func:`_left_out` takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +60,7 @@ class Directions:
         initial: The layer's initial weight, ``(out, in)``.
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
-        two_sided: Whether each direction of the outputs is flipped at a strength of its own.
+        by_output: Whether each direction of the outputs is flipped at a strength of its own.
     """
 
     network: Network
@@ -57,7 +68,7 @@ class Directions:
     initial: Array
     factor: float
     space: InputSpace
-    two_sided: bool = True
+    by_output: bool = True
 
     @property
     def strengths(self) -> Array:
@@ -65,7 +76,7 @@ class Directions:
 
         The last flips every output at the strongest strength, those that lie furthest behind too.
         """
-        count = CANDIDATES + (FURTHEST_BEHIND if self.two_sided else 0)
+        count = CANDIDATES + (FURTHEST_BEHIND if self.by_output else 0)
         return np.array([self.space.strength(number) for number in range(1, count + 1)])
 
     def candidate(self, number: int) -> Network:
@@ -78,73 +89,83 @@ class Directions:
         if not number:
             return self.network.replace({layer.name: layer.weight})
         weight = np.empty(layer.weight.shape, layer.weight.dtype)
-        moved = np.empty(len(weight))
-        for rows, change in self.changes(number):
-            weight[rows] = _fitted(layer.weight[rows] - change, weight)
-            moved[rows] = change @ self.space.mean
+        moved = np.zeros(len(weight))
+        for columns, change in self.changes(number):
+            weight[:, columns] = _fitted(layer.weight[:, columns] - change, weight)
+            moved += change @ self.space.mean[columns]
         weights = {layer.name: handed_over(weight)}
         if layer.bias is None:
             return self.network.replace(weights)
         bias = _fitted(layer.bias + moved, layer.bias)
         return self.network.replace(weights, {layer.name: bias})
 
-    def taken(self, number: int, samples: slice = slice(None), *, unseen: bool = False) -> Array:
+    def taken(self, number: int, *, unseen: bool = False) -> Array:
         """``(n * positions, out)``: what a candidate, not 0, takes from the pre-activations.
 
         Args:
             number: The candidate.
-            samples: Which samples, ``n`` of them.
             unseen: Judge each sample as if it had had no part in the fit.
         """
         outputs = self._outputs
         if outputs is None:
-            return self._taken_at(number, samples, unseen=unseen)
-        taken = np.zeros(())
+            return self._taken_at(number, unseen=unseen)
+        taken = np.zeros((len(self.space.centred), len(self.layer.weight)))
         for level, weights in outputs.parts(number):
-            of_level = self._taken_at(level, samples, unseen=unseen) @ outputs.into.T
-            taken = taken + of_level * weights
+            of_level = self._taken_at(level, unseen=unseen)
             if unseen:
-                taken += self._turned(of_level, outputs.slopes(number, level), samples)
+                taken += self._turned(of_level, outputs, outputs.slopes(number, level))
+            of_level *= weights
+            taken += of_level
         return taken @ outputs.back.T
 
-    def _taken_at(self, number: int, samples: slice, *, unseen: bool) -> Array:
-        """``(n * positions, out)``: what is taken where all outputs are flipped alike."""
+    def _taken_at(self, number: int, *, unseen: bool) -> Array:
+        """``(n * positions, out)``: what is taken where all outputs are flipped alike.
+
+        In output directions, if there are any.
+        """
         _, solved, kept = self._solved(number)
-        some = self._by_sample(solved)[samples].reshape(-1, solved.shape[1])
         size = self.factor * self.space.strength(number) / self._scale
-        return _left_out(some, kept[samples], size) if unseen else some * size
+        return _left_out(solved, kept, size) if unseen else solved * size
 
-    def _turned(self, taken: Array, slopes: Array, samples: slice) -> Array:
-        """Return what more is taken as the output directions would be others without each sample.
+    def _turned(self, taken: Array, outputs: OutputSpace, slopes: Array) -> Array:
+        """Return what more is taken as the output directions are others without each sample.
 
-        Without a sample more of the update is quiet: what the sample uses of it. What follows is
-        to first order in that.
+        Without a sample more of the update is quiet: what the sample uses of it. To first order in
+        that, also in what the greatest share gains by it.
 
         Args:
             taken: ``(n * positions, out)`` at one level, in output directions.
+            outputs: The output directions.
             slopes: Those of the level, as :meth:`OutputSpace.slopes` has them.
-            samples: Which samples, ``n`` of them.
         """
-        used, unseen = (self._by_sample(rows)[samples] for rows in self._used_of_quiet)
-        if used.shape[1] == 1:
-            turned: Array = used[:, 0] * ((unseen[:, 0] * taken) @ slopes)
+        used, unseen = self._used_of_quiet
+        strongest = int(outputs.shares.argmax())
+        if self.space.positions == 1:
+            gained = used[:, strongest] * unseen[:, strongest]
+            turned: Array = used * ((unseen * taken) @ slopes)
+            turned -= taken * (outputs.shares * slopes.diagonal()) * gained[:, np.newaxis]
             return turned
-        by_sample = zip(taken.reshape(used.shape), used, unseen, strict=True)
-        return np.concatenate(
-            [rows @ (slopes * (seen.T @ other)) for rows, seen, other in by_sample]
-        )
+        turned = np.empty_like(taken)
+        by_sample = [self._by_sample(rows) for rows in (turned, taken, used, unseen)]
+        every = np.arange(len(slopes))
+        for some in _blocks_of_matrices(len(by_sample[0]), slopes.size):
+            of_turned, of_taken, of_used, of_unseen = (rows[some] for rows in by_sample)
+            change = of_used.swapaxes(1, 2) @ of_unseen
+            gained = change[:, strongest, strongest].copy()
+            change[:, every, every] -= np.multiply.outer(gained, outputs.shares)
+            change *= slopes
+            np.matmul(of_taken, change, out=of_turned)
+        return turned
 
     @cached_property
     def _used_of_quiet(self) -> tuple[Array, Array]:
         """What samples use of the quiet part, in output directions; and the same as if unseen.
 
-        Scaled so that the product of the two is what the quiet part gains without the sample.
+        Scaled so that the product of the two is what the shares gain without the sample.
         """
-        assert self._outputs is not None  # noqa: S101  it has directions
-        _, solved, kept = self._solved(QUIET_AT)
-        used = solved @ self._outputs.into.T
-        strength = self.space.strength(QUIET_AT)
-        return used * (strength / self._scale), _left_out(used, kept, self._scale)
+        _, used, kept = self._solved(QUIET_AT)
+        greatest = self._outputs.greatest if self._outputs else 1.0
+        return used, _left_out(used, kept, self.space.strength(QUIET_AT) / greatest)
 
     def _by_sample(self, rows: Array) -> Array:
         """``(n, positions, out)`` of rows."""
@@ -152,57 +173,68 @@ class Directions:
 
     def change(self, number: int) -> Array:
         """``(out, in)``: what a candidate, not 0, takes from the weight."""
-        return np.concatenate([change for _, change in self.changes(number)])
+        return np.concatenate([change for _, change in self.changes(number)], axis=1)
 
     def changes(self, number: int) -> Iterator[tuple[slice, Array]]:
-        """Yield some rows at a time what a candidate, not 0, takes from the weight: ``(rows, in)``.
+        """Yield some columns at a time what a candidate, not 0, takes from the weight.
 
         Inputs that never vary are flipped wholly.
         """
-        if self._outputs is None:
-            yield from self._changes_at(number)
+        outputs = self._outputs
+        if outputs is None:
+            fit = self._solved(number)
+            for columns in column_blocks(self.layer.weight):
+                yield columns, self._flipped(number, fit, self._update(np.s_[:, columns]), columns)
             return
-        whole = np.zeros(self.layer.weight.shape)
-        for level, weights in self._outputs.parts(number):
-            part = (self._outputs.back * weights) @ self._outputs.into
-            for rows, change in self._changes_at(level):
-                for others in row_blocks(whole):
-                    whole[others] += part[others, rows] @ change
-        for rows in row_blocks(whole):
-            yield rows, whole[rows]
+        levels = [(*part, self._solved(part[0])) for part in outputs.parts(number)]
+        for columns in column_blocks(self.layer.weight):
+            update = outputs.into @ self._update(np.s_[:, columns])
+            change = np.zeros_like(update)
+            for level, weights, fit in levels:
+                change += weights[:, np.newaxis] * self._flipped(level, fit, update, columns)
+            yield columns, outputs.back @ change
 
-    def _changes_at(self, number: int) -> Iterator[tuple[slice, Array]]:
-        """Yield some rows at a time what is taken where all outputs are flipped alike."""
-        active = self._active
-        weight, solved, _ = self._solved(number)
-        for rows in row_blocks(self.layer.weight):
-            spared = solved[:, rows].T @ self.space.centred
-            spared *= self.factor * self._scale
-            change = self.factor * self._update(rows)
-            change[:, active] -= spared
-            change[:, active] *= self.space.strength(number) * weight
-            yield rows, change
+    def _flipped(self, number: int, fit: Fit, update: Array, columns: slice) -> Array:
+        """``(out, columns)``: what is taken from columns of an update, alike in all its rows."""
+        weight, solved, _ = fit
+        first, last = np.searchsorted(self.space.active, (columns.start, columns.stop))
+        change = self.factor * update
+        active: Array | slice = self.space.active[first:last] - columns.start
+        if last - first == update.shape[1]:
+            active = slice(None)  # as that makes no copy
+        spared = solved.T @ self.space.centred[:, first:last]
+        spared *= self.factor * self._scale
+        change[:, active] -= spared
+        change[:, active] *= self.space.strength(number) * weight[first:last]
+        return change
 
     @cached_property
     def _outputs(self) -> OutputSpace | None:
         """The directions of the outputs; None where all outputs are flipped alike."""
-        if not self.two_sided:
-            return None
         final = self.layer.weight
-        whole, quiet = np.empty((2, len(final), len(final)))
-        with np.errstate(over="ignore", invalid="ignore"):
-            for rows, change in self._changes_at(QUIET_AT):
-                update = self._update(rows)
-                for others in row_blocks(final):
-                    other = self._update(others).T
-                    whole[rows, others], quiet[rows, others] = update @ other, change @ other
-        return OutputSpace.of(whole, quiet / self.factor)
+        blocks = [(columns, np.s_[:, columns]) for columns in column_blocks(final)]
+        size = max(largest_of(self._update(block)) for _, block in blocks)
+        if not (self.by_output and size):
+            return None
+        if not np.isfinite(size):
+            raise LayerError("the weight update is too large; check both models")
+        weight, solved, kept = fit = self._fit(QUIET_AT)
+        whole, quiet = np.zeros((2, len(final), len(final)))
+        for columns, block in blocks:
+            update = self._update(block)
+            flipped = self._flipped(QUIET_AT, fit, update, columns) / (self.factor * size)
+            update = update / size
+            whole += update @ update.T
+            quiet += flipped @ update.T
+        outputs = OutputSpace.of(whole, quiet, size)
+        self._fits[QUIET_AT] = weight, solved @ outputs.into.T, kept
+        return outputs
 
-    def _update(self, rows: slice) -> Array:
-        """``(rows, in)`` float64: what training added to some rows of the weight."""
+    def _update(self, block: tuple[slice, slice]) -> Array:
+        """Return float64 what training added to some rows and columns of the weight."""
         if self._kept_update is not None:
-            return self._kept_update[rows]
-        update: Array = np.subtract(self.layer.weight[rows], self.initial[rows], dtype=np.float64)
+            return self._kept_update[block]
+        update: Array = np.subtract(self.layer.weight[block], self.initial[block], dtype=np.float64)
         return update
 
     @cached_property
@@ -226,26 +258,26 @@ class Directions:
         return scale
 
     @cached_property
-    def _fits(self) -> dict[int, tuple[Array, Array, Array]]:
+    def _fits(self) -> dict[int, Fit]:
         return {}
 
-    def _solved(self, number: int) -> tuple[Array, Array, Array]:
-        """Return a candidate's weight of each input, its solution, and what samples keep of it.
+    def _solved(self, number: int) -> Fit:
+        """Return a candidate's fit, in output directions if there are any.
 
-        The last is what :func:`_left_out` takes. The fits tried last are kept, as far as they are
-        small.
+        The fits tried last are kept, as far as they are small.
         """
-        fits = self._fits
+        outputs, fits = self._outputs, self._fits
         if number not in fits:
             # Each row has its outputs, and what its sample keeps of each of its rows.
             numbers = len(self.layer.weight) + self.space.positions
             size = len(self.space.centred) * numbers * 8
             while (len(fits) + 1) * size > _BYTES_OF_FITS and fits:
                 del fits[next(iter(fits))]
-            fits[number] = self._fit(number)
+            weight, solved, kept = self._fit(number)
+            fits[number] = weight, solved if outputs is None else solved @ outputs.into.T, kept
         return fits[number]
 
-    def _fit(self, number: int) -> tuple[Array, Array, Array]:
+    def _fit(self, number: int) -> Fit:
         """Woodbury's identity lets a matrix over the samples be inverted, or over inputs.
 
         The smaller of the two is, so that the cost grows with the larger number only linearly.
@@ -279,7 +311,8 @@ class Directions:
         final = self.layer.weight
         products = np.empty((len(self.space.centred), len(final)))
         for rows in row_blocks(final):
-            products[:, rows] = self.space.centred @ made(self._update(rows)[:, self._active]).T
+            update = self._update(np.s_[rows, :])[:, self._active]
+            products[:, rows] = self.space.centred @ made(update).T
         return products
 
     def _kept_of_each(self, factors: Array, *, wide: bool) -> Array:
@@ -335,6 +368,13 @@ def _left_out(solved: Array, kept: Array, size: float) -> Array:
         left_out[rows] = np.linalg.solve(each, solved[rows])
     left_out *= size
     return left_out
+
+
+def _blocks_of_matrices(count: int, size: int) -> Iterator[slice]:
+    """Divide so many matrices of so many numbers each."""
+    at_once = max(_BYTES_OF_MATRICES // (8 * size), 1)
+    for start in range(0, count, at_once):
+        yield slice(start, start + at_once)
 
 
 def inverse_of_lower(lower: Array) -> Array:

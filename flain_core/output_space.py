@@ -10,13 +10,12 @@ full strength, and elsewhere the more weakly the smaller the share is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
-from .errors import LayerError
 from .input_space import RATIO
 from .network import Array
 
@@ -27,7 +26,6 @@ QUIET_AT = 57  # the candidate that says what is quiet: a quarter of the inputs'
 _RIDGE = 1e-3
 _POWER = 4
 _BETWEEN_LEVELS = 6
-_LEVELS_OF_ONE = 4
 _ALIKE = 1e-6
 
 
@@ -39,46 +37,38 @@ class OutputSpace:
         into: ``(out, out)`` float64; ``into @ update`` is the update in these directions, one in
             each row, of which each has a squared size of about 1.
         back: ``(out, out)`` float64, the inverse of that.
-        shares: ``(out,)``: which share of the update is quiet in each direction, from about 0 to 1.
+        greatest: The greatest share of the update that is quiet in a direction, from 0 to about 1.
+        shares: ``(out,)`` the share in each direction, as a part of the greatest: at most 1.
     """
 
     into: Array
     back: Array
+    greatest: float
     shares: Array
 
     @classmethod
-    def of(cls, whole: Array, quiet: Array) -> OutputSpace:
+    def of(cls, whole: Array, quiet: Array, size: float = 1.0) -> OutputSpace:
         """Find the output directions of an update ``D`` and its quiet part ``K``.
 
         Args:
-            whole: ``D D'``, ``(out, out)`` float64.
-            quiet: ``K D'``, ``(out, out)`` float64.
-
-        Raises:
-            LayerError: The update is too large.
+            whole: ``D D'`` divided by the square of the size, ``(out, out)`` float64.
+            quiet: ``K D'`` likewise.
+            size: The largest number in the update, or about that.
         """
-        outputs, size = len(whole), float(whole.trace())
-        if not size:
-            return cls(np.eye(outputs), np.eye(outputs), np.zeros(outputs))
-        if not (np.isfinite(size) and np.isfinite(quiet).all()):
-            raise LayerError("the weight update is too large to be squared; check both models")
-        root = np.linalg.cholesky(whole / size + _RIDGE / outputs * np.eye(outputs))
+        outputs = len(whole)
+        size = size * float(whole.trace()) ** 0.5
+        whole, quiet = whole / whole.trace(), quiet / whole.trace()
+        root = np.linalg.cholesky(whole + _RIDGE / outputs * np.eye(outputs))
         inverse = np.linalg.inv(root)
-        share = inverse @ (quiet / size) @ inverse.T
+        share = inverse @ quiet @ inverse.T
         shares, turned = np.linalg.eigh((share + share.T) / 2)
-        return cls(turned.T @ inverse / size**0.5, root @ turned * size**0.5, shares)
+        greatest = max(float(shares.max()), np.finfo(float).tiny)
+        return cls(turned.T @ inverse / size, root @ turned * size, greatest, shares / greatest)
 
     @cached_property
     def behind(self) -> Array:
         """``(out,)``: by how many candidates each direction is flipped more weakly, 0 to 12."""
-        return self._behind(self.shares)
-
-    def _behind(self, shares: Array) -> Array:
-        """The strength goes with the fourth power of the share."""
-        greatest = max(float(self.shares.max()), np.finfo(float).tiny)
-        relative = np.maximum(shares / greatest, RATIO ** (-FURTHEST_BEHIND / _POWER))
-        behind: Array = -_POWER * np.log(relative) / np.log(RATIO)
-        return behind
+        return _behind(self.shares)
 
     def parts(self, number: int) -> Iterator[tuple[int, Array]]:
         """Yield what a candidate is made of: candidates, and how much of each direction they flip.
@@ -89,32 +79,31 @@ class OutputSpace:
         Args:
             number: The candidate, from 1.
         """
-        own = _own_level(number, self.behind)
+        own = _own_step(number, self.shares)
         for step in range(int(np.floor(own.min())), int(np.ceil(own.max())) + 1):
             weights = _nearness(own, step)
             if weights.any():
                 yield QUIET_AT + _BETWEEN_LEVELS * step, weights
 
-    @cached_property
-    def slopes(self) -> Callable[[int, int], Array]:
-        """``(number, level)`` to ``(out, out)``: how a candidate's part moves with what is quiet.
+    def slopes(self, number: int, level: int) -> Array:
+        """``(out, out)``: how one part of a candidate moves with the shares.
 
         A part is a function of the matrix of shares, which is diagonal in these directions. Adding
         a small matrix to that adds its entries times the slopes to the part (Daleckii and Krein,
         1965).
+
+        Args:
+            number: The candidate, from 1.
+            level: The candidate that the part is of.
         """
-        return lru_cache(maxsize=_LEVELS_OF_ONE)(self._slopes)
-
-    def _slopes(self, number: int, level: int) -> Array:
-        def weights(shares: Array) -> Array:
-            step = (level - QUIET_AT) // _BETWEEN_LEVELS
-            return _nearness(_own_level(number, self._behind(shares)), step)
-
-        least = _ALIKE * max(float(np.abs(self.shares).max()), np.finfo(float).tiny)
-        steepness = (weights(self.shares + least) - weights(self.shares - least)) / (2 * least)
+        step = (level - QUIET_AT) // _BETWEEN_LEVELS
+        now, less, more = (
+            _nearness(_own_step(number, self.shares + moved), step)
+            for moved in (0.0, -_ALIKE, _ALIKE)
+        )
+        steepness = (more - less) / (2 * _ALIKE)
         between = np.subtract.outer(self.shares, self.shares)
-        alike = np.abs(between) < least
-        now = weights(self.shares)
+        alike = np.abs(between) < _ALIKE
         return np.where(
             alike,
             np.add.outer(steepness, steepness) / 2,
@@ -122,13 +111,26 @@ class OutputSpace:
         )
 
 
-def _own_level(number: int, behind: Array) -> Array:
-    """Return at which level each direction is flipped, counted from :data:`QUIET_AT`."""
-    level: Array = np.maximum(number - behind - QUIET_AT, -QUIET_AT) / _BETWEEN_LEVELS
-    return level
+def _behind(shares: Array) -> Array:
+    """Return by how many candidates directions are flipped more weakly, by their shares.
+
+    The strength goes with the fourth power of the share.
+
+    >>> _behind(np.array([1.0, RATIO ** (-1 / 4), 0.0])).round(6) + 0.0
+    array([ 0.,  1., 12.])
+    """
+    least = RATIO ** (-FURTHEST_BEHIND / _POWER)
+    behind: Array = -_POWER * np.log(np.maximum(shares, least)) / np.log(RATIO)
+    return behind
+
+
+def _own_step(number: int, shares: Array) -> Array:
+    """Return at which step each direction is flipped: 0 is :data:`QUIET_AT`, 1 the next level."""
+    step: Array = np.maximum(number - _behind(shares) - QUIET_AT, -QUIET_AT) / _BETWEEN_LEVELS
+    return step
 
 
 def _nearness(own: Array, step: int) -> Array:
-    """Return how near each direction's level is to one of those fitted, from 0 to 1."""
+    """Return how near the steps of directions are to one of those fitted, from 0 to 1."""
     near: Array = np.maximum(1 - np.abs(own - step), 0.0)
     return near

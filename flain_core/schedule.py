@@ -29,8 +29,9 @@ class Schedule:
     crossed there.
 
     In directions every strength is a candidate, numbered from 1. Neurons whose variance is at most
-    the strength count as flipped, as at least half of their update is: a diagonal entry of an
-    inverse is at least the inverse of the diagonal entry.
+    the strength count as flipped: in the output directions that are flipped most strongly, at least
+    half of their update is, as a diagonal entry of an inverse is at least the inverse of the
+    diagonal entry.
 
     Attributes:
         activation: ``(in,)`` float64, the statistic of every input neuron; in directions, its

@@ -101,11 +101,11 @@ class Settings:
         tolerance: Allowed loss of what is measured, a fraction from 0 to 1; with several layers
             they share it. None allows 0.002 of the score (0.01 is one point of accuracy), or of the
             probability a fifth of the square of what the trained model's lacks to 1, but at least
-            0.003 and at most 0.03.
+            0.003 and at most 0.03: 0.008 where it is 0.8 on average.
         flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
-            in each direction of the layer's input space, and so spares what clean data uses; and
-            most strongly in those directions of up to 1,024 outputs in which clean data uses the
-            least of it.
+            in each direction of the layer's input space, and so spares what clean data uses. In
+            layers of at most 1,024 outputs, those directions of the outputs are flipped most
+            strongly in which clean data uses the least of the update.
             ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
             ``"auto"`` takes directions in dense layers, unless a setting below concerns neurons.
             For samples that lie elsewhere it takes neurons.

@@ -18,14 +18,14 @@ def inputs(count=COUNT, seed=0):
     return np.abs(mixed)
 
 
-def directions(x, *, bias=True, factor=2.0, space=None, seed=1, dtype=np.float64, two_sided=False):
+def directions(x, *, bias=True, factor=2.0, space=None, seed=1, dtype=np.float64, by_output=False):
     rng = np.random.default_rng(seed)
     initial = rng.normal(size=(OUT, IN)).astype(dtype)
     final = (initial + rng.normal(size=(OUT, IN))).astype(dtype)
     offset = rng.normal(size=OUT).astype(dtype) if bias else None
     network = Network([Dense("only", final, offset)])
     space = space or InputSpace.of(x, bias=bias)
-    return Directions(network, network.layers()["only"], initial, factor, space, two_sided)
+    return Directions(network, network.layers()["only"], initial, factor, space, by_output)
 
 
 def covariance(space, x):

@@ -206,7 +206,7 @@ def _activations(result: Outcome, outcome: LayerOutcome, bins: Bins, prefix: str
         "hardly use, where a backdoor can hide."
     )
     if outcome.flip == "directions":
-        caption += " Coloured are those with at least half of their update flipped."
+        caption += " Coloured are those that vary no more than the strength."
     table = Table(f"Input neurons by {of}", (of.capitalize(), "Flipped", "Kept"), rows)
     title = "How clean samples use the inputs"
     return Chart("activations", title, caption, drawing, "Bar", readings, table=table)

@@ -114,9 +114,9 @@ def _what_was_flipped(outcome: LayerOutcome) -> str:
     if outcome.flip == "directions":
         return (
             f"{share} of the update was flipped, most of it in the directions that clean samples "
-            f"hardly use; {neurons} have at least half of their update flipped. The strength "
-            f"{threshold} was chosen, of {candidates} tried. The layer's bias, if it has one, was "
-            "moved along, so that clean samples still find the same mean."
+            f"hardly use. The strength {threshold} was chosen, of {candidates} tried; {neurons} "
+            "vary no more than that on clean samples. The layer's bias, if it has one, was moved "
+            "along, so that clean samples still find the same mean."
         )
     return (
         f"{share} of the update was flipped: that of {neurons}, those with an activation of at "

@@ -3,7 +3,7 @@
 An adapted layer computes ``base(x) + scaling * B(A(x))`` and only ``A`` and ``B`` are trained, so
 the weight update is ``scaling * B A``, and it starts at zero. Every flip of inputs multiplies the
 update by a matrix from the right, neuron by neuron or in directions. That multiplies ``A`` by it:
-rank, shapes and ``B`` stay.
+rank, shapes and ``B`` stay. The directions of the outputs are those of ``A``.
 """
 
 from __future__ import annotations

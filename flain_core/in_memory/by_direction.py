@@ -69,14 +69,15 @@ def _scores(
     kept: Sequence[_Kept], directions: Directions, number: int, *, unseen: bool
 ) -> Iterator[Graded]:
     probes = _of_probes(kept, directions, number) if number else iter(())
+    taken = directions.taken(number, unseen=unseen) if number else np.zeros((0, 0))
     start = 0
     for batch, cut, output in kept:
         moved = output
         if number and batch.probe is None:
-            samples = slice(start, start + len(output))
-            taken = directions.taken(number, samples, unseen=unseen)
-            moved = output - taken.reshape(output.shape)
-            start = samples.stop
+            # A layer may see a sample several times.
+            some = taken.reshape(-1, output.shape[1])[start : start + len(output)]
+            moved = output - some
+            start += len(output)
         elif number:
             moved = next(probes)
         with np.errstate(over="ignore"):
@@ -86,16 +87,19 @@ def _scores(
 
 def _of_probes(kept: Sequence[_Kept], directions: Directions, number: int) -> Iterator[Array]:
     """Yield the pre-activations of each batch of the probes."""
-    of_probes = [(cut, np.array(output)) for batch, cut, output in kept if batch.probe is not None]
+    of_probes = [
+        (cut, output, np.zeros(output.shape))
+        for batch, cut, output in kept
+        if batch.probe is not None
+    ]
     # Each part of the change is computed once, for all of them.
-    for some, change in directions.changes(number) if of_probes else ():
-        for cut, output in of_probes:
-            rows = rows_of(cut.inputs) - directions.space.mean
-            by_row = output.reshape(len(rows), -1)
+    for columns, change in directions.changes(number) if of_probes else ():
+        for cut, _, taken in of_probes:
+            rows = rows_of(cut.inputs)[:, columns] - directions.space.mean[columns]
             with np.errstate(over="ignore"):
-                by_row[:, some] = by_row[:, some] - rows @ change.T
-    for _, output in of_probes:
-        yield output
+                np.add(taken, (rows @ change.T).reshape(taken.shape), out=taken)
+    for _, output, taken in of_probes:
+        yield output - taken
 
 
 def takes_outputs(batches: Sequence[CutBatch], weight: Array) -> bool:

@@ -50,8 +50,8 @@ class Step:
 
     Attributes:
         threshold: Neurons of at most this activation are flipped; in directions, the strength.
-        neurons_flipped: Number of those neurons; in directions, of the neurons that have at least
-            half of their update flipped.
+        neurons_flipped: Number of those neurons; in directions, of the neurons whose variance is at
+            most the strength.
         clean: The clean score of the candidate.
         probes: The score on each probe. Probes never influence the search.
         recomputed: Whether rounding could have changed the decision, so that the whole network was
@@ -109,8 +109,8 @@ class LayerOutcome:
         flip: What was flipped: ``"directions"`` of the input space, ``"neurons"``, or ``"none"``.
         threshold: The chosen threshold, in units of the statistic, or the chosen strength, in units
             of the inputs' variance; None if nothing was flipped.
-        flipped: ``(in,)`` boolean mask over the input neurons; in directions, those that have at
-            least half of their update flipped.
+        flipped: ``(in,)`` boolean mask over the input neurons; in directions, those whose variance
+            is at most the strength.
         share: Share of the update's squared size that was flipped, from 0 to 1.
         stop_reason: Why the search ended.
         steps: Every candidate tried, in order.

@@ -220,9 +220,7 @@ def test_pre_activations_beyond_their_type_are_refused_in_one_error(of_probes, m
         monkeypatch.setattr(
             Directions,
             "taken",
-            lambda self, number, samples, *, unseen: np.full(
-                (len(CLEAN[0][samples]), len(WEIGHT)), far
-            ),
+            lambda self, number, *, unseen: np.full((len(CLEAN[0]), len(WEIGHT)), far),
         )
     with pytest.raises(DataError, match="infinity"):
         candidates.advance([30])

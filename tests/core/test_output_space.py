@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flain_core.errors import LayerError
 from flain_core.input_space import RATIO
 from flain_core.output_space import OutputSpace
 
@@ -20,8 +19,7 @@ def update_and_quiet(seed=0, outputs=OUT):
 
 
 def space_of(update, quiet):
-    with np.errstate(over="ignore"):
-        return OutputSpace.of(update @ update.T, quiet @ update.T)
+    return OutputSpace.of(update @ update.T, quiet @ update.T)
 
 
 def shares(update, quiet, direction):
@@ -77,7 +75,7 @@ def test_the_parts_of_a_candidate_make_it_whole(number):
 
 
 def test_a_direction_lies_between_the_two_strengths_next_to_its_own():
-    space = OutputSpace(np.eye(2), np.eye(2), np.array([1.0, 1 / RATIO]))
+    space = OutputSpace(np.eye(2), np.eye(2), 0.5, np.array([1.0, 1 / RATIO]))
     np.testing.assert_allclose(space.behind, [0, 4])
     parts = dict(space.parts(57))
     assert parts.keys() == {51, 57}
@@ -97,7 +95,7 @@ def test_the_directions_are_of_one_size_and_have_the_shares_of_the_update():
     found = space.into @ update
     np.testing.assert_allclose(np.square(found).sum(axis=1), 1.0, rtol=0, atol=0.02)
     expected = [shares(update, quiet, direction) for direction in space.into]
-    np.testing.assert_allclose(space.shares, expected, rtol=0, atol=0.02)
+    np.testing.assert_allclose(space.greatest * space.shares, expected, rtol=0, atol=0.02)
 
 
 def part_of(space, shares, number, level):
@@ -110,12 +108,10 @@ def part_of(space, shares, number, level):
 @pytest.mark.parametrize("alike", [False, True])
 @pytest.mark.parametrize(("number", "level"), [(57, 57), (57, 51), (60, 51), (54, 45)])
 def test_slopes_say_how_a_part_moves_with_the_matrix_of_shares(number, level, alike):
-    rng = np.random.default_rng(2)
-    values = np.array([0.41, 0.41, 0.6, 0.77, 0.77] if alike else [0.41, 0.52, 0.6, 0.7, 0.77])
-    space = OutputSpace(np.eye(OUT), np.eye(OUT), values)
-    used = rng.normal(size=OUT)
-    # The greatest share counts as it was.
-    used[values.argmax()] = used[-1] = 0.0
+    values = np.array([0.53, 0.53, 0.78, 0.98, 1.0] if alike else [0.53, 0.67, 0.78, 0.9, 1.0])
+    space = OutputSpace(np.eye(OUT), np.eye(OUT), 0.77, values)
+    used = np.random.default_rng(2).normal(size=OUT)
+    used[-1] = 0.0  # The greatest share is the unit of all.
     more = 1e-5 * np.outer(used, used)
     moved = part_of(space, np.diag(values) + more, number, level)
     moved -= part_of(space, np.diag(values), number, level)
@@ -124,23 +120,28 @@ def test_slopes_say_how_a_part_moves_with_the_matrix_of_shares(number, level, al
     np.testing.assert_allclose(expected, moved, rtol=0, atol=0.01 * np.abs(moved).max())
 
 
-@pytest.mark.parametrize("update", [np.zeros((OUT, IN)), np.ones((IN + 3, 2))])
+@pytest.mark.parametrize("number", [51, 54, 57, 60])
+def test_what_one_part_loses_another_gains(number):
+    space = space_of(*update_and_quiet())
+    slopes = sum(space.slopes(number, level) for level, _ in space.parts(number))
+    # The greatest share is the unit of all, so it never moves.
+    slopes[-1, -1] = 0.0
+    np.testing.assert_allclose(slopes, 0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("update", [np.ones((OUT, IN)), np.ones((IN + 3, 2))])
 def test_an_update_of_low_rank_has_directions_too(update):
     space = space_of(update, update)
     np.testing.assert_allclose(space.back @ space.into @ update, update, rtol=0, atol=1e-10)
     assert ((space.behind >= 0) & (space.behind <= 12)).all()
 
 
-def test_the_scale_of_an_update_changes_nothing():
+def test_the_size_that_an_update_was_divided_by_is_in_the_directions():
     update, quiet = update_and_quiet()
-    for scale in (1e-150, 1e-120, 1e120):
-        scaled = space_of(update * scale, quiet * scale)
-        np.testing.assert_allclose(scaled.behind, space_of(update, quiet).behind, atol=1e-6)
-
-
-def test_what_cannot_be_squared_is_refused():
-    with pytest.raises(LayerError, match="too large to be squared"):
-        space_of(np.full((2, 2), 1e200), np.full((2, 2), 1e200))
+    whole, part = update @ update.T, quiet @ update.T
+    plain, divided = OutputSpace.of(whole, part), OutputSpace.of(whole / 16, part / 16, 4.0)
+    for name in ("into", "back", "greatest", "shares"):
+        np.testing.assert_allclose(getattr(divided, name), getattr(plain, name), rtol=1e-12)
 
 
 def test_nothing_is_more_than_twelve_candidates_behind():
