@@ -79,11 +79,11 @@ def _neurons(statistic: Any) -> flain.Settings:
 
 
 _BOTH = _each_block("key", "value")
-CHOSEN = Way("directions, `key` and `value` of both blocks", _BOTH, _directions(4))
+CHOSEN = Way("directions, `key` and `value` of both blocks", _BOTH, _directions(4, None))
 WAYS = (
     CHOSEN,
-    Way("the same, factor 3", _BOTH, _directions(3)),
-    Way("the same, default tolerance", _BOTH, _directions(4, None)),
+    Way("the same, factor 3", _BOTH, _directions(3, None)),
+    Way("the same, tolerance 0.005", _BOTH, _directions(4)),
     Way("directions, `key` and `value` of the last block", _BOTH[-2:], _directions(4)),
     Way("directions, `key` of both blocks", _each_block("key"), _directions(4)),
     Way("directions, `value` of both blocks", _each_block("value"), _directions(4)),

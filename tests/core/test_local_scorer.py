@@ -65,15 +65,15 @@ def test_a_proof_runs_no_more_at_once_than_a_batch(batch_size, expected, monkeyp
     assert ran == [(expected, 5)]
 
 
-# A batch keeps 30 x 12 inputs in float32 twice, and 30 x 10 outputs thrice. A fit takes both once
-# in float64, and a number for each sample.
+# A batch keeps 30 x 12 inputs in float32 twice, and 30 x 10 outputs thrice. A fit takes in float64
+# the inputs once, the outputs four times, and a number for each sample.
 WITHOUT_FIT = 30 * 12 * 2 * 4 + 3 * 30 * 10 * 4
-BYTES = WITHOUT_FIT + 30 * (12 + 10 + 1) * 8
+BYTES = WITHOUT_FIT + 30 * (12 + 4 * 10 + 1) * 8
 
 
 # Where a batch is not kept, it takes the place of another while it is at work. Where the inputs
 # cannot be kept nothing is fitted, which makes room for others.
-@pytest.mark.parametrize(("batches", "kept"), [(0, 0), (1, 0), (2, 2), (3, 4)])
+@pytest.mark.parametrize(("batches", "kept"), [(0, 0), (1, 1), (2, 4), (3, 4)])
 def test_no_inputs_are_kept_where_the_memory_limit_forbids_it(batches, kept):
     inputs, found, network = study(batches * BYTES + 1)
     assert inputs is None
@@ -152,7 +152,7 @@ def test_losses_count_from_the_trained_model_anew_in_each_search_of_it():
 
 
 def test_fewer_samples_are_at_work_where_a_layer_takes_much_more_than_they_do(monkeypatch):
-    monkeypatch.setattr(cut_batch, "_BYTES_AT_WORK", BYTES // 2)
+    monkeypatch.setattr(cut_batch, "_BYTES_AT_WORK", 9 * WITHOUT_FIT // 10)
     held = LocalSamples.of(CLEAN, probes={"ASR": TRIGGERED}, memory_limit=BYTES)
     scorer = LocalScorer(held, keeps_inputs=True)
     statistics, _ = scorer.study(FINAL, "fc1")
@@ -167,7 +167,7 @@ def test_fewer_samples_are_at_work_where_a_layer_takes_much_more_than_they_do(mo
 
 
 def test_a_batch_is_as_large_as_the_caller_says(monkeypatch):
-    monkeypatch.setattr(cut_batch, "_BYTES_AT_WORK", BYTES // 2)
+    monkeypatch.setattr(cut_batch, "_BYTES_AT_WORK", 9 * WITHOUT_FIT // 10)
     network, ran = Watched(FINAL), []
     network.predict = lambda x: ran.append(len(x)) or FINAL.predict(x)
     scorer = LocalScorer(LocalSamples.of(CLEAN, batch_size=60, memory_limit=BYTES))
