@@ -227,7 +227,7 @@ def _ways(
     proof = scorer.prove(unflipped, seed=context.seed)
     space = _space(layer, inputs, settings) if proof.faithful else None
     if space is not None:
-        by_output = len(layer.weight) <= _MOST_OUTPUTS
+        by_output = 1 < len(layer.weight) <= _MOST_OUTPUTS
         factor = settings.factor_of("directions")
         directions = Directions(network, layer, initial, factor, space, by_output)
         yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
