@@ -10,10 +10,10 @@ keeps the mean pre-activation. A factor of 2 turns the sign where clean data has
 flips less than the whole elsewhere; a factor of 3 removes the update already where ``v`` is twice
 ``s``, so that a backdoor in directions that clean data uses a little goes at a smaller strength.
 
-That is so in layers of one output or of very many. In others the strength differs between directions of the
-outputs: see :mod:`~flain_core.output_space`. A candidate is then made of several such weights, one
-for each direction. The sample that judges it is left out of each fit exactly, and of the finding of
-the directions to first order.
+That is so in layers of one output or of very many. In others the strength differs between
+directions of the outputs: see :mod:`~flain_core.output_space`. A candidate is then made of several
+such weights, one for each direction. The sample that judges it is left out of each fit exactly, and
+of the finding of the directions to first order.
 
 A layer may see a sample several times, as a transformer's do once for each token. Each sight is
 then a row of ``X``, and what was fitted without a sample is fitted without all of its rows.

@@ -96,7 +96,8 @@ def test_version(run):
 def test_the_help_says_what_goes_in_and_what_is_taken_if_nothing_is_said(run):
     shown = " ".join(run("purify", "--help").out.replace("│", " ").split())
     assert "FINAL is the file of the trained global model: .npz, .onnx, .keras, .h5" in shown
-    allowed = f"(default: {flain.Settings().allowed(0):g} of the probability"
+    least, most = (flain.Settings().allowed(missing) for missing in (0.0, 1.0))
+    allowed = f"(default: {least:g} to {most:g} of the probability, the more the less sure"
     assert f"Allowed loss, from 0 to 1. {allowed}" in shown
     assert f"{flain.Settings(measure='score').allowed(None):g} of the accuracy)" in shown
     by_flip = "2 for neurons, 3 in directions"
