@@ -28,7 +28,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .blocks import column_blocks, handed_over, is_small, largest_of, row_blocks
+from .blocks import blocks_of, column_blocks, handed_over, is_small, largest_of, row_blocks
 from .errors import LayerError
 from .flipping import check_range
 from .flipping_order import FlippingOrder
@@ -41,7 +41,6 @@ __all__ = ["Directions", "Flipping"]
 _LEAST_KEPT = 1e-3
 _SMALL_BLOCK = 48
 _BYTES_OF_FITS = 64 * 2**20
-_BYTES_OF_MATRICES = 4 * 2**20
 
 Fit: TypeAlias = "tuple[Array, Array, Array]"
 """A candidate's weight of each input, its solution, and what samples keep of it, which is what
@@ -139,6 +138,7 @@ class Directions:
             slopes: Those of the level, as :meth:`OutputSpace.slopes` has them.
         """
         used, unseen = self._used_of_quiet
+        slopes = slopes / outputs.greatest  # the shares are parts of it
         strongest = int(outputs.shares.argmax())
         if self.space.positions == 1:
             gained = used[:, strongest] * unseen[:, strongest]
@@ -148,7 +148,7 @@ class Directions:
         turned = np.empty_like(taken)
         by_sample = [self._by_sample(rows) for rows in (turned, taken, used, unseen)]
         every = np.arange(len(slopes))
-        for some in _blocks_of_matrices(len(by_sample[0]), slopes.size):
+        for some in blocks_of(len(by_sample[0]), slopes.size):
             of_turned, of_taken, of_used, of_unseen = (rows[some] for rows in by_sample)
             change = of_used.swapaxes(1, 2) @ of_unseen
             gained = change[:, strongest, strongest].copy()
@@ -164,8 +164,7 @@ class Directions:
         Scaled so that the product of the two is what the shares gain without the sample.
         """
         _, used, kept = self._solved(QUIET_AT)
-        greatest = self._outputs.greatest if self._outputs else 1.0
-        return used, _left_out(used, kept, self.space.strength(QUIET_AT) / greatest)
+        return used, _left_out(used, kept, self.space.strength(QUIET_AT))
 
     def _by_sample(self, rows: Array) -> Array:
         """``(n, positions, out)`` of rows."""
@@ -368,13 +367,6 @@ def _left_out(solved: Array, kept: Array, size: float) -> Array:
         left_out[rows] = np.linalg.solve(each, solved[rows])
     left_out *= size
     return left_out
-
-
-def _blocks_of_matrices(count: int, size: int) -> Iterator[slice]:
-    """Divide so many matrices of so many numbers each."""
-    at_once = max(_BYTES_OF_MATRICES // (8 * size), 1)
-    for start in range(0, count, at_once):
-        yield slice(start, start + at_once)
 
 
 def inverse_of_lower(lower: Array) -> Array:
