@@ -10,10 +10,9 @@ keeps the mean pre-activation. A factor of 2 turns the sign where clean data has
 flips less than the whole elsewhere; a factor of 3 removes the update already where ``v`` is twice
 ``s``, so that a backdoor in directions that clean data uses a little goes at a smaller strength.
 
-That is so in layers of one output or of very many. In others the strength differs between
-directions of the outputs: see :mod:`~flain_core.output_space`. A candidate is then made of several
-such weights, one for each direction. The sample that judges it is left out of each fit exactly, and
-of the finding of the directions to first order.
+That is so where it is not known how the outputs move the scores. Elsewhere the strength differs
+between the classes that they speak for: see :mod:`~flain_core.class_directions`. A candidate is
+then made of several such weights. The sample that judges it is left out of each.
 
 A layer may see a sample several times, as a transformer's do once for each token. Each sight is
 then a row of ``X``, and what was fitted without a sample is fitted without all of its rows.
@@ -28,13 +27,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .blocks import blocks_of, column_blocks, handed_over, is_small, largest_of, row_blocks
+from .blocks import column_blocks, handed_over, is_small, largest_of, row_blocks
+from .class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections
 from .errors import LayerError
 from .flipping import check_range
 from .flipping_order import FlippingOrder
 from .input_space import CANDIDATES, InputSpace
 from .network import Array, Layer, Network
-from .output_space import FURTHEST_BEHIND, QUIET_AT, OutputSpace
 
 __all__ = ["Directions", "Flipping"]
 
@@ -59,7 +58,8 @@ class Directions:
         initial: The layer's initial weight, ``(out, in)``.
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
-        by_output: Whether each direction of the outputs is flipped at a strength of its own.
+        toward: ``(classes, out)`` along which outputs the score of each class grows, of length 1;
+            each is flipped at a strength of its own. None flips all outputs alike.
     """
 
     network: Network
@@ -67,7 +67,7 @@ class Directions:
     initial: Array
     factor: float
     space: InputSpace
-    by_output: bool = True
+    toward: Array | None = None
 
     @property
     def strengths(self) -> Array:
@@ -75,7 +75,7 @@ class Directions:
 
         The last flips every output at the strongest strength, those that lie furthest behind too.
         """
-        count = CANDIDATES + (FURTHEST_BEHIND if self.by_output else 0)
+        count = CANDIDATES + (0 if self.toward is None else FURTHEST_BEHIND)
         return np.array([self.space.strength(number) for number in range(1, count + 1)])
 
     def candidate(self, number: int) -> Network:
@@ -105,70 +105,18 @@ class Directions:
             number: The candidate.
             unseen: Judge each sample as if it had had no part in the fit.
         """
-        outputs = self._outputs
-        if outputs is None:
+        if self._classes is None:
             return self._taken_at(number, unseen=unseen)
         taken = np.zeros((len(self.space.centred), len(self.layer.weight)))
-        for level, weights in outputs.parts(number):
-            of_level = self._taken_at(level, unseen=unseen)
-            if unseen:
-                taken += self._turned(of_level, outputs, outputs.slopes(number, level))
-            of_level *= weights
-            taken += of_level
-        return taken @ outputs.back.T
+        for level, part in self._classes.parts(number):
+            taken += self._taken_at(level, unseen=unseen) @ part.T
+        return taken
 
     def _taken_at(self, number: int, *, unseen: bool) -> Array:
-        """``(n * positions, out)``: what is taken where all outputs are flipped alike.
-
-        In output directions, if there are any.
-        """
+        """``(n * positions, out)``: what is taken where all outputs are flipped alike."""
         _, solved, kept = self._solved(number)
         size = self.factor * self.space.strength(number) / self._scale
         return _left_out(solved, kept, size) if unseen else solved * size
-
-    def _turned(self, taken: Array, outputs: OutputSpace, slopes: Array) -> Array:
-        """Return what more is taken as the output directions are others without each sample.
-
-        Without a sample more of the update is quiet: what the sample uses of it. To first order in
-        that, also in what the greatest share gains by it.
-
-        Args:
-            taken: ``(n * positions, out)`` at one level, in output directions.
-            outputs: The output directions.
-            slopes: Those of the level, as :meth:`OutputSpace.slopes` has them.
-        """
-        used, unseen = self._used_of_quiet
-        slopes = slopes / outputs.greatest  # the shares are parts of it
-        strongest = int(outputs.shares.argmax())
-        if self.space.positions == 1:
-            gained = used[:, strongest] * unseen[:, strongest]
-            turned: Array = used * ((unseen * taken) @ slopes)
-            turned -= taken * (outputs.shares * slopes.diagonal()) * gained[:, np.newaxis]
-            return turned
-        turned = np.empty_like(taken)
-        by_sample = [self._by_sample(rows) for rows in (turned, taken, used, unseen)]
-        every = np.arange(len(slopes))
-        for some in blocks_of(len(by_sample[0]), slopes.size):
-            of_turned, of_taken, of_used, of_unseen = (rows[some] for rows in by_sample)
-            change = of_used.swapaxes(1, 2) @ of_unseen
-            gained = change[:, strongest, strongest].copy()
-            change[:, every, every] -= np.multiply.outer(gained, outputs.shares)
-            change *= slopes
-            np.matmul(of_taken, change, out=of_turned)
-        return turned
-
-    @cached_property
-    def _used_of_quiet(self) -> tuple[Array, Array]:
-        """What samples use of the quiet part, in output directions; and the same as if unseen.
-
-        Scaled so that the product of the two is what the shares gain without the sample.
-        """
-        _, used, kept = self._solved(QUIET_AT)
-        return used, _left_out(used, kept, self.space.strength(QUIET_AT))
-
-    def _by_sample(self, rows: Array) -> Array:
-        """``(n, positions, out)`` of rows."""
-        return rows.reshape(-1, self.space.positions, rows.shape[1])
 
     def change(self, number: int) -> Array:
         """``(out, in)``: what a candidate, not 0, takes from the weight."""
@@ -179,19 +127,18 @@ class Directions:
 
         Inputs that never vary are flipped wholly.
         """
-        outputs = self._outputs
-        if outputs is None:
+        if self._classes is None:
             fit = self._solved(number)
             for columns in column_blocks(self.layer.weight):
                 yield columns, self._flipped(number, fit, self._update(np.s_[:, columns]), columns)
             return
-        levels = [(*part, self._solved(part[0])) for part in outputs.parts(number)]
+        parts = [(*part, self._solved(part[0])) for part in self._classes.parts(number)]
         for columns in column_blocks(self.layer.weight):
-            update = outputs.into @ self._update(np.s_[:, columns])
+            update = self._update(np.s_[:, columns])
             change = np.zeros_like(update)
-            for level, weights, fit in levels:
-                change += weights[:, np.newaxis] * self._flipped(level, fit, update, columns)
-            yield columns, outputs.back @ change
+            for level, part, fit in parts:
+                change += part @ self._flipped(level, fit, update, columns)
+            yield columns, change
 
     def _flipped(self, number: int, fit: Fit, update: Array, columns: slice) -> Array:
         """``(out, columns)``: what is taken from columns of an update, alike in all its rows."""
@@ -208,26 +155,25 @@ class Directions:
         return change
 
     @cached_property
-    def _outputs(self) -> OutputSpace | None:
-        """The directions of the outputs; None where all outputs are flipped alike."""
-        final = self.layer.weight
+    def _classes(self) -> ClassDirections | None:
+        """How strongly what speaks for each class is flipped; None where all is flipped alike."""
+        toward, final = self.toward, self.layer.weight
+        if toward is None:
+            return None
         blocks = [(columns, np.s_[:, columns]) for columns in column_blocks(final)]
         size = max(largest_of(self._update(block)) for _, block in blocks)
-        if not (self.by_output and size):
-            return None
         if not np.isfinite(size):
             raise LayerError("the weight update is too large; check both models")
-        weight, solved, kept = fit = self._fit(QUIET_AT)
-        whole, quiet = np.zeros((2, len(final), len(final)))
+        weight, solved, kept = self._solved(QUIET_AT)
+        # The square of a weight may be too small or too large for a float64.
+        fit = weight, solved @ toward.T / size, kept
+        whole, quiet = np.zeros((2, len(toward)))
         for columns, block in blocks:
-            update = self._update(block)
-            flipped = self._flipped(QUIET_AT, fit, update, columns) / (self.factor * size)
-            update = update / size
-            whole += update @ update.T
-            quiet += flipped @ update.T
-        outputs = OutputSpace.of(whole, quiet, size)
-        self._fits[QUIET_AT] = weight, solved @ outputs.into.T, kept
-        return outputs
+            update = toward @ self._update(block) / size
+            flipped = self._flipped(QUIET_AT, fit, update, columns) / self.factor
+            whole += np.square(update).sum(axis=1)
+            quiet += np.square(flipped).sum(axis=1)
+        return ClassDirections.of(toward, quiet / np.maximum(whole, np.finfo(float).tiny))
 
     def _update(self, block: tuple[slice, slice]) -> Array:
         """Return float64 what training added to some rows and columns of the weight."""
@@ -261,19 +207,15 @@ class Directions:
         return {}
 
     def _solved(self, number: int) -> Fit:
-        """Return a candidate's fit, in output directions if there are any.
-
-        The fits tried last are kept, as far as they are small.
-        """
-        outputs, fits = self._outputs, self._fits
+        """Return a candidate's fit; those made last are kept, as far as they are small."""
+        fits = self._fits
         if number not in fits:
             # Each row has its outputs, and what its sample keeps of each of its rows.
             numbers = len(self.layer.weight) + self.space.positions
             size = len(self.space.centred) * numbers * 8
             while (len(fits) + 1) * size > _BYTES_OF_FITS and fits:
                 del fits[next(iter(fits))]
-            weight, solved, kept = self._fit(number)
-            fits[number] = weight, solved if outputs is None else solved @ outputs.into.T, kept
+            fits[number] = self._fit(number)
         return fits[number]
 
     def _fit(self, number: int) -> Fit:

@@ -10,7 +10,7 @@ from itertools import count
 
 import numpy as np
 
-from .blocks import handed_over, largest_of, row_blocks
+from .blocks import column_blocks, handed_over, largest_of, row_blocks
 from .directions import Directions, Flipping
 from .errors import LayerError, ModelError
 from .flipping import match_norm
@@ -32,7 +32,7 @@ _LEAST_WINDOW = 2e-5
 _WINDOW_PER_ERROR = 4.0
 _MOST_TESTED = 32
 _LEAST_FOR_DIRECTIONS = 10
-_MOST_OUTPUTS = 1024  # the time to find their directions grows with the cube of their number
+_MOST_OUTPUTS = 1024  # finding out how they move the scores takes pushes for each of them
 _NOT_AS_PROMISED = Proof(False, "the purified model did not score what the cut had promised")
 
 
@@ -168,12 +168,13 @@ def _purify_layer(
             weight = match_norm(flipping.weight(found.number), layer.weight)
             purified = network.replace({layer.name: handed_over(weight)})
             after = scorer.score_of(purified)
+        toward = flipping.toward if isinstance(flipping, Directions) else None
         outcome = LayerOutcome(
             name=layer.name,
             flip="directions" if schedule.by_strength else "neurons",
             threshold=found.step.threshold if found.step else None,
             flipped=schedule.flipped(found.number),
-            share=_share_flipped(purified, layer, initial, flipping.factor),
+            share=_share_flipped(purified, layer, initial, flipping.factor, toward),
             stop_reason=found.reason,
             steps=found.steps,
             activation=schedule.activation,
@@ -227,9 +228,9 @@ def _ways(
     proof = scorer.prove(unflipped, seed=context.seed)
     space = _space(layer, inputs, settings) if proof.faithful else None
     if space is not None:
-        by_output = 1 < len(layer.weight) <= _MOST_OUTPUTS
+        toward = scorer.toward_classes() if len(layer.weight) <= _MOST_OUTPUTS else None
         factor = settings.factor_of("directions")
-        directions = Directions(network, layer, initial, factor, space, by_output)
+        directions = Directions(network, layer, initial, factor, space, toward)
         yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
         proof = _NOT_AS_PROMISED
     if settings.flip == "directions":
@@ -283,22 +284,33 @@ def _promised(found: Found, flipping: Flipping, context: SearchContext) -> Found
     )
 
 
-def _share_flipped(purified: Network, layer: Layer, initial: Array, factor: float) -> float:
-    """Return which share of the update's squared size was flipped, from 0 to about 1."""
-    after, flipped, whole = purified.layers()[layer.name].weight, 0.0, 0.0
+def _share_flipped(
+    purified: Network, layer: Layer, initial: Array, factor: float, toward: Array | None = None
+) -> float:
+    """Return which share of the update was flipped, as :class:`LayerOutcome` has it."""
+    after = purified.layers()[layer.name].weight
+    if toward is None:
+        blocks = [(rows, np.s_[:]) for rows in row_blocks(layer.weight)]
+    else:
+        blocks = [(np.s_[:], columns) for columns in column_blocks(layer.weight)]
     # The square of a weight may be too small or too large for a float64.
-    scale = max(
-        largest_of(_difference(layer.weight, initial, rows)) for rows in row_blocks(layer.weight)
-    )
-    for rows in row_blocks(layer.weight):
-        update, change = (_difference(layer.weight, other, rows) for other in (initial, after))
-        whole += float(np.square(factor * (update / scale)).sum())
-        flipped += float(np.square(change / scale).sum())
-    return flipped / whole
+    scale = max(largest_of(_difference(layer.weight, initial, block)) for block in blocks)
+    whole, flipped = np.zeros((2, 1 if toward is None else len(toward)))
+    for block in blocks:
+        update, change = (
+            _difference(layer.weight, other, block) / scale for other in (initial, after)
+        )
+        if toward is None:
+            update, change = update.reshape(1, -1), change.reshape(1, -1)
+        else:
+            update, change = toward @ update, toward @ change
+        whole += np.square(factor * update).sum(axis=1)
+        flipped += np.square(change).sum(axis=1)
+    return float((flipped / np.maximum(whole, np.finfo(float).tiny)).max())
 
 
-def _difference(one: Array, other: Array, rows: slice) -> Array:
-    difference: Array = np.subtract(one[rows], other[rows], dtype=np.float64)
+def _difference(one: Array, other: Array, block: tuple[slice, slice]) -> Array:
+    difference: Array = np.subtract(one[block], other[block], dtype=np.float64)
     return difference
 
 

@@ -163,6 +163,14 @@ class Scorer(Protocol):
         """
         ...
 
+    def toward_classes(self) -> Array | None:
+        """Find out along which outputs of the layer studied last the score of each class grows.
+
+        Returns:
+            ``(classes, out)`` of length 1; None where that is not known.
+        """
+        ...
+
     def candidates(
         self, flipping: Flipping, *, window: float | None
     ) -> AbstractContextManager[Candidates]:

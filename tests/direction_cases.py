@@ -10,6 +10,9 @@ from flain_numpy import Dense, Network
 
 OUT, IN, COUNT = 3, 7, 25
 
+TOWARD = np.array([[1.0, 2.0, -2.0], [2.0, 1.0, 2.0]]) / 3
+"""Two classes that the outputs speak for."""
+
 
 def inputs(count=COUNT, seed=0):
     """Samples whose inputs belong together, and have no mean of zero."""
@@ -18,14 +21,14 @@ def inputs(count=COUNT, seed=0):
     return np.abs(mixed)
 
 
-def directions(x, *, bias=True, factor=2.0, space=None, seed=1, dtype=np.float64, by_output=False):
+def directions(x, *, bias=True, factor=2.0, space=None, seed=1, dtype=np.float64, toward=None):
     rng = np.random.default_rng(seed)
     initial = rng.normal(size=(OUT, IN)).astype(dtype)
     final = (initial + rng.normal(size=(OUT, IN))).astype(dtype)
     offset = rng.normal(size=OUT).astype(dtype) if bias else None
     network = Network([Dense("only", final, offset)])
     space = space or InputSpace.of(x, bias=bias)
-    return Directions(network, network.layers()["only"], initial, factor, space, by_output)
+    return Directions(network, network.layers()["only"], initial, factor, space, toward)
 
 
 def covariance(space, x):

@@ -166,6 +166,9 @@ class Coordinator:
         proofs = [one.proof for one in self.answers(question).values() if one.proof]
         return max(proofs, key=lambda proof: (not proof.faithful, proof.error))
 
+    def toward_classes(self) -> None:
+        """Nothing is flipped in directions, so nobody is asked."""
+
     def candidates(
         self, flipping: Flipping, *, window: float | None
     ) -> AbstractContextManager[Candidates]:

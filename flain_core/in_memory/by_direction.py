@@ -19,7 +19,7 @@ from flain_core.network import Array, Cut
 from flain_core.sample_source import Candidates
 from flain_core.score import Scored
 
-from .cut_batch import CutBatch, cuts_of, pre_activation, tail_by_sample
+from .cut_batch import CutBatch, cuts_of, pre_activation, scores_of
 from .grader import Graded, Grader
 
 __all__ = ["by_direction", "takes_outputs"]
@@ -82,7 +82,7 @@ def _scores(
             moved = next(probes)
         with np.errstate(over="ignore"):
             moved = moved.astype(output.dtype, copy=False)
-        yield batch.probe, batch.samples.y, _scores_of(cut, moved)
+        yield batch.probe, batch.samples.y, scores_of(cut, moved)
 
 
 def _of_probes(kept: Sequence[_Kept], directions: Directions, number: int) -> Iterator[Array]:
@@ -139,14 +139,9 @@ def _is_row_by_row(cut: Cut, weight: Array) -> bool:
 def _takes_outputs(cut: Cut) -> bool:
     """Return whether the tail of a cut, given the cut's own pre-activations, scores alike."""
     scores = cut.tail(cut.output)
-    given = _scores_of(cut, pre_activation(cut))
+    given = scores_of(cut, pre_activation(cut))
     if given.shape != scores.shape:
         return False
     if not np.isfinite(scores).all():
         return False
     return bool(np.abs(given - scores).max() <= _ERROR_ALLOWED * np.abs(scores).max())
-
-
-def _scores_of(cut: Cut, output: Array) -> Array:
-    tail = tail_by_sample(cut)
-    return cut.tail(output.reshape(cut.output.shape)) if tail is None else tail(output)

@@ -52,6 +52,12 @@ def pre_activation(cut: Cut) -> Array:
     return np.asarray(on_host).reshape(len(cut.inputs), -1)
 
 
+def scores_of(cut: Cut, output: Array) -> Array:
+    """Return the scores of a batch for a layer's pre-activation ``(n, out)`` as a NumPy array."""
+    tail = tail_by_sample(cut)
+    return cut.tail(output.reshape(cut.output.shape)) if tail is None else tail(output)
+
+
 def bytes_kept(cut: Cut) -> int:
     """Return about how many bytes a cut needs during a search."""
     # What its tail reads besides: the whole batch, where nothing shorter than the model is right.

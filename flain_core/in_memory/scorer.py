@@ -30,6 +30,7 @@ from .by_sample import BySample, by_sample
 from .cut_batch import CutBatch, bytes_fitted, bytes_kept, most_at_once
 from .grader import Graded, Grader
 from .held_back import HeldBack
+from .toward_classes import toward_classes
 
 __all__ = ["LocalScorer", "Stepper"]
 
@@ -165,6 +166,10 @@ class LocalScorer:
         few: Batch = next(self.samples.clean.batches(self.batch_size))[:_SAMPLES_FOR_PROOF].x
         check_deterministic(flipping.network, few, flipping.layer.epsilon)
         return prove(flipping, few, seed=seed) if self.batches else _RUNS_SEVERAL_TIMES
+
+    def toward_classes(self) -> Array | None:
+        """Push the pre-activations of the auxiliary samples, where their cuts were kept."""
+        return toward_classes(self.batches, self.grader)
 
     @contextmanager
     def candidates(self, flipping: Flipping, *, window: float | None) -> Iterator[Candidates]:

@@ -111,7 +111,8 @@ class LayerOutcome:
             of the inputs' variance; None if nothing was flipped.
         flipped: ``(in,)`` boolean mask over the input neurons; in directions, those whose variance
             is at most the strength.
-        share: Share of the update's squared size that was flipped, from 0 to 1.
+        share: Share of the update's squared size that was flipped, from 0 to about 1; where classes
+            are flipped unlike, of what the update says for the class of which most was flipped.
         stop_reason: Why the search ended.
         steps: Every candidate tried, in order.
         activation: ``(in,)`` the statistic that the thresholds were compared with; in directions,

@@ -60,7 +60,7 @@ def test_the_embedded_model_loses_its_backdoor(models):
     assert accuracy[0] >= 0.97
     assert attack[0] >= 0.99
     assert attack[1] <= 0.01
-    assert accuracy[0] - accuracy[1] <= 0.005
+    assert round(accuracy[0] - accuracy[1], 9) <= 0.005
     assert result.settings == replace(flain.Settings(), measure="probability")
     assert result.layers[0].method == "incremental"
 

@@ -85,7 +85,7 @@ def test_samples_elsewhere_have_no_classes_but_norms():
 
 @pytest.mark.parametrize("factor", [2.0, 1.5])
 def test_norms_are_those_of_the_weights_by_input_neuron(factor):
-    result = purify(settings=Settings(factor=factor))
+    result = purify(settings=Settings(factor=factor, flip="neurons"))
     outcome, measured = result.layers[0], result.layers[0].norms
     initial, trained, purified = (
         each.layers()["fc1"].weight.astype(float) for each in (INITIAL, FINAL, result.model)

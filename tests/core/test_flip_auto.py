@@ -137,7 +137,7 @@ def test_a_layer_that_was_hardly_flipped_is_not_said_to_be_as_it_was():
     """A weak strength flips no neuron by half, and still something."""
     settings = Settings(tolerance=1e-5)
     rng = np.random.default_rng(3)
-    x = CLEAN[0] + rng.normal(0, 0.3, CLEAN[0].shape).astype(np.float32)
+    x = CLEAN[0] + rng.normal(0, 0.6, CLEAN[0].shape).astype(np.float32)
     y = FINAL.predict(x).argmax(axis=1)
     with pytest.warns(FlainWarning, match="^hardly flipped"):
         result = purify(data=(x, y), settings=settings)
@@ -176,11 +176,15 @@ def test_accuracy_steers_directions_where_the_score_is_what_counts():
     assert result.layers[0].flip == "directions"
     assert {step.loss for step in result.layers[0].steps} == {None}
     assert result.promise is None
+
+
+def test_a_score_of_the_callers_steers_directions_that_know_of_no_classes():
     own = purify(score=lambda scores, y: scores.argmax(axis=1) == y)
     assert own.layers[0].flip == "directions"
-    assert [step.clean for step in own.layers[0].steps] == [
-        step.clean for step in result.layers[0].steps
-    ]
+    (step,) = (step for step in own.layers[0].steps if step.threshold == own.layers[0].threshold)
+    assert own.before.clean - step.clean <= 0.002
+    by_class = purify(settings=Settings(measure="score"))
+    assert own.layers[0].threshold < by_class.layers[0].threshold
 
 
 def test_directions_keep_what_crosses_where_that_is_asked_for():

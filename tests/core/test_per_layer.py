@@ -163,6 +163,14 @@ def test_the_share_by_hand():
     ) == pytest.approx(0.025)
 
 
+def test_the_share_is_that_of_the_class_of_which_most_was_flipped():
+    after, initial = np.float32([[3, 0], [0, -1]]), np.zeros((2, 2), dtype=np.float32)
+    layer = head(np.float32([[3, 0], [0, 1]])).layers()["fc"]
+    for toward, expected in ((np.eye(2), 1.0), (np.array([[0.8, 0.6]]), 0.36 / 6.12)):
+        share = per_layer._share_flipped(head(after), layer, initial, 2.0, toward)
+        assert share == pytest.approx(expected)
+
+
 def test_the_share_of_an_update_beyond_its_own_type_by_hand():
     """An update of 5e38 and one of 3e38, of which the latter is flipped: 9 of 34 in squares."""
     layer, purified = head([[3e38, 1e38]]).layers()["fc"], head([[3e38, -2e38]])
@@ -199,7 +207,7 @@ def test_directions_are_confirmed_by_the_score_of_what_was_written():
     """The search scores samples as if they had had no part in the fit, which no model does."""
     x, y = backdoored.samples(100, seed=11)
     x = x + np.random.default_rng(3).normal(0, 0.8, x.shape).astype(np.float32)
-    result = purify(data=(x, y), settings=Settings(tolerance=0.1, held_back=0))
+    result = purify(data=(x, y), settings=Settings(tolerance=0.05, held_back=0))
     (layer,) = result.layers
     chosen = {step.clean for step in layer.steps if step.threshold == layer.threshold}
     assert len(chosen | {result.before.clean, result.after.clean}) == 3

@@ -130,7 +130,10 @@ def test_batches_and_memory_do_not_change_the_answer(pair, options, settings, pr
     common = {"probes": {"ASR": TRIGGERED} if probed else {}, "settings": settings}
     one, other = purify(pair, **common), purify(pair, **common, **options)
     assert one.layers[0].threshold == other.layers[0].threshold
-    np.testing.assert_array_equal(weight(one.model), weight(other.model))
+    if settings is BY_NEURONS:
+        np.testing.assert_array_equal(weight(one.model), weight(other.model))
+    # Directions follow from scores, which are rounded in other ways in other batches.
+    np.testing.assert_allclose(weight(one.model), weight(other.model), rtol=0, atol=2e-7)
     assert one.after == other.after
 
 

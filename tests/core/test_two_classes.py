@@ -82,13 +82,15 @@ def test_what_the_outputs_are_does_not_change_the_answer(kind, stated, of_two_lo
     assert result.after == expected.after
     assert result.layers[0].threshold == expected.layers[0].threshold
     assert result.promise == expected.promise
+    # A sigmoid that is rounded to 1 says less of the outputs than its logit.
+    near = 20 if kind == "sigmoid" else 1
     for one, other in zip(result.layers[0].steps, expected.layers[0].steps, strict=True):
-        assert one.loss == pytest.approx(other.loss, abs=1e-5)
+        assert one.loss == pytest.approx(other.loss, abs=near * 1e-5)
     np.testing.assert_allclose(
         result.model.layers()["fc1"].weight,
         expected.model.layers()["fc1"].weight,
         rtol=0,
-        atol=1e-4,
+        atol=near * 1e-4,
     )
     told = [note for note in result.notes if "read as" in note]
     assert len(told) == (0 if stated else 1)

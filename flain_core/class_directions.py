@@ -1,0 +1,89 @@
+"""The outputs of a layer as they speak for the classes, and for which the update is quiet.
+
+A backdoor leads to one class: training added to the layer what speaks for that class, at inputs
+that clean data hardly uses. Of the update ``D``, ``g D`` is what speaks for a class, where the
+outputs move its score along ``g``. With the quiet part ``K`` of the update, which clean data hardly
+uses, ``|g K|^2 / |g D|^2`` is the share that is quiet. It is greatest for the class that a backdoor
+leads to, with few exceptions. So the update is flipped at the full strength in the direction of the
+class with the greatest share; the more weakly in that of another, as far as it is its own, the more
+classes come before it; and most weakly where it speaks for no class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .network import Array
+
+__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "ClassDirections"]
+
+FURTHEST_BEHIND = 12
+QUIET_AT = 57  # the candidate that says what is quiet: a quarter of the inputs' mean variance
+_BETWEEN_LEVELS = 6
+_LEAST_OF_ITS_OWN = 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class ClassDirections:
+    """The directions of the outputs that speak for the classes, and how strongly each is flipped.
+
+    Attributes:
+        directions: ``(k, out)`` float64, orthonormal: of each class what it has not in common with
+            those before it.
+        behind: ``(k,)`` by how many candidates each is flipped more weakly, 0 to 12.
+    """
+
+    directions: Array
+    behind: Array
+
+    @classmethod
+    def of(cls, toward: Array, shares: Array) -> ClassDirections:
+        """Order the classes by the share of the update that is quiet.
+
+        Args:
+            toward: ``(classes, out)`` of length 1, along which outputs the score of each grows.
+            shares: ``(classes,)`` at least 0.
+
+        Example:
+            >>> ClassDirections.of(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4])).behind
+            array([0., 1., 3., 6.])
+        """
+        order = np.argsort(-shares, kind="stable")
+        directions, remainders = np.linalg.qr(toward[order].T)
+        rank = np.flatnonzero(np.abs(remainders.diagonal()) > _LEAST_OF_ITS_OWN)
+        behind = np.minimum(rank * (rank + 1) / 2, FURTHEST_BEHIND)
+        return cls(directions.T[rank], behind)
+
+    def parts(self, number: int) -> Iterator[tuple[int, Array]]:
+        """Yield what a candidate is made of: candidates, and what it takes over of each.
+
+        Only every sixth strength is fitted, whatever is tried, and between two it is interpolated.
+        What is taken over is ``(out, out)``; the sum of all is the identity.
+
+        Args:
+            number: The candidate, from 1.
+        """
+        own = _step(number - self.behind)
+        rest = _step(number - FURTHEST_BEHIND)
+        for step in range(int(np.floor(rest)), int(np.ceil(own.max())) + 1):
+            at_rest = _nearness(rest, step)
+            differing = _nearness(own, step) - at_rest
+            if at_rest or differing.any():
+                part = (self.directions.T * differing) @ self.directions
+                part[np.diag_indices_from(part)] += at_rest
+                yield QUIET_AT + _BETWEEN_LEVELS * step, part
+
+
+def _step(number: Array | float) -> Array:
+    """Return at which step a candidate lies: 0 is :data:`QUIET_AT`, 1 the next that is fitted."""
+    step: Array = np.maximum(np.asarray(number) - QUIET_AT, -QUIET_AT) / _BETWEEN_LEVELS
+    return step
+
+
+def _nearness(own: Array, step: int) -> Array:
+    """Return how near steps are to one that is fitted, from 0 to 1."""
+    near: Array = np.maximum(1 - np.abs(own - step), 0.0)
+    return near

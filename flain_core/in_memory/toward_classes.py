@@ -1,0 +1,118 @@
+"""Finds out how the outputs of a layer move the score of each class.
+
+The pre-activations of all samples are pushed as if by chance, there and back, and the differences
+of the scores are fitted by least squares. A push is as large as what a trigger does, so that
+outputs count which clean samples leave inactive; no gradient is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flain_core.input_space import rows_of
+from flain_core.network import Array, Cut
+from flain_core.outputs import Reading
+
+from .cut_batch import CutBatch, pre_activation, scores_of
+from .grader import Grader
+
+__all__ = ["toward_classes"]
+
+_PUSH = 2.0  # in units of how far pre-activations lie from their mean
+_PUSHES_PER_OUTPUT = 3
+_RIDGE = 1e-3
+_SEED = 0
+_KEYS = 8
+_FREQUENCY = 30.0
+
+
+def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> Array | None:
+    """Return along which outputs the score of each class grows over the mean of all.
+
+    Only the classes count of which there are samples.
+
+    Args:
+        batches: All samples, with cuts that take pre-activations from outside.
+        grader: Reads the scores.
+
+    Returns:
+        ``(classes, out)`` float64, each of length 1; None where the scores are no classifier's,
+        there are samples of a single class, or the outputs do not move the scores.
+    """
+    clean = [(batch, batch.cut) for batch in batches if batch.probe is None and batch.cut]
+    cuts = [cut for _, cut in clean]
+    labels = [batch.samples.y for batch, _ in clean]
+    if grader.reading is None:
+        grader.recognise([cut.tail(cut.output) for cut in cuts], labels)
+    classes = np.unique(np.concatenate(labels))
+    if grader.reading is None or len(classes) < 2:
+        return None
+    # A push may move scores out of the range of their type, which says nothing.
+    with np.errstate(over="ignore", invalid="ignore"):
+        slopes = _slopes(cuts, grader.reading, classes)
+        size = np.linalg.norm(slopes, axis=1)
+    moving = size > np.finfo(float).eps * size.max(initial=0.0)
+    if not np.isfinite(size).all() or np.count_nonzero(moving) < 2:
+        return None
+    toward: Array = slopes[moving] / size[moving, np.newaxis]
+    return toward
+
+
+def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:
+    """Return ``(classes, out)`` how much the outputs move the logit of each class."""
+    chance = np.random.default_rng(_SEED)
+    before = [pre_activation(cut) for cut in cuts]
+    positions = len(rows_of(cuts[0].inputs[:1]))
+    outputs = before[0].shape[1] // positions
+    size = _PUSH * _deviation([each.reshape(-1, outputs) for each in before])
+    count = sum(map(len, before))
+    rounds = -(-_PUSHES_PER_OUTPUT * outputs // count)
+    products, moved = np.zeros((outputs, outputs)), np.zeros((outputs, len(classes)))
+    for _ in range(rounds):
+        hashes = chance.normal(size=(outputs, _KEYS)), chance.normal(size=(_KEYS, outputs))
+        for cut, output in zip(cuts, before, strict=True):
+            seen = output.reshape(len(output), positions, outputs).mean(axis=1, dtype=np.float64)
+            push = _pushes(seen / max(size, np.finfo(float).tiny), *hashes)
+            # A layer that sees a sample several times is pushed alike each time.
+            pushed = size * np.tile(push, positions)
+            there, back = (
+                _logits(scores_of(cut, (output + way).astype(output.dtype)), reading)[:, classes]
+                for way in (pushed, -pushed)
+            )
+            difference = there - back
+            difference -= difference.mean(axis=1, keepdims=True)
+            products += push.T @ push
+            moved += push.T @ difference
+    products[np.diag_indices_from(products)] += _RIDGE * rounds * count
+    slopes: Array = np.linalg.solve(products, moved).T
+    return slopes
+
+
+def _pushes(seen: Array, to_keys: Array, from_keys: Array) -> Array:
+    """Return 1 or -1 for each output of each sample, as if by chance.
+
+    They follow from the sample alone, so that neither its place nor its batch matters, and hardly
+    any of them from how it is rounded.
+    """
+    keys = seen @ to_keys / len(to_keys) ** 0.5
+    return np.where(np.sin(_FREQUENCY * keys @ from_keys) < 0, -1.0, 1.0)
+
+
+def _deviation(rows: Sequence[Array]) -> float:
+    """Return how far pre-activations lie from the mean of their output, as a root mean square."""
+    together = np.concatenate(rows).astype(np.float64)
+    deviation: float = np.square(together - together.mean(axis=0)).mean() ** 0.5
+    return deviation
+
+
+def _logits(scores: Array, reading: Reading) -> Array:
+    """Return ``(n, classes)`` float64 logits, up to a number for each sample."""
+    by_class = reading.by_class(scores).astype(np.float64)
+    if reading.outputs == "logits":
+        return by_class
+    # What a single probability lacks to 1 is rounded as that is.
+    limits = np.finfo(scores.dtype)
+    logits: Array = np.log(np.maximum(by_class, limits.eps if reading.single else limits.tiny))
+    return logits

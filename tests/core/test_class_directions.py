@@ -1,0 +1,82 @@
+"""Directions that speak for classes, and how strongly each is flipped."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flain_core.class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections
+
+OUT = 5
+
+
+def space(classes=4, seed=0):
+    """Classes in the order of their shares, and what is flipped of each."""
+    toward = np.random.default_rng(seed).normal(size=(classes, OUT))
+    toward /= np.linalg.norm(toward, axis=1, keepdims=True)
+    return toward, ClassDirections.of(toward, np.linspace(1, 0, classes))
+
+
+def strength_at(found, number, direction):
+    """How strongly a direction is flipped, as the number of a candidate that flips all alike."""
+    return sum(level * (direction @ part @ direction) for level, part in found.parts(number))
+
+
+def test_the_more_classes_come_before_the_more_weakly_a_class_is_flipped():
+    shares = np.array([0.2, 0.9, 0.3, 0.5, 0.4, 0.1, 0.25])
+    found = ClassDirections.of(np.eye(7), shares)
+    for direction, behind in zip(np.eye(7), [12, 0, 6, 1, 3, 12, 10], strict=True):
+        assert strength_at(found, 60, direction) == pytest.approx(60 - behind)
+
+
+def test_what_classes_have_in_common_is_flipped_as_strongly_as_the_first_wants_it():
+    toward, found = space()
+    assert strength_at(found, 63, toward[0]) == pytest.approx(63)
+    assert 63 > strength_at(found, 63, toward[1]) > 62
+    own = toward[1] - (toward[1] @ toward[0]) * toward[0]
+    assert strength_at(found, 63, own / np.linalg.norm(own)) == pytest.approx(62)
+
+
+@given(st.integers(1, 90), st.integers(1, 8), st.integers(0, 5))
+def test_the_parts_of_a_candidate_make_it_whole(number, classes, seed):
+    levels, parts = zip(*space(classes, seed)[1].parts(number), strict=True)
+    np.testing.assert_allclose(sum(parts), np.eye(OUT), rtol=0, atol=1e-9)
+    assert all((level - QUIET_AT) % 6 == 0 for level in levels)
+    assert max(levels) < number + 6
+    assert min(levels) > number - FURTHEST_BEHIND - 6
+
+
+@pytest.mark.parametrize("number", [57, 58, 63])
+def test_what_speaks_for_no_class_is_flipped_most_weakly(number):
+    toward, found = space(2)
+    _, _, basis = np.linalg.svd(toward)
+    for output in basis[2:]:  # at right angles to both classes
+        assert strength_at(found, number, output) == pytest.approx(number - FURTHEST_BEHIND)
+
+
+def test_classes_that_oppose_each_other_are_one_direction():
+    """As the two of a model with a single score are."""
+    output = np.full(OUT, OUT**-0.5)
+    found = ClassDirections.of(np.array([output, -output]), np.array([0.4, 0.4]))
+    np.testing.assert_allclose(found.behind, [0])
+    assert strength_at(found, 60, output) == pytest.approx(60)
+
+
+@pytest.mark.parametrize("near", [1e-12, 1e-6, 1e-3])
+def test_classes_that_are_nearly_alike_are_flipped_no_more_than_once(near):
+    toward = np.array([np.eye(OUT)[0], np.eye(OUT)[0] + near * np.eye(OUT)[1]])
+    found = ClassDirections.of(toward, np.array([0.4, 0.3]))
+    assert len(found.behind) == 1
+    assert all(np.linalg.norm(part, 2) < 1 + 1e-9 for _, part in found.parts(60))
+
+
+def test_more_classes_than_outputs_are_no_trouble():
+    toward, found = space(OUT + 3)
+    np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(OUT), atol=1e-12)
+    assert strength_at(found, 60, toward[0]) == pytest.approx(60)
+
+
+def test_equal_shares_are_taken_in_the_order_of_the_classes():
+    np.testing.assert_array_equal(
+        ClassDirections.of(np.eye(3), np.array([0.5, 0.5, 0.5])).behind, [0, 1, 3]
+    )

@@ -1,0 +1,111 @@
+"""How outputs move the scores of classes, against networks of which that is known."""
+
+import numpy as np
+import pytest
+
+from flain_core.in_memory import toward_classes as pushing
+from flain_core.in_memory.scorer import LocalScorer
+from flain_core.local_samples import LocalSamples
+from flain_numpy import Dense, Network, ReLU, Softmax
+
+OUT, IN, CLASSES = 6, 4, 3
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(90, IN)).astype(np.float32)
+Y = np.arange(90) % CLASSES
+FIRST = RNG.normal(size=(OUT, IN)).astype(np.float32)
+LAST = RNG.normal(size=(CLASSES, OUT)).astype(np.float32)
+
+
+def network(*between, last=LAST, after=()):
+    return Network([Dense("first", FIRST), *between, Dense("last", last), *after])
+
+
+def found(model, y=Y, x=X, **options):
+    scorer = LocalScorer(LocalSamples.of((x, y), **options), measure="auto", keeps_inputs=True)
+    scorer.study(model, "first")
+    return scorer.toward_classes()
+
+
+def expected(last):
+    centred = last - last.mean(axis=0)
+    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
+
+
+def test_a_linear_tail_is_found_but_for_a_little_noise():
+    toward = found(network())
+    np.testing.assert_allclose(np.linalg.norm(toward, axis=1), 1.0)
+    np.testing.assert_allclose(toward, expected(LAST), rtol=0, atol=0.02)
+
+
+def test_probabilities_are_read_as_logits():
+    np.testing.assert_allclose(found(network(after=[Softmax()])), expected(LAST), rtol=0, atol=0.02)
+
+
+def test_an_output_that_no_sample_activates_counts():
+    """A trigger activates it, and a gradient on clean samples would be zero."""
+    bias = np.zeros(OUT, dtype=np.float32)
+    bias[2] = -1.5 * np.abs(X @ FIRST.T).max()
+    model = Network([Dense("first", FIRST, bias), ReLU(), Dense("last", LAST)])
+    assert (X @ FIRST.T + bias)[:, 2].max() < 0
+    assert np.abs(found(model)[:, 2]).max() > 0.1
+
+
+def test_behind_a_relu_each_class_is_found():
+    toward = found(network(ReLU()))
+    assert (np.sum(toward * expected(LAST), axis=1) > 0.8).all()
+
+
+def test_only_classes_with_samples_count():
+    last = np.concatenate([LAST, RNG.normal(size=(4, OUT)).astype(np.float32)])
+    np.testing.assert_allclose(found(network(last=last)), expected(LAST), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("outputs", [None, "logits"])
+def test_a_single_score_has_two_classes_that_oppose_each_other(outputs):
+    toward = found(network(last=3 * LAST[:1]), y=Y % 2, outputs=outputs)
+    np.testing.assert_allclose(toward[0], -toward[1])
+    own = LAST[0] / np.linalg.norm(LAST[0])
+    np.testing.assert_allclose(toward[1], own, rtol=0, atol=0.02)
+
+
+def test_a_class_that_the_outputs_do_not_move_is_left_out():
+    last = LAST.copy()
+    last[1] = 0
+    last[2] = -last[0]
+    toward = found(network(last=last))
+    own = last[0] / np.linalg.norm(last[0])
+    np.testing.assert_allclose(toward, [own, -own], rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (network(last=np.zeros_like(LAST)), {}),
+        (network(), {"y": np.zeros(90, dtype=int)}),
+        (network(), {"score": lambda scores, y: scores[:, 0]}),
+    ],
+)
+def test_none_are_found_where_nothing_can_be_told(model, options):
+    assert found(model, **options) is None
+
+
+def test_none_are_found_where_a_push_ends_in_infinity(monkeypatch):
+    monkeypatch.setattr(pushing, "_PUSH", 1e38)
+    assert found(network(last=100 * LAST)) is None
+
+
+def test_it_does_not_matter_how_samples_are_batched():
+    one, many = found(network(ReLU())), found(network(ReLU()), batch_size=7)
+    np.testing.assert_allclose(one, many, rtol=1e-3, atol=1e-4)
+
+
+def test_few_samples_are_pushed_several_times():
+    few = slice(0, 9)
+    toward = found(network(), y=Y[few], x=X[few])
+    np.testing.assert_allclose(toward, expected(LAST), rtol=0, atol=0.1)
+
+
+def test_samples_and_outputs_stay_as_they_are():
+    before = X.copy()
+    found(network())
+    np.testing.assert_array_equal(X, before)
