@@ -21,7 +21,8 @@ from .network import Array
 __all__ = ["FURTHEST_BEHIND", "QUIET_AT", "ClassDirections"]
 
 FURTHEST_BEHIND = 12
-QUIET_AT = 57  # the candidate that says what is quiet: a quarter of the inputs' mean variance
+QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance
+_BEHIND_THE_NEXT = 3
 _BETWEEN_LEVELS = 6
 _LEAST_OF_ITS_OWN = 1e-2
 
@@ -49,12 +50,12 @@ class ClassDirections:
 
         Example:
             >>> ClassDirections.of(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4])).behind
-            array([0., 1., 3., 6.])
+            array([0, 3, 6, 9])
         """
         order = np.argsort(-shares, kind="stable")
         directions, remainders = np.linalg.qr(toward[order].T)
         rank = np.flatnonzero(np.abs(remainders.diagonal()) > _LEAST_OF_ITS_OWN)
-        behind = np.minimum(rank * (rank + 1) / 2, FURTHEST_BEHIND)
+        behind = np.minimum(_BEHIND_THE_NEXT * rank, FURTHEST_BEHIND)
         return cls(directions.T[rank], behind)
 
     def parts(self, number: int) -> Iterator[tuple[int, Array]]:

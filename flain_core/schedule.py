@@ -29,8 +29,8 @@ class Schedule:
     crossed there.
 
     In directions every strength is a candidate, numbered from 1. Neurons whose variance is at most
-    the strength count as flipped: in the output directions that are flipped most strongly, at least
-    half of their update is, as a diagonal entry of an inverse is at least the inverse of the
+    the strength count as flipped: of what their update says for the class that is flipped most
+    strongly at least half is, as a diagonal entry of an inverse is at least the inverse of the
     diagonal entry.
 
     Attributes:

@@ -151,6 +151,11 @@ class LayerOutcome:
     norms: UpdateNorms | None = None
     grid: InputGrid | None = None
 
+    @property
+    def share_in_words(self) -> str:
+        """The share that was flipped, which differs between classes in directions."""
+        return f"{'up to ' if self.flip == 'directions' else ''}{self.share:.1%} of the update"
+
     def __repr__(self) -> str:
         tried = len(self.steps)
         return (
@@ -161,7 +166,7 @@ class LayerOutcome:
     def _flipped(self) -> str:
         if self.threshold is None:
             return "nothing flipped"
-        share = f"{self.share:.1%} of the update flipped"
+        share = f"{self.share_in_words} flipped"
         if self.flip == "directions":
             return f"{share} in directions, at strength {self.threshold:.6g}"
         neurons = f"{int(self.flipped.sum())} of {self.flipped.size} input neurons"

@@ -269,10 +269,10 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             "not flipped: the model is as it was, with a backdoor if it had one; try another "
             "layer, more samples, or a larger tolerance"
         )
-    flipped = f"{most.share:.1%} of the update of {most.name!r} was flipped"
+    flipped = f"{most.share_in_words} of {most.name!r} was flipped"
     if verdict == "hardly flipped":
         return (
-            f"hardly flipped: only {flipped} before clean samples suffered. No input of the layer "
+            f"hardly flipped: {flipped} before clean samples suffered. No input of the layer "
             "is idle on clean data (as behind batch normalisation), or the samples are too few; a "
             "backdoor is probably still there, if there was one. Try another layer, or another "
             "defence beside this one"

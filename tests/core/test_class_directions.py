@@ -25,16 +25,16 @@ def strength_at(found, number, direction):
 def test_the_more_classes_come_before_the_more_weakly_a_class_is_flipped():
     shares = np.array([0.2, 0.9, 0.3, 0.5, 0.4, 0.1, 0.25])
     found = ClassDirections.of(np.eye(7), shares)
-    for direction, behind in zip(np.eye(7), [12, 0, 6, 1, 3, 12, 10], strict=True):
+    for direction, behind in zip(np.eye(7), [12, 0, 9, 3, 6, 12, 12], strict=True):
         assert strength_at(found, 60, direction) == pytest.approx(60 - behind)
 
 
 def test_what_classes_have_in_common_is_flipped_as_strongly_as_the_first_wants_it():
     toward, found = space()
     assert strength_at(found, 63, toward[0]) == pytest.approx(63)
-    assert 63 > strength_at(found, 63, toward[1]) > 62
+    assert 63 > strength_at(found, 63, toward[1]) > 60
     own = toward[1] - (toward[1] @ toward[0]) * toward[0]
-    assert strength_at(found, 63, own / np.linalg.norm(own)) == pytest.approx(62)
+    assert strength_at(found, 63, own / np.linalg.norm(own)) == pytest.approx(60)
 
 
 @given(st.integers(1, 90), st.integers(1, 8), st.integers(0, 5))
@@ -78,5 +78,5 @@ def test_more_classes_than_outputs_are_no_trouble():
 
 def test_equal_shares_are_taken_in_the_order_of_the_classes():
     np.testing.assert_array_equal(
-        ClassDirections.of(np.eye(3), np.array([0.5, 0.5, 0.5])).behind, [0, 1, 3]
+        ClassDirections.of(np.eye(3), np.array([0.5, 0.5, 0.5])).behind, [0, 3, 6]
     )

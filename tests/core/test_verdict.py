@@ -64,7 +64,7 @@ def test_the_reason_names_the_layer_and_its_share():
     told = reason_for([outcome(0.01, "fc1"), outcome(0.123, "fc2")])
     assert "12.3% of the update of 'fc2'" in told
     told = reason_for([outcome(0.031, "fc1"), outcome(0.01, "fc2")])
-    assert "only 3.1% of the update of 'fc1'" in told
+    assert "hardly flipped: up to 3.1% of the update of 'fc1'" in told
     assert "still there" in told
 
 
