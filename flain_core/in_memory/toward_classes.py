@@ -25,7 +25,7 @@ _PUSHES_PER_OUTPUT = 3
 _RIDGE = 1e-3
 _SEED = 0
 _KEYS = 8
-_FREQUENCY = 30.0
+_FREQUENCY = 5.0
 
 
 def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> Array | None:
@@ -66,17 +66,24 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:
     before = [pre_activation(cut) for cut in cuts]
     positions = len(rows_of(cuts[0].inputs[:1]))
     outputs = before[0].shape[1] // positions
-    size = _PUSH * _deviation([each.reshape(-1, outputs) for each in before])
-    count = sum(map(len, before))
+    deviation = _deviation([each.reshape(-1, outputs) for each in before])
+    if not deviation:
+        return np.zeros((len(classes), outputs))
+    seen = [
+        output.reshape(len(output), positions, outputs).mean(axis=1, dtype=np.float64)
+        for output in before
+    ]
+    count = sum(map(len, seen))
+    # Less their mean, as a bias may be missing in pre-activations.
+    mean = sum(each.sum(axis=0) for each in seen) / count
     rounds = -(-_PUSHES_PER_OUTPUT * outputs // count)
     products, moved = np.zeros((outputs, outputs)), np.zeros((outputs, len(classes)))
     for _ in range(rounds):
         hashes = chance.normal(size=(outputs, _KEYS)), chance.normal(size=(_KEYS, outputs))
-        for cut, output in zip(cuts, before, strict=True):
-            seen = output.reshape(len(output), positions, outputs).mean(axis=1, dtype=np.float64)
-            push = _pushes(seen / max(size, np.finfo(float).tiny), *hashes)
+        for cut, output, each in zip(cuts, before, seen, strict=True):
+            push = _pushes((each - mean) / deviation, *hashes)
             # A layer that sees a sample several times is pushed alike each time.
-            pushed = size * np.tile(push, positions)
+            pushed = _PUSH * deviation * np.tile(push, positions)
             there, back = (
                 _logits(scores_of(cut, (output + way).astype(output.dtype)), reading)[:, classes]
                 for way in (pushed, -pushed)
@@ -91,13 +98,14 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:
 
 
 def _pushes(seen: Array, to_keys: Array, from_keys: Array) -> Array:
-    """Return 1 or -1 for each output of each sample, as if by chance.
+    """Return a push for each output of each sample, as if by chance, of mean square 1.
 
-    They follow from the sample alone, so that neither its place nor its batch matters, and hardly
-    any of them from how it is rounded.
+    They follow from the sample alone, and smoothly: neither its place nor its batch matters, and as
+    little how an engine rounds.
     """
     keys = seen @ to_keys / len(to_keys) ** 0.5
-    return np.where(np.sin(_FREQUENCY * keys @ from_keys) < 0, -1.0, 1.0)
+    pushes: Array = 2**0.5 * np.sin(_FREQUENCY * keys @ from_keys)
+    return pushes
 
 
 def _deviation(rows: Sequence[Array]) -> float:
