@@ -39,7 +39,8 @@ def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> Array | None:
 
     Returns:
         ``(classes, out)`` float64, each of length 1; None where the scores are no classifier's,
-        there are samples of a single class, or the outputs do not move the scores.
+        there are samples of a single class, the outputs are fewer than the classes, so that none
+        has a direction of its own, or they do not move the scores.
     """
     clean = [(batch, batch.cut) for batch in batches if batch.probe is None and batch.cut]
     cuts = [cut for _, cut in clean]
@@ -57,7 +58,7 @@ def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> Array | None:
     if not np.isfinite(size).all() or np.count_nonzero(moving) < 2:
         return None
     toward: Array = slopes[moving] / size[moving, np.newaxis]
-    return toward
+    return toward if len(toward) <= toward.shape[1] else None
 
 
 def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:

@@ -159,8 +159,8 @@ def test_a_layer_without_directions_is_refused():
 
 
 @pytest.mark.parametrize("outputs", [1, 2, 1024, 1025])
-def test_very_many_outputs_are_flipped_alike(outputs, monkeypatch):
-    """It takes pushes for each to find out how they move the scores."""
+def test_a_single_output_and_very_many_are_flipped_alike(outputs, monkeypatch):
+    """A single one has no directions; of many it takes pushes for each to find out what they do."""
     asked = []
     monkeypatch.setattr(per_layer, "Directions", lambda *given: asked.append(given[-1]))
     rng = np.random.default_rng(0)
@@ -170,7 +170,7 @@ def test_very_many_outputs_are_flipped_alike(outputs, monkeypatch):
     with pytest.raises(AttributeError, match="strengths"):
         flain.purify(final, initial=initial, data=samples(max(outputs, 2)), settings=DIRECTIONS)
     (toward,) = asked
-    assert (toward is None) == (outputs == 1025)
+    assert (toward is None) == (outputs in (1, 1025))
     assert toward is None or toward.shape[1] == outputs
 
 

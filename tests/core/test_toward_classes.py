@@ -105,6 +105,13 @@ def test_few_samples_are_pushed_several_times():
     np.testing.assert_allclose(toward, expected(LAST), rtol=0, atol=0.1)
 
 
+def test_fewer_outputs_than_classes_have_none_of_their_own():
+    narrow = FIRST[:2], RNG.normal(size=(CLASSES, 2)).astype(np.float32)
+    model = Network([Dense("first", narrow[0]), Dense("last", narrow[1])])
+    assert found(model) is None
+    assert found(model, y=np.minimum(Y, 1)).shape == (2, 2)
+
+
 def test_samples_and_outputs_stay_as_they_are():
     before = X.copy()
     found(network())
