@@ -117,7 +117,7 @@ def test_an_onnx_file_is_purified_into_another(files):
         open_network(purified).layers()["fc1"].weight,
         expected.model.layers()["fc1"].weight,
         rtol=1e-6,
-        atol=1e-7,
+        atol=5e-7,  # directions follow from scores, which each engine rounds in its own way
     )
 
 

@@ -110,7 +110,7 @@ def test_flipping_in_directions_is_a_product_from_the_right_so_it_keeps_the_rank
         initial=None,
         data=(x, y),
         layers=name("first"),
-        settings=flain.Settings(flip="directions", measure="probability", tolerance=0.005),
+        settings=flain.Settings(flip="directions", measure="probability", tolerance=0.003),
     )
     assert result.layers[0].flip == "directions"
     assert result.layers[0].share > 0.1
