@@ -93,7 +93,7 @@ CASES: dict[str, tuple[Callable[[], list[tuple[int, float]]], str]] = {
     ),
     "outputs": (
         lambda: by_size("outputs", (128, 256, 512, 1024)),
-        "1 to 3: their directions are found; above 1,024 none",
+        "1 to 3: what they do to the scores is found out; above 1,024 not",
     ),
     "layers": (
         lambda: by_size("layers", (2, 4, 8, 16)),

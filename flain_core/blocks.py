@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from .network import Array
 
 __all__ = [
-    "blocks_of",
     "column_blocks",
     "give_back_freed",
     "handed_over",
@@ -30,7 +29,7 @@ def row_blocks(weight: Array) -> Iterator[slice]:
     >>> list(row_blocks(np.zeros((3, 2**18), dtype=np.float16)))
     [slice(0, 2, None), slice(2, 3, None)]
     """
-    yield from blocks_of(len(weight), weight[:1].size)
+    yield from _blocks(len(weight), weight[:1].size)
 
 
 def column_blocks(rows: Array) -> Iterator[slice]:
@@ -40,7 +39,7 @@ def column_blocks(rows: Array) -> Iterator[slice]:
     >>> list(column_blocks(np.zeros((2**18, 3), dtype=np.float16)))
     [slice(0, 2, None), slice(2, 3, None)]
     """
-    yield from blocks_of(rows.shape[1], len(rows))
+    yield from _blocks(rows.shape[1], len(rows))
 
 
 def is_small(count: int) -> bool:
@@ -87,12 +86,8 @@ def is_handed_over(array: Array) -> bool:
     return bool(array.flags.owndata and not array.flags.writeable)
 
 
-def blocks_of(count: int, size: int) -> Iterator[slice]:
-    """Divide so many things of so many numbers each.
-
-    >>> list(blocks_of(3, 2**18))
-    [slice(0, 2, None), slice(2, 3, None)]
-    """
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    """Divide so many things of so many numbers each."""
     at_once = max(_BLOCK_BYTES // max(_WIDEST * size, 1), 1)
     for start in range(0, count, at_once):
         yield slice(start, min(start + at_once, count))

@@ -1,9 +1,9 @@
 """The outputs of a layer as they speak for the classes, and for which the update is quiet.
 
 A backdoor leads to one class: training added to the layer what speaks for that class, at inputs
-that clean data hardly uses. Of the update ``D``, ``g D`` is what speaks for a class, where the
-outputs move its score along ``g``. With the quiet part ``K`` of the update, which clean data hardly
-uses, ``|g K|^2 / |g D|^2`` is the share that is quiet. It is greatest for the class that a backdoor
+that clean data hardly uses. The outputs move the score of a class along ``g``, so ``g D`` is what
+the update ``D`` says for it. With the quiet part ``K`` of the update, which clean data hardly uses,
+``|g K|^2 / |g D|^2`` is the share that is quiet. It is greatest for the class that a backdoor
 leads to, with few exceptions. So the update is flipped at the full strength in the direction of the
 class with the greatest share; the more weakly in that of another, as far as it is its own, the more
 classes come before it; and most weakly where it speaks for no class.
