@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cli_files import command
+from engines import assert_same_weights
 
 import flain_core as flain
 import flain_numpy
@@ -322,12 +323,7 @@ def test_weights_with_an_architecture(files, tmp_path, suffix):
     assert ran.returncode == 0, ran.stderr
     purified = flain_torch.load(tmp_path / f"purified{suffix}", namespace["network"])
     result, _ = example.purify(example.files())
-    np.testing.assert_allclose(
-        purified[7].weight.detach().numpy(),
-        result.model.layers()["fc1"].weight,
-        rtol=1e-6,
-        atol=1e-7,
-    )
+    assert_same_weights(purified[7].weight.detach().numpy(), result.model.layers()["fc1"].weight)
 
 
 def test_a_backend_that_cannot_be_loaded_is_told_of(tmp_path, files):

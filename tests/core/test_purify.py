@@ -10,6 +10,7 @@ import backdoored
 import numpy as np
 import pytest
 from by_neurons import BY_NEURONS, by_neurons
+from engines import assert_same_weights
 from plain import plain_reevaluation
 from recut import OtherCut
 
@@ -132,8 +133,7 @@ def test_batches_and_memory_do_not_change_the_answer(pair, options, settings, pr
     assert one.layers[0].threshold == other.layers[0].threshold
     if settings is BY_NEURONS:
         np.testing.assert_array_equal(weight(one.model), weight(other.model))
-    # Directions follow from scores, which are rounded in other ways in other batches.
-    np.testing.assert_allclose(weight(one.model), weight(other.model), rtol=0, atol=2e-7)
+    assert_same_weights(weight(one.model), weight(other.model))
     assert one.after == other.after
 
 

@@ -1,0 +1,10 @@
+"""How far apart weights may lie that two engines, or two batch sizes, found from their own scores."""
+
+import numpy as np
+
+# Directions are fitted to float32 scores, and each engine, like each batch size, rounds its own.
+SCORES_ROUNDED = 5e-7
+
+
+def assert_same_weights(weight, expected):
+    np.testing.assert_allclose(weight, expected, rtol=1e-6, atol=SCORES_ROUNDED)
