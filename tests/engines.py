@@ -1,4 +1,4 @@
-"""How far apart weights may lie that two engines, or two batch sizes, found from their own scores."""
+"""How far apart weights of two engines, or two batch sizes, may lie: each has its own scores."""
 
 import numpy as np
 
