@@ -3,28 +3,32 @@
 A backdoor leads to one class: training added to the layer what speaks for that class, at inputs
 that clean data hardly uses. The outputs move the score of a class along ``g``, so ``g D`` is what
 the update ``D`` says for it. With the quiet part ``K`` of the update, which clean data hardly uses,
-``|g K|^2 / |g D|^2`` is the share that is quiet. It is greatest for the class that a backdoor
-leads to, with few exceptions. So the update is flipped at the full strength in the direction of the
-class with the greatest share; the more weakly in that of another, as far as it is its own, the more
-classes come before it; and most weakly where it speaks for no class.
+``|g K|^2 / |g D|^2`` is the share that is quiet. A backdoor adds to it, and so does a class that is
+hard to learn: what training remembers of single samples is quiet too. So a share counts by what it
+exceeds that which the other classes let expect. The update is flipped at the full strength in the
+direction of the class that exceeds it most; the more weakly in that of another, as far as it is its
+own, the more classes come before it; and most weakly where it speaks for no class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .network import Array
 
-__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "ClassDirections"]
+__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "ClassDirections", "unexpected"]
 
 FURTHEST_BEHIND = 12
 QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance
 _BEHIND_THE_NEXT = 3
 _BETWEEN_LEVELS = 6
 _LEAST_OF_ITS_OWN = 1e-2
+_RIDGE = 2.0  # in classes, as reasons have variance 1 over them
+_FURTHEST_REASON = 3.0
+_LEAST_LOGARITHM = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +45,18 @@ class ClassDirections:
     behind: Array
 
     @classmethod
-    def of(cls, toward: Array, shares: Array) -> ClassDirections:
-        """Order the classes by the share of the update that is quiet.
+    def of(cls, toward: Array, standing: Array) -> ClassDirections:
+        """Order the classes by how much of the update is quiet, the most first.
 
         Args:
             toward: ``(classes, out)`` of length 1, along which outputs the score of each grows.
-            shares: ``(classes,)`` at least 0.
+            standing: ``(classes,)`` how much more is quiet for each than was to be expected.
 
         Example:
             >>> ClassDirections.of(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4])).behind
             array([0, 3, 6, 9])
         """
-        order = np.argsort(-shares, kind="stable")
+        order = np.argsort(-standing, kind="stable")
         directions, remainders = np.linalg.qr(toward[order].T)
         rank = np.flatnonzero(np.abs(remainders.diagonal()) > _LEAST_OF_ITS_OWN)
         behind = np.minimum(_BEHIND_THE_NEXT * rank, FURTHEST_BEHIND)
@@ -76,6 +80,49 @@ class ClassDirections:
                 part = (self.directions.T * differing) @ self.directions
                 part[np.diag_indices_from(part)] += at_rest
                 yield QUIET_AT + _BETWEEN_LEVELS * step, part
+
+
+def unexpected(shares: Array, reasons: Sequence[Array]) -> Array:
+    """Return by how much the logarithm of each share exceeds what the other classes let expect.
+
+    The logarithms of the shares of the others are fitted by those of the reasons, in a ridge
+    regression without negative slopes.
+
+    Args:
+        shares: ``(classes,)`` at least 0.
+        reasons: Each ``(classes,)`` at least 0, with which shares grow.
+
+    Example:
+        The second class has the greatest share, as it is the hardest; that of the third is great
+        for an easy one.
+
+        >>> hard = np.array([0.01, 0.16, 0.02, 0.08, 0.04])
+        >>> int(unexpected(np.array([0.20, 0.30, 0.29, 0.26, 0.23]), [hard]).argmax())
+        2
+    """
+    own = np.log(np.maximum(shares, _LEAST_LOGARITHM))
+    because = np.log(np.maximum(np.stack(reasons, axis=1), _LEAST_LOGARITHM))
+    beyond = np.empty(len(own))
+    for each in range(len(own)):
+        others = np.arange(len(own)) != each
+        mean, spread = because[others].mean(axis=0), because[others].std(axis=0)
+        apart = np.divide(because - mean, spread, out=np.zeros_like(because), where=spread > 0)
+        usual = own[others].mean()
+        slopes = _slopes(apart[others], own[others] - usual)
+        reason = np.clip(apart[each], -_FURTHEST_REASON, _FURTHEST_REASON)
+        beyond[each] = own[each] - usual - reason @ slopes
+    return beyond
+
+
+def _slopes(reasons: Array, shares: Array) -> Array:
+    """Return the slopes of a ridge regression on one or two reasons, of which none is negative."""
+    products, along = reasons.T @ reasons, reasons.T @ shares
+    products[np.diag_indices_from(products)] += _RIDGE
+    together: Array = np.linalg.solve(products, along)
+    if together.min() >= 0:
+        return together
+    alone = np.maximum(along / products.diagonal(), 0.0)
+    return np.where(np.arange(len(alone)) == np.argmax(alone * along), alone, 0.0)
 
 
 def _step(number: Array | float) -> Array:

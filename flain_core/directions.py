@@ -28,7 +28,7 @@ from typing import TypeAlias
 import numpy as np
 
 from .blocks import column_blocks, handed_over, is_small, largest_of, row_blocks
-from .class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections
+from .class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections, unexpected
 from .errors import LayerError
 from .flipping import check_range
 from .flipping_order import FlippingOrder
@@ -60,6 +60,8 @@ class Directions:
         space: How clean samples use the layer's inputs.
         toward: ``(classes, out)`` along which outputs the score of each class grows, of length 1;
             each is flipped at a strength of its own. None flips all outputs alike.
+        lacking: ``(classes,)`` what samples of each class lack on average in its probability; None
+            where that is not known.
     """
 
     network: Network
@@ -68,6 +70,7 @@ class Directions:
     factor: float
     space: InputSpace
     toward: Array | None = None
+    lacking: Array | None = None
 
     @property
     def strengths(self) -> Array:
@@ -143,15 +146,12 @@ class Directions:
     def _flipped(self, number: int, fit: Fit, update: Array, columns: slice) -> Array:
         """``(out, columns)``: what is taken from columns of an update, alike in all its rows."""
         weight, solved, _ = fit
-        first, last = np.searchsorted(self.space.active, (columns.start, columns.stop))
+        active, ours = self._active_in(columns)
         change = self.factor * update
-        active: Array | slice = self.space.active[first:last] - columns.start
-        if last - first == update.shape[1]:
-            active = slice(None)  # as that makes no copy
-        spared = solved.T @ self.space.centred[:, first:last]
+        spared = solved.T @ self.space.centred[:, ours]
         spared *= self.factor * self._scale
         change[:, active] -= spared
-        change[:, active] *= self.space.strength(number) * weight[first:last]
+        change[:, active] *= self.space.strength(number) * weight[ours]
         return change
 
     @cached_property
@@ -168,12 +168,27 @@ class Directions:
         # The square of a weight may be too small or too large for a float64.
         fit = weight, solved @ toward.T / size, kept
         whole, quiet = np.zeros((2, len(toward)))
+        moved = np.zeros((len(self.space.centred), len(toward)))
         for columns, block in blocks:
             update = toward @ self._update(block) / size
             flipped = self._flipped(QUIET_AT, fit, update, columns) / self.factor
             whole += np.square(update).sum(axis=1)
             quiet += np.square(flipped).sum(axis=1)
-        return ClassDirections.of(toward, quiet / np.maximum(whole, np.finfo(float).tiny))
+            active, ours = self._active_in(columns)
+            moved += self.space.centred[:, ours] @ update[:, active].T
+        tiny = np.finfo(float).tiny
+        shares = quiet / np.maximum(whole, tiny)
+        moves = np.square(moved).mean(axis=0)
+        still = moves.max() / np.maximum(moves, tiny)
+        reasons = [still] if self.lacking is None else [still, self.lacking]
+        return ClassDirections.of(toward, unexpected(shares, reasons))
+
+    def _active_in(self, columns: slice) -> tuple[Array | slice, slice]:
+        """Return which of some columns are active, and where these lie among all that are."""
+        first, last = np.searchsorted(self.space.active, (columns.start, columns.stop))
+        if last - first == columns.stop - columns.start:
+            return slice(None), slice(first, last)  # as that makes no copy
+        return self.space.active[first:last] - columns.start, slice(first, last)
 
     def _update(self, block: tuple[slice, slice]) -> Array:
         """Return float64 what training added to some rows and columns of the weight."""

@@ -10,7 +10,7 @@ from itertools import count
 
 import numpy as np
 
-from .blocks import column_blocks, handed_over, largest_of, row_blocks
+from .blocks import column_blocks, handed_over, largest_of
 from .directions import Directions, Flipping
 from .errors import LayerError, ModelError
 from .flipping import match_norm
@@ -169,12 +169,13 @@ def _purify_layer(
             purified = network.replace({layer.name: handed_over(weight)})
             after = scorer.score_of(purified)
         toward = flipping.toward if isinstance(flipping, Directions) else None
+        share, class_share = _shares_flipped(purified, layer, initial, flipping.factor, toward)
         outcome = LayerOutcome(
             name=layer.name,
             flip="directions" if schedule.by_strength else "neurons",
             threshold=found.step.threshold if found.step else None,
             flipped=schedule.flipped(found.number),
-            share=_share_flipped(purified, layer, initial, flipping.factor, toward),
+            share=share,
             stop_reason=found.reason,
             steps=found.steps,
             activation=schedule.activation,
@@ -182,6 +183,7 @@ def _purify_layer(
             method="incremental" if proof.faithful else "whole network",
             why_method=proof.why,
             seconds=time.perf_counter() - started,
+            class_share=class_share,
         )
         return Purified(purified, (outcome,), baseline, after)
     raise ModelError(
@@ -228,9 +230,9 @@ def _ways(
     proof = scorer.prove(unflipped, seed=context.seed)
     space = _space(layer, inputs, settings) if proof.faithful else None
     if space is not None:
-        toward = scorer.toward_classes() if len(layer.weight) <= _MOST_OUTPUTS else None
+        found = scorer.toward_classes() if len(layer.weight) <= _MOST_OUTPUTS else None
         factor = settings.factor_of("directions")
-        directions = Directions(network, layer, initial, factor, space, toward)
+        directions = Directions(network, layer, initial, factor, space, *(found or ()))
         yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
         proof = _NOT_AS_PROMISED
     if settings.flip == "directions":
@@ -284,29 +286,28 @@ def _promised(found: Found, flipping: Flipping, context: SearchContext) -> Found
     )
 
 
-def _share_flipped(
+def _shares_flipped(
     purified: Network, layer: Layer, initial: Array, factor: float, toward: Array | None = None
-) -> float:
-    """Return which share of the update was flipped, as :class:`LayerOutcome` has it."""
+) -> tuple[float, float | None]:
+    """Return which shares of the update were flipped, as :class:`LayerOutcome` has them."""
     after = purified.layers()[layer.name].weight
-    if toward is None:
-        blocks = [(rows, np.s_[:]) for rows in row_blocks(layer.weight)]
-    else:
-        blocks = [(np.s_[:], columns) for columns in column_blocks(layer.weight)]
+    blocks = [np.s_[:, columns] for columns in column_blocks(layer.weight)]
     # The square of a weight may be too small or too large for a float64.
     scale = max(largest_of(_difference(layer.weight, initial, block)) for block in blocks)
-    whole, flipped = np.zeros((2, 1 if toward is None else len(toward)))
+    of_all, of_classes = np.zeros(2), np.zeros((2, 0 if toward is None else len(toward)))
     for block in blocks:
         update, change = (
             _difference(layer.weight, other, block) / scale for other in (initial, after)
         )
-        if toward is None:
-            update, change = update.reshape(1, -1), change.reshape(1, -1)
-        else:
-            update, change = toward @ update, toward @ change
-        whole += np.square(factor * update).sum(axis=1)
-        flipped += np.square(change).sum(axis=1)
-    return float((flipped / np.maximum(whole, np.finfo(float).tiny)).max())
+        of_all += [np.square(factor * update).sum(), np.square(change).sum()]
+        if toward is not None:
+            both = np.stack([toward @ (factor * update), toward @ change])
+            of_classes += np.square(both).sum(axis=2)
+    share = float(of_all[1] / max(of_all[0], np.finfo(float).tiny))
+    if toward is None:
+        return share, None
+    by_class = of_classes[1] / np.maximum(of_classes[0], np.finfo(float).tiny)
+    return share, float(by_class.max())
 
 
 def _difference(one: Array, other: Array, block: tuple[slice, slice]) -> Array:

@@ -163,11 +163,12 @@ class Scorer(Protocol):
         """
         ...
 
-    def toward_classes(self) -> Array | None:
+    def toward_classes(self) -> tuple[Array, Array] | None:
         """Find out along which outputs of the layer studied last the score of each class grows.
 
         Returns:
-            ``(classes, out)`` of length 1; None where that is not known.
+            ``(classes, out)`` of length 1, and ``(classes,)`` what samples of each lack on average
+            in the probability of their class; None where that is not known.
         """
         ...
 

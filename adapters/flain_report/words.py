@@ -28,6 +28,13 @@ def headline(result: Outcome) -> str:
             f"layer “{most.name}”{more}. A backdoor is probably still there, if there was one."
         )
     how = "taken back" if factor_of(result, most) <= 1 else "turned round"
+    if result.verdict == "partly flipped":
+        return (
+            f"The model was changed in part: {percent(most.share)} of what training had added to "
+            f"the layer “{most.name}” was {how}{more}, but up to {percent(most.class_share)} of "
+            "what speaks for one class. A backdoor that leads to another class is probably still "
+            "there, if there was one."
+        )
     return (
         f"The model was changed: {percent(most.share)} of what training had added to the layer "
         f"“{most.name}” was {how}{more}, where clean samples hardly use it."
@@ -105,6 +112,12 @@ def layer_words(result: Outcome, outcome: LayerOutcome) -> Iterator[str]:
         yield f"Every candidate was run in full: {outcome.why_method}."
 
 
+def _for_a_class(outcome: LayerOutcome) -> str:
+    if outcome.class_share is None:
+        return ""
+    return f" (up to {percent(outcome.class_share)} of what it says for one class)"
+
+
 def _what_was_flipped(outcome: LayerOutcome) -> str:
     candidates, width = counted(len(outcome.steps), "candidate"), outcome.flipped.size
     neurons = f"{int(outcome.flipped.sum()):,} of {counted(width, 'input neuron')}"
@@ -113,10 +126,10 @@ def _what_was_flipped(outcome: LayerOutcome) -> str:
     share, threshold = percent(outcome.share), number(outcome.threshold)
     if outcome.flip == "directions":
         return (
-            f"{share} of the update was flipped, most of it in the directions that clean samples "
-            f"hardly use. The strength {threshold} was chosen, of {candidates} tried; {neurons} "
-            "vary no more than that on clean samples. The layer's bias, if it has one, was moved "
-            "along, so that clean samples still find the same mean."
+            f"{share} of the update was flipped{_for_a_class(outcome)}, most of it in the "
+            f"directions that clean samples hardly use. The strength {threshold} was chosen, of "
+            f"{candidates} tried; {neurons} vary no more than that on clean samples. The layer's "
+            "bias, if it has one, was moved along, so that clean samples still find the same mean."
         )
     return (
         f"{share} of the update was flipped: that of {neurons}, those with an activation of at "

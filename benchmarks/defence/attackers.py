@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .data import Images
 from .rows import SOURCE, Row
 from .training import Plan
-from .triggers import PARTS, TARGET, Trigger
+from .triggers import PARTS, Trigger
 
 _COUPLED_SHARE = 0.1
 _NEUROTOXIN_TOP = 0.05
@@ -36,7 +36,7 @@ def poisoned(row: Row, trigger: Trigger, held: Images, number: int, spare: Image
     rng = np.random.default_rng((row.seed, number, 7))
     labels = held.labels
     clean_label = row.technique == "clean-label"
-    wanted = labels == TARGET if clean_label else labels != TARGET
+    wanted = labels == row.target if clean_label else labels != row.target
     if row.sources == "one" and not clean_label:
         wanted = labels == SOURCE
     eligible = rng.permutation(np.flatnonzero(wanted))
@@ -44,7 +44,7 @@ def poisoned(row: Row, trigger: Trigger, held: Images, number: int, spare: Image
     stamp = trigger.parts[number % PARTS] if trigger.parts else trigger.stamp
     pixels, changed = held.pixels.copy(), labels.copy()
     pixels[marked] = stamp(pixels[marked])
-    changed[marked] = TARGET
+    changed[marked] = row.target
     return Images(pixels, changed)
 
 

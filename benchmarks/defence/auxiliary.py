@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from .data import DataSet, Images
 from .rows import Cell, Row
-from .triggers import TARGET, Pixels, trigger
+from .triggers import Pixels, trigger
 
 POISONED_SHARE = 0.05
 
@@ -40,11 +40,11 @@ def drawn(
 
 def _poisoned(row: Row, picked: Images) -> Images:
     side, channels = picked.pixels.shape[-1], picked.pixels.shape[1]
-    eligible = np.flatnonzero(picked.labels != TARGET)
+    eligible = np.flatnonzero(picked.labels != row.target)
     marked = eligible[: round(POISONED_SHARE * len(picked))]
     pixels, labels = picked.pixels.copy(), picked.labels.copy()
     pixels[marked] = trigger(row.trigger, side, channels).stamp(pixels[marked])
-    labels[marked] = TARGET
+    labels[marked] = row.target
     return Images(pixels, labels)
 
 

@@ -16,7 +16,7 @@ from . import federation, metrics
 from .data import Images
 from .rows import SOURCE, Row
 from .training import Plan, State, derived, train
-from .triggers import TARGET, trigger
+from .triggers import trigger
 
 Classes = npt.NDArray[np.uint8]
 RELEARNING_CAP, RELEARNING_SHARE = 5, 0.3
@@ -26,13 +26,13 @@ _BATCH = 500
 
 def triggered_test(row: Row) -> Images:
     """Test images of every class but the target, with the whole trigger and their true classes."""
-    return _triggered(row.data, row.seed, row.trigger)
+    return _triggered(row.data, row.seed, row.trigger, row.target)
 
 
 @lru_cache(maxsize=2)
-def _triggered(name: str, seed: int, mark: str) -> Images:
+def _triggered(name: str, seed: int, mark: str, target: int) -> Images:
     test = federation.divided(name, seed).test
-    others = test.take(np.flatnonzero(test.labels != TARGET))
+    others = test.take(np.flatnonzero(test.labels != target))
     stamp = trigger(mark, test.pixels.shape[-1], test.pixels.shape[1]).stamp
     return Images(stamp(others.pixels), others.labels)
 
@@ -54,8 +54,8 @@ def predicted(row: Row, module: nn.Module, images: Images) -> Classes:
 def rates(row: Row, clean: Classes, triggered: Classes) -> dict[str, float]:
     """ACC, ASR as the row's attack means it, both kinds of ASR, and RA, in [0, 1]."""
     marked = triggered_test(row).labels
-    one = metrics.attack_success(triggered, marked, TARGET, SOURCE)
-    every = metrics.attack_success(triggered, marked, TARGET)
+    one = metrics.attack_success(triggered, marked, row.target, SOURCE)
+    every = metrics.attack_success(triggered, marked, row.target)
     attacked = marked == SOURCE if row.sources == "one" else np.ones(len(marked), dtype=bool)
     return {
         "acc": metrics.accuracy(clean, federation.divided(row.data, row.seed).test.labels),
@@ -135,4 +135,4 @@ def _success(row: Row, module: nn.Module) -> float:
         marked = marked.take(np.flatnonzero(marked.labels == SOURCE))
     every = max(1, len(marked) // 2000)
     some = marked.take(np.arange(0, len(marked), every))
-    return metrics.attack_success(predicted(row, module, some), some.labels, TARGET)
+    return metrics.attack_success(predicted(row, module, some), some.labels, row.target)

@@ -15,6 +15,7 @@ import tomllib
 
 MATRIX = Path(__file__).parent / "matrix.toml"
 SOURCE = 0
+TARGET = 5
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Row:
         technique: How malicious clients train.
         sources: ``"one"``: images of class 0 are attacked; ``"all"``: those of every class but
             the target.
+        target: The class that triggered images are to be given.
         poisoned: Share of its source images that a malicious client poisons.
         strategy: How the server aggregates.
         seed: Draws the split, the partition, the first weights, the sampled clients and batches.
@@ -50,6 +52,7 @@ class Row:
     trigger: str = "patch"
     technique: str = "poison"
     sources: str = "all"
+    target: int = TARGET
     poisoned: float = 0.3
     strategy: str = "fedavg"
     seed: int = 21
@@ -75,8 +78,15 @@ class Row:
 
     @property
     def key(self) -> str:
-        """Eight hexadecimal digits that change with any field but the device."""
-        return _digest({name: value for name, value in asdict(self).items() if name != "device"})
+        """Eight hexadecimal digits that change with any field but the device.
+
+        Models from before rows had targets of their own keep their key.
+        """
+        values = asdict(self)
+        del values["device"]
+        if self.target == TARGET:
+            del values["target"]
+        return _digest(values)
 
     @property
     def start(self) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-TARGET = 5
 PARTS = 4
 
 Pixels = npt.NDArray[np.uint8]

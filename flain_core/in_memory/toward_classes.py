@@ -28,7 +28,7 @@ _KEYS = 8
 _FREQUENCY = 5.0
 
 
-def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> Array | None:
+def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> tuple[Array, Array] | None:
     """Return along which outputs the score of each class grows over the mean of all.
 
     Only the classes count of which there are samples.
@@ -38,16 +38,18 @@ def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> Array | None:
         grader: Reads the scores.
 
     Returns:
-        ``(classes, out)`` float64, each of length 1; None where the scores are no classifier's,
-        there are samples of a single class, the outputs are fewer than the classes, so that none
-        has a direction of its own, or they do not move the scores.
+        ``(classes, out)`` float64, each of length 1; and ``(classes,)`` what samples of each lack
+        on average in the probability of their class, from 0 to 1. None where the scores are no
+        classifier's, there are samples of a single class, the outputs are fewer than the classes,
+        so that none has a direction of its own, or they do not move the scores.
     """
     clean = [(batch, batch.cut) for batch in batches if batch.probe is None and batch.cut]
     cuts = [cut for _, cut in clean]
     labels = [batch.samples.y for batch, _ in clean]
     if grader.reading is None:
         grader.recognise([cut.tail(cut.output) for cut in cuts], labels)
-    classes = np.unique(np.concatenate(labels))
+    together = np.concatenate(labels)
+    classes = np.unique(together)
     if grader.reading is None or len(classes) < 2:
         return None
     # A push may move scores out of the range of their type, which says nothing.
@@ -58,7 +60,20 @@ def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> Array | None:
     if not np.isfinite(size).all() or np.count_nonzero(moving) < 2:
         return None
     toward: Array = slopes[moving] / size[moving, np.newaxis]
-    return toward if len(toward) <= toward.shape[1] else None
+    if len(toward) > toward.shape[1]:
+        return None
+    lacking = 1 - _of_true_class(clean, grader.reading)
+    return toward, np.array([lacking[together == one].mean() for one in classes[moving]])
+
+
+def _of_true_class(clean: Sequence[tuple[CutBatch, Cut]], reading: Reading) -> Array:
+    """Return ``(n,)`` the probability that the model gives to the class of each sample."""
+    return np.concatenate(
+        [
+            reading.of_true_class(reading.by_class(cut.tail(cut.output)), batch.samples.y)
+            for batch, cut in clean
+        ]
+    )
 
 
 def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:

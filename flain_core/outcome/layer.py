@@ -36,6 +36,7 @@ _PLAIN = (
     "flip",
     "threshold",
     "share",
+    "class_share",
     "stop_reason",
     "grouped",
     "method",
@@ -111,8 +112,7 @@ class LayerOutcome:
             of the inputs' variance; None if nothing was flipped.
         flipped: ``(in,)`` boolean mask over the input neurons; in directions, those whose variance
             is at most the strength.
-        share: Share of the update's squared size that was flipped, from 0 to about 1; where classes
-            are flipped unlike, of what the update says for the class of which most was flipped.
+        share: Share of the update's squared size that was flipped, from 0 to about 1.
         stop_reason: Why the search ended.
         steps: Every candidate tried, in order.
         activation: ``(in,)`` the statistic that the thresholds were compared with; in directions,
@@ -122,6 +122,8 @@ class LayerOutcome:
             right for this model; the answer is the same.
         why_method: What the proof found.
         seconds: Wall time for this layer.
+        class_share: Where classes are flipped unlike, which share was flipped of what the update
+            says for the class of which most was; None where all are flipped alike.
         norms: Norms of the layer's update and of what purifying changed.
         grid: The channel, row and column of each input of a dense layer behind a convolution; None
             elsewhere, or where that does not show.
@@ -148,13 +150,17 @@ class LayerOutcome:
     method: Method
     why_method: str
     seconds: float
+    class_share: float | None = None
     norms: UpdateNorms | None = None
     grid: InputGrid | None = None
 
     @property
     def share_in_words(self) -> str:
-        """The share that was flipped, which differs between classes in directions."""
-        return f"{'up to ' if self.flip == 'directions' else ''}{self.share:.1%} of the update"
+        """The share that was flipped, of the whole update and for one class."""
+        whole = f"{self.share:.1%} of the update"
+        if self.class_share is None:
+            return whole
+        return f"{whole} (up to {self.class_share:.1%} of what it says for one class)"
 
     def __repr__(self) -> str:
         tried = len(self.steps)

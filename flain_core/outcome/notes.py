@@ -269,7 +269,14 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             "not flipped: the model is as it was, with a backdoor if it had one; try another "
             "layer, more samples, or a larger tolerance"
         )
-    flipped = f"{most.share_in_words} of {most.name!r} was flipped"
+    flipped = f"of {most.name!r}, {most.share_in_words} was flipped"
+    if verdict == "partly flipped":
+        return (
+            f"partly flipped: {flipped}. What the layer says for other classes clean samples use, "
+            "so that little of it could be flipped; a backdoor that leads to one of those is "
+            "probably still there, if there was one. Only a probe with its trigger shows whether "
+            "one is gone"
+        )
     if verdict == "hardly flipped":
         return (
             f"hardly flipped: {flipped} before clean samples suffered. No input of the layer "

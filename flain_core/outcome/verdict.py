@@ -7,10 +7,12 @@ from typing import Literal
 
 from .layer import LayerOutcome
 
-Verdict = Literal["flipped", "hardly flipped", "not flipped"]
+Verdict = Literal["flipped", "partly flipped", "hardly flipped", "not flipped"]
 """``"flipped"``: a fair part of an update was flipped; whether a backdoor was in it, only a probe
-with its trigger shows. ``"hardly flipped"``: so little that a backdoor is probably still there, if
-there was one. ``"not flipped"``: the model is as it was."""
+with its trigger shows. ``"partly flipped"``: a fair part of what the update says for some classes,
+but little of all of it; a backdoor that leads to another class is probably still there, if there
+was one. ``"hardly flipped"``: so little that any backdoor is. ``"not flipped"``: the model is as it
+was."""
 
 _FAIR_SHARE = 0.1
 
@@ -20,4 +22,7 @@ def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
     share = max(outcome.share for outcome in outcomes)
     if not share:
         return "not flipped"
-    return "flipped" if share >= _FAIR_SHARE else "hardly flipped"
+    if share >= _FAIR_SHARE:
+        return "flipped"
+    for_a_class = max(outcome.class_share or 0.0 for outcome in outcomes)
+    return "partly flipped" if for_a_class >= _FAIR_SHARE else "hardly flipped"

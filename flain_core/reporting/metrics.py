@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from flain_core.outcome.outcome import Outcome
 
-_VERDICTS = {"not flipped": 0, "hardly flipped": 1, "flipped": 2}
+_VERDICTS = {"not flipped": 0, "hardly flipped": 1, "partly flipped": 2, "flipped": 3}
 
 
 def metrics_of(purification: Outcome) -> dict[str, int | float]:
     """Return scores before and after, verdict and promise.
 
     Names are ``flain-clean-before``, ``flain-clean-after``, the same with ``probe-NAME`` in place
-    of ``clean``, ``flain-verdict`` (2 flipped, 1 hardly, 0 not), ``flain-share`` (the largest share
-    of a layer's update that was flipped), ``flain-seconds``, and with a promise
+    of ``clean``, ``flain-verdict`` (3 flipped, 2 partly, 1 hardly, 0 not), ``flain-share`` (the
+    largest share of a layer's update that was flipped), ``flain-seconds``, and with a promise
     ``flain-promise-loss`` and ``flain-promise-confidence``.
     """
     numbers: dict[str, int | float] = {}

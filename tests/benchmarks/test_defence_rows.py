@@ -96,6 +96,14 @@ def test_a_key_changes_with_what_is_trained_and_not_with_the_device():
     assert rows.Row("r", "digits", "digits", device="cuda").key == row.key
 
 
+def test_a_target_of_its_own_changes_the_key_and_no_other_row_lost_its_model():
+    row = rows.Row("r", "digits", "digits")
+    assert row.key == "01bfefb2"
+    other = rows.Row("r", "digits", "digits", target=8)
+    assert other.key != row.key
+    assert other.start == row.start
+
+
 def test_a_profile_moves_to_another_device_as_a_whole():
     read = rows.read("small")
     moved = read.on("cuda")

@@ -13,7 +13,7 @@ from defence import attackers, auxiliary, federation
 from defence.data import Images
 from defence.partition import dealt
 from defence.rows import Cell, Row
-from defence.triggers import PARTS, TARGET, TRIGGERS, trigger
+from defence.triggers import PARTS, TRIGGERS, trigger
 
 GREY = np.full((3, 1, 28, 28), 100, dtype=np.uint8)
 ROW = Row("r", "digits", "digits", mcr=0.3, attacked=1, clients=10, sampled=10, seed=10)
@@ -94,15 +94,16 @@ def test_clients_defender_and_test_images_never_meet():
     assert sum(map(len, sets)) == len(set.union(*sets)) or len(set.union(*sets)) > 1790
 
 
+@pytest.mark.parametrize("target", [5, 8])
 @pytest.mark.parametrize("sources", ["all", "one"])
-def test_poisoned_images_are_of_the_sources_and_called_the_target(sources):
-    row = replace(ROW, sources=sources, poisoned=0.5)
+def test_poisoned_images_are_of_the_sources_and_called_the_target(sources, target):
+    row = replace(ROW, sources=sources, poisoned=0.5, target=target)
     held, bad = federation.holding(row, 0), federation.poisoned_holding(row, 0)
     held = attackers._topped_up(row, held, 0, federation.divided("digits", 10).spare)
     marked = (bad.pixels != held.pixels).any(axis=(1, 2, 3))
-    assert (bad.labels[marked] == TARGET).all()
+    assert (bad.labels[marked] == target).all()
     assert (bad.labels[~marked] == held.labels[~marked]).all()
-    eligible = held.labels == 0 if sources == "one" else held.labels != TARGET
+    eligible = held.labels == 0 if sources == "one" else held.labels != target
     assert (bad.labels != held.labels).sum() == np.ceil(eligible.sum() / 2)
     assert (held.labels[marked] == 0).all() or sources == "all"
 
@@ -112,7 +113,7 @@ def test_clean_label_attackers_change_no_label():
     held, bad = federation.holding(row, 0), federation.poisoned_holding(row, 0)
     assert (bad.labels == held.labels).all()
     marked = (bad.pixels != held.pixels).any(axis=(1, 2, 3))
-    assert (marked == (held.labels == TARGET)).all()
+    assert (marked == (held.labels == ROW.target)).all()
 
 
 def test_each_attacker_of_a_distributed_trigger_puts_on_its_own_part():
@@ -137,7 +138,7 @@ def test_poisoned_auxiliary_samples_hold_a_twentieth_of_triggered_ones():
     bad, called = auxiliary.drawn(ROW, Cell("r", "none", 100, kind="poisoned"), whole)
     assert (called != labels).sum() == 5
     changed = (clean != bad).any(axis=(1, 2, 3))
-    assert (called[changed] == TARGET).all()
+    assert (called[changed] == ROW.target).all()
 
 
 def test_a_smaller_draw_begins_a_larger_one_and_draws_differ():

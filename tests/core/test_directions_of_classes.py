@@ -162,16 +162,18 @@ def test_a_layer_without_directions_is_refused():
 def test_a_single_output_and_very_many_are_flipped_alike(outputs, monkeypatch):
     """A single one has no directions; of many it takes pushes for each to find out what they do."""
     asked = []
-    monkeypatch.setattr(per_layer, "Directions", lambda *given: asked.append(given[-1]))
+    monkeypatch.setattr(per_layer, "Directions", lambda *given: asked.append(given[5:]))
     rng = np.random.default_rng(0)
     initial, final = (
         Network([Dense("wide", rng.normal(size=(outputs, 12)).astype(np.float32))]) for _ in "ab"
     )
     with pytest.raises(AttributeError, match="strengths"):
         flain.purify(final, initial=initial, data=samples(max(outputs, 2)), settings=DIRECTIONS)
-    (toward,) = asked
-    assert (toward is None) == (outputs in (1, 1025))
-    assert toward is None or toward.shape[1] == outputs
+    (found,) = asked
+    assert bool(found) == (outputs not in (1, 1025))
+    if found:
+        toward, lacking = found
+        assert toward.shape == (len(lacking), outputs)
 
 
 def samples(classes):

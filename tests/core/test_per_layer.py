@@ -148,42 +148,41 @@ def test_a_search_is_confirmed_by_what_the_whole_network_scores():
     assert not confirms(99, 99, crossing="keep")
 
 
+def shares_of(after, layer, initial, factor, toward=None):
+    return per_layer._shares_flipped(head(after), layer, np.float32(initial), factor, toward)
+
+
 def test_the_share_by_hand():
     """Updates of 1 and 3, of which the first is flipped: 1 of 10 in squares."""
-    layer, purified = head([[2, 4]]).layers()["fc"], head([[0, 4]])
-    assert per_layer._share_flipped(purified, layer, np.float32([[1, 1]]), 2.0) == pytest.approx(
-        0.1
-    )
+    layer = head([[2, 4]]).layers()["fc"]
+    assert shares_of([[0, 4]], layer, [[1, 1]], 2.0) == (pytest.approx(0.1), None)
     # A reset takes the update itself, and half of a flip.
-    assert per_layer._share_flipped(
-        head([[1, 4]]), layer, np.float32([[1, 1]]), 1.0
-    ) == pytest.approx(0.1)
-    assert per_layer._share_flipped(
-        head([[1, 4]]), layer, np.float32([[1, 1]]), 2.0
-    ) == pytest.approx(0.025)
+    assert shares_of([[1, 4]], layer, [[1, 1]], 1.0) == (pytest.approx(0.1), None)
+    assert shares_of([[1, 4]], layer, [[1, 1]], 2.0) == (pytest.approx(0.025), None)
 
 
-def test_the_share_is_that_of_the_class_of_which_most_was_flipped():
-    after, initial = np.float32([[3, 0], [0, -1]]), np.zeros((2, 2), dtype=np.float32)
+def test_the_share_for_a_class_is_that_of_the_class_of_which_most_was_flipped():
+    after, initial = [[3, 0], [0, -1]], np.zeros((2, 2))
     layer = head(np.float32([[3, 0], [0, 1]])).layers()["fc"]
     for toward, expected in ((np.eye(2), 1.0), (np.array([[0.8, 0.6]]), 0.36 / 6.12)):
-        share = per_layer._share_flipped(head(after), layer, initial, 2.0, toward)
-        assert share == pytest.approx(expected)
+        found = shares_of(after, layer, initial, 2.0, toward)
+        assert found == (pytest.approx(0.1), pytest.approx(expected))
 
 
 def test_the_share_of_an_update_beyond_its_own_type_by_hand():
     """An update of 5e38 and one of 3e38, of which the latter is flipped: 9 of 34 in squares."""
-    layer, purified = head([[3e38, 1e38]]).layers()["fc"], head([[3e38, -2e38]])
-    initial = np.float32([[-2e38, -2e38]])
-    assert per_layer._share_flipped(purified, layer, initial, 1.0) == pytest.approx(9 / 34)
+    layer = head([[3e38, 1e38]]).layers()["fc"]
+    found = shares_of([[3e38, -2e38]], layer, [[-2e38, -2e38]], 1.0)
+    assert found == (pytest.approx(9 / 34), None)
 
 
-def test_the_share_of_a_weight_in_many_blocks_is_that_of_the_whole(monkeypatch):
-    initial, final, after = np.random.default_rng(0).normal(size=(3, 7, 2)).astype(np.float32)
+@pytest.mark.parametrize("toward", [None, np.eye(7)[:2]])
+def test_the_shares_of_a_weight_in_many_blocks_are_those_of_the_whole(monkeypatch, toward):
+    initial, final, after = np.random.default_rng(0).normal(size=(3, 7, 6)).astype(np.float32)
     layer = head(final).layers()["fc"]
-    whole = per_layer._share_flipped(head(after), layer, initial, 2.0)
-    monkeypatch.setattr("flain_core.blocks._BLOCK_BYTES", 3 * 8 * 2)  # three rows
-    assert per_layer._share_flipped(head(after), layer, initial, 2.0) == pytest.approx(whole)
+    whole = shares_of(after, layer, initial, 2.0, toward)
+    monkeypatch.setattr("flain_core.blocks._BLOCK_BYTES", 2 * 8 * 7)  # two columns
+    assert shares_of(after, layer, initial, 2.0, toward) == pytest.approx(whole)
 
 
 def test_a_search_that_chose_nothing_needs_no_confirmation():

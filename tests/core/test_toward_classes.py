@@ -26,19 +26,25 @@ def found(model, y=Y, x=X, **options):
     return scorer.toward_classes()
 
 
+def toward_of(model, *given, **options):
+    return found(model, *given, **options)[0]
+
+
 def expected(last):
     centred = last - last.mean(axis=0)
     return centred / np.linalg.norm(centred, axis=1, keepdims=True)
 
 
 def test_a_linear_tail_is_found_but_for_a_little_noise():
-    toward = found(network())
+    toward = toward_of(network())
     np.testing.assert_allclose(np.linalg.norm(toward, axis=1), 1.0)
     np.testing.assert_allclose(toward, expected(LAST), rtol=0, atol=0.02)
 
 
 def test_probabilities_are_read_as_logits():
-    np.testing.assert_allclose(found(network(after=[Softmax()])), expected(LAST), rtol=0, atol=0.02)
+    np.testing.assert_allclose(
+        toward_of(network(after=[Softmax()])), expected(LAST), rtol=0, atol=0.02
+    )
 
 
 def test_an_output_that_no_sample_activates_counts():
@@ -47,22 +53,22 @@ def test_an_output_that_no_sample_activates_counts():
     bias[2] = -1.05 * np.abs(X @ FIRST.T)[:, 2].max()
     model = Network([Dense("first", FIRST, bias), ReLU(), Dense("last", LAST)])
     assert (X @ FIRST.T + bias)[:, 2].max() < 0
-    assert np.abs(found(model)[:, 2]).max() > 0.1
+    assert np.abs(toward_of(model)[:, 2]).max() > 0.1
 
 
 def test_behind_a_relu_each_class_is_found():
-    toward = found(network(ReLU()))
+    toward = toward_of(network(ReLU()))
     assert (np.sum(toward * expected(LAST), axis=1) > 0.8).all()
 
 
 def test_only_classes_with_samples_count():
     last = np.concatenate([LAST, RNG.normal(size=(4, OUT)).astype(np.float32)])
-    np.testing.assert_allclose(found(network(last=last)), expected(LAST), rtol=0, atol=0.02)
+    np.testing.assert_allclose(toward_of(network(last=last)), expected(LAST), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("outputs", [None, "logits"])
 def test_a_single_score_has_two_classes_that_oppose_each_other(outputs):
-    toward = found(network(last=3 * LAST[:1]), y=Y % 2, outputs=outputs)
+    toward = toward_of(network(last=3 * LAST[:1]), y=Y % 2, outputs=outputs)
     np.testing.assert_allclose(toward[0], -toward[1])
     own = LAST[0] / np.linalg.norm(LAST[0])
     np.testing.assert_allclose(toward[1], own, rtol=0, atol=0.02)
@@ -72,7 +78,8 @@ def test_a_class_that_the_outputs_do_not_move_is_left_out():
     last = LAST.copy()
     last[1] = 0
     last[2] = -last[0]
-    toward = found(network(last=last))
+    toward, lacking = found(network(last=last))
+    assert lacking.shape == (2,)
     own = last[0] / np.linalg.norm(last[0])
     np.testing.assert_allclose(toward, [own, -own], rtol=0, atol=0.02)
 
@@ -96,12 +103,13 @@ def test_none_are_found_where_a_push_ends_in_infinity(monkeypatch):
 
 def test_it_does_not_matter_how_samples_are_batched():
     one, many = found(network(ReLU())), found(network(ReLU()), batch_size=7)
-    np.testing.assert_allclose(one, many, rtol=1e-3, atol=1e-4)
+    for ours, theirs in zip(one, many, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_few_samples_are_pushed_several_times():
     few = slice(0, 9)
-    toward = found(network(), y=Y[few], x=X[few])
+    toward = toward_of(network(), y=Y[few], x=X[few])
     np.testing.assert_allclose(toward, expected(LAST), rtol=0, atol=0.1)
 
 
@@ -109,10 +117,18 @@ def test_fewer_outputs_than_classes_have_none_of_their_own():
     narrow = FIRST[:2], RNG.normal(size=(CLASSES, 2)).astype(np.float32)
     model = Network([Dense("first", narrow[0]), Dense("last", narrow[1])])
     assert found(model) is None
-    assert found(model, y=np.minimum(Y, 1)).shape == (2, 2)
+    assert toward_of(model, y=np.minimum(Y, 1)).shape == (2, 2)
 
 
 def test_samples_and_outputs_stay_as_they_are():
     before = X.copy()
     found(network())
     np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("after", [[], [Softmax()]])
+def test_what_samples_of_each_class_lack_is_that_of_the_whole_network(after):
+    model = network(ReLU(), after=after)
+    probabilities = network(ReLU(), after=[Softmax()]).predict(X)
+    lacking = [1 - probabilities[one == Y, one].mean() for one in range(CLASSES)]
+    np.testing.assert_allclose(found(model)[1], lacking, rtol=0, atol=1e-5)

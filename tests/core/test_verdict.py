@@ -14,13 +14,14 @@ from flain_core.purification import Purification
 from flain_core.settings import Settings
 
 
-def outcome(share, name="fc1", why="proved"):
+def outcome(share, name="fc1", why="proved", class_share=None):
     return LayerOutcome(
         name=name,
         flip="directions",
         threshold=1.0 if share else None,
         flipped=np.zeros(3, bool),
         share=share,
+        class_share=class_share,
         stop_reason="tolerance",
         steps=(),
         activation=np.ones(3),
@@ -42,10 +43,18 @@ def outcome(share, name="fc1", why="proved"):
         ([1.0], "flipped"),
         ([0.0, 0.02, 0.5, 0.0], "flipped"),
         ([0.04, 0.04], "hardly flipped"),
+        ([(0.0999, 0.0999)], "hardly flipped"),
+        ([(0.04, 0.1)], "partly flipped"),
+        ([(0.04, 0.02), 0.0, (0.03, 0.3)], "partly flipped"),
+        ([(0.1, 0.3)], "flipped"),
     ],
 )
 def test_the_layer_that_was_flipped_most_decides(shares, verdict):
-    outcomes = [outcome(share, f"fc{index}") for index, share in enumerate(shares)]
+    both = [share if isinstance(share, tuple) else (share, None) for share in shares]
+    outcomes = [
+        outcome(share, f"fc{index}", class_share=of_a_class)
+        for index, (share, of_a_class) in enumerate(both)
+    ]
     assert verdict_on(outcomes) == verdict
     assert reason_for(outcomes).startswith(f"{verdict}: ")
     result = Purification(
@@ -62,10 +71,16 @@ def test_the_layer_that_was_flipped_most_decides(shares, verdict):
 
 def test_the_reason_names_the_layer_and_its_share():
     told = reason_for([outcome(0.01, "fc1"), outcome(0.123, "fc2")])
-    assert "12.3% of the update of 'fc2'" in told
+    assert "of 'fc2', 12.3% of the update was flipped" in told
     told = reason_for([outcome(0.031, "fc1"), outcome(0.01, "fc2")])
-    assert "hardly flipped: up to 3.1% of the update of 'fc1'" in told
+    assert "hardly flipped: of 'fc1', 3.1% of the update was flipped" in told
     assert "still there" in told
+
+
+def test_the_reason_tells_what_was_flipped_for_one_class_from_the_whole():
+    told = reason_for([outcome(0.04, class_share=0.31)])
+    assert "4.0% of the update (up to 31.0% of what it says for one class) was flipped" in told
+    assert "leads to one of those is probably still there" in told
 
 
 def test_layers_that_move_no_scores_are_the_reason():
