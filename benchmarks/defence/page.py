@@ -136,7 +136,8 @@ def _told(stored: Stored) -> Iterator[str]:
     yield "### The verdict"
     yield (
         "Every result of flain with clean samples, whatever their number, by what flain said. Of "
-        "models with a backdoor that took, the table says what was left of it."
+        "models with a backdoor that took, the table says what was left of it. Partly flipped "
+        "means: little of the whole update, but a tenth or more of what it says for some class."
     )
     yield tables_of_runs.verdicts(stored)
 
@@ -173,6 +174,9 @@ def _tried() -> Iterator[str]:
         "share of it is quiet, instead of the directions of the classes. On CIFAR-10 the backdoor "
         "lay spread over all of them, and at the same loss more was left, of patches many times as "
         "much.\n"
+        "- *The greatest quiet share first*, without a look at what the other classes let expect. "
+        "Classes that are hard to learn have more of it without an attack; where the attacker's "
+        "target was an easy class of CIFAR-10, most of the backdoor was left.\n"
         "- *The first class alone.* Where it is not the attacker's, the whole backdoor is left. "
         "*A strength that follows the share* instead of the place left more on CIFAR-10, where the "
         "shares lie close together.\n"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import get_args
+
+from flain_core.outcome.verdict import Verdict
 
 from . import summary
 from .markdown import MISSING, rounded, table
@@ -67,7 +70,7 @@ def verdicts(stored: Stored) -> str:
     ]
     found = summary.runs(stored, lambda row, cell: cell.defence == FLAIN and cell.kind == "clean")
     rows = []
-    for verdict in ("flipped", "hardly flipped", "not flipped"):
+    for verdict in get_args(Verdict):
         said = [each for each in found.outcomes if each.content["info"]["verdict"] == verdict]
         rates = [asr(outcome) for outcome in said if outcome.row.mcr > 0]
         low = sum(rate <= summary.CLEAN_ASR for rate in rates)

@@ -272,10 +272,9 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     flipped = f"of {most.name!r}, {most.share_in_words} was flipped"
     if verdict == "partly flipped":
         return (
-            f"partly flipped: {flipped}. What the layer says for other classes clean samples use, "
-            "so that little of it could be flipped; a backdoor that leads to one of those is "
-            "probably still there, if there was one. Only a probe with its trigger shows whether "
-            "one is gone"
+            f"partly flipped: {flipped}. Clean samples use what it says for other classes, so "
+            "little of that could be flipped; a backdoor that leads to one of them is probably "
+            "still there, if there was one. Only a probe with its trigger shows whether one is gone"
         )
     if verdict == "hardly flipped":
         return (

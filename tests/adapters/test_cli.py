@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cli_files import command
-from engines import assert_same_weights
+from weights_agree import assert_weights_agree
 
 import flain_core as flain
 import flain_numpy
@@ -323,7 +323,7 @@ def test_weights_with_an_architecture(files, tmp_path, suffix):
     assert ran.returncode == 0, ran.stderr
     purified = flain_torch.load(tmp_path / f"purified{suffix}", namespace["network"])
     result, _ = example.purify(example.files())
-    assert_same_weights(purified[7].weight.detach().numpy(), result.model.layers()["fc1"].weight)
+    assert_weights_agree(purified[7].weight.detach().numpy(), result.model.layers()["fc1"].weight)
 
 
 def test_a_backend_that_cannot_be_loaded_is_told_of(tmp_path, files):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines import assert_same_weights
 from typer.testing import CliRunner
+from weights_agree import assert_weights_agree
 
 import flain_core as flain
 from flain_cli import example
@@ -114,7 +114,7 @@ def test_an_onnx_file_is_purified_into_another(files):
     before, after = (models.tensors(onnx.load(path)) for path in (final, purified))
     assert [name for name in before if before[name] != after[name]] == ["fc1.weight", "fc1.bias"]
     onnx.checker.check_model(purified, full_check=True)
-    assert_same_weights(
+    assert_weights_agree(
         open_network(purified).layers()["fc1"].weight, expected.model.layers()["fc1"].weight
     )
 

@@ -200,7 +200,7 @@ def test_before_after_promise_and_verdict_are_in_the_results(caplog):
     assert metrics["flain-clean-before"] == done.before.clean
     assert metrics["flain-probe-ASR-before"] == done.before.probes["ASR"] > 0.7
     assert metrics["flain-probe-ASR-after"] == done.after.probes["ASR"] < 0.02
-    assert metrics["flain-verdict"] == 2
+    assert metrics["flain-verdict"] == 3
     assert metrics["flain-promise-loss"] == done.promise.loss
     assert metrics["flain-promise-confidence"] == 0.95
     final = caplog.text.split("Final results, of the purified model:")[1]
@@ -260,6 +260,7 @@ held-back = 0.25
 """
 
 
+@pytest.mark.filterwarnings("ignore:partly flipped:flain_core.FlainWarning")
 def test_the_configuration_overrides_the_code_and_the_command_the_configuration(tmp_path):
     def configured(override=None):
         return flain_flower.Purify.from_config(

@@ -79,7 +79,7 @@ def test_before_and_after_reach_the_experiment_tracking(disk):
     assert tracks.seen["flain-clean-before"] == (report["before"]["clean"], 0, "server")
     assert tracks.seen["flain-clean-after"][0] == report["after"]["clean"]
     assert tracks.seen["flain-probe-ASR-after"][0] == report["after"]["probes"]["ASR"]
-    assert tracks.seen["flain-verdict"][0] == 2
+    assert tracks.seen["flain-verdict"][0] == 3
     assert tracks.seen["flain-promise-loss"][0] == report["promise"]["loss"]
 
 

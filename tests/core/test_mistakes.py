@@ -100,6 +100,7 @@ def test_few_samples_are_pointed_out(count):
         purify(backdoored.samples(count, seed=11))
 
 
+@pytest.mark.filterwarnings("ignore:partly flipped:flain_core.FlainWarning")
 def test_auxiliary_samples_that_carry_the_trigger_are_pointed_out():
     data = [np.concatenate(parts) for parts in zip(CLEAN, ASR, strict=True)]
     with pytest.warns(FlainWarning, match="'ASR' scores 100.0% before and 100.0% after: the back"):

@@ -10,9 +10,9 @@ import backdoored
 import numpy as np
 import pytest
 from by_neurons import BY_NEURONS, by_neurons
-from engines import assert_same_weights
 from plain import plain_reevaluation
 from recut import OtherCut
+from weights_agree import assert_weights_agree
 
 import flain_core as flain
 import flain_numpy
@@ -133,7 +133,7 @@ def test_batches_and_memory_do_not_change_the_answer(pair, options, settings, pr
     assert one.layers[0].threshold == other.layers[0].threshold
     if settings is BY_NEURONS:
         np.testing.assert_array_equal(weight(one.model), weight(other.model))
-    assert_same_weights(weight(one.model), weight(other.model))
+    assert_weights_agree(weight(one.model), weight(other.model))
     assert one.after == other.after
 
 
@@ -537,6 +537,7 @@ def test_a_layer_that_was_not_trained(pair):
         "threshold": None,
         "flipped": [],
         "share": 0.0,
+        "class_share": None,
         "stop_reason": "no update",
         "steps": [],
         "activation": [],

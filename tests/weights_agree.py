@@ -6,5 +6,5 @@ import numpy as np
 SCORES_ROUNDED = 5e-7
 
 
-def assert_same_weights(weight, expected):
+def assert_weights_agree(weight, expected):
     np.testing.assert_allclose(weight, expected, rtol=1e-6, atol=SCORES_ROUNDED)
