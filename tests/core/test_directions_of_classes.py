@@ -100,6 +100,22 @@ def test_the_class_with_the_greatest_quiet_share_is_flipped_most_strongly():
         np.testing.assert_allclose(abs(first @ TOWARD[target]), 1.0)
 
 
+def test_a_class_that_is_hard_to_learn_does_not_come_before_an_attacked_one():
+    """Eight classes, of which the harder ones have more of the update where clean data is quiet."""
+    x = inputs(200)
+    x[:, -2:] *= 0.01
+    hard = np.array([0.40, 0.05, 0.1, 0.35, 0.15, 0.08, 0.2, 0.3])
+    quiet = 0.5 * hard**0.2
+    quiet[1] *= 1.15  # what a backdoor adds to an easy class
+    update = np.ones((8, IN))
+    update[:, -2:] = np.sqrt(2.5 * quiet / (1 - quiet))[:, np.newaxis]
+    network = Network([Dense("only", update)])
+    layer, space = network.layers()["only"], InputSpace.of(x, bias=False)
+    for lacking, expected in ((None, 0), (hard, 1)):
+        found = Directions(network, layer, np.zeros((8, IN)), 2.0, space, np.eye(8), lacking)
+        assert abs(found._classes.directions[0]).argmax() == expected
+
+
 @pytest.mark.parametrize("scale", [1e-161, 1e-30, 1e156])
 def test_the_scale_of_an_update_changes_nothing_else(scale):
     x, rng = inputs(), np.random.default_rng(1)
