@@ -4,10 +4,11 @@ A backdoor leads to one class: training added to the layer what speaks for that 
 that clean data hardly uses. The outputs move the score of a class along ``g``, so ``g D`` is what
 the update ``D`` says for it. With the quiet part ``K`` of the update, which clean data hardly uses,
 ``|g K|^2 / |g D|^2`` is the share that is quiet. A backdoor adds to it, and so does a class that is
-hard to learn: what training remembers of single samples is quiet too. So a share counts by what it
-exceeds that which the other classes let expect. The update is flipped at the full strength in the
-direction of the class that exceeds it most; the more weakly in that of another, as far as it is its
-own, the more classes come before it; and most weakly where it speaks for no class.
+hard to learn: what training remembers of single samples is quiet too. So each share is compared
+with what the other classes suggest for it, and the excess counts. The update is flipped at the full
+strength in the direction of the class with the greatest excess; the more weakly in that of another,
+as far as it is its own, the more classes come before it; and as weakly as in that of the fifth
+where it speaks for no class.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from .network import Array
 
-__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "ClassDirections", "unexpected"]
+__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "ClassDirections", "excess_of"]
 
 FURTHEST_BEHIND = 12
 QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance
@@ -45,22 +46,27 @@ class ClassDirections:
     behind: Array
 
     @classmethod
-    def of(cls, toward: Array, standing: Array) -> ClassDirections:
-        """Order the classes by how much of the update is quiet, the most first.
+    def of(cls, toward: Array, excess: Array) -> ClassDirections:
+        """Order the classes by the excess of their quiet share, the greatest first.
 
         Args:
             toward: ``(classes, out)`` of length 1, along which outputs the score of each grows.
-            standing: ``(classes,)`` how much more is quiet for each than was to be expected.
+            excess: ``(classes,)`` by how much the quiet share of each exceeds what was expected.
 
         Example:
             >>> ClassDirections.of(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4])).behind
             array([0, 3, 6, 9])
         """
-        order = np.argsort(-standing, kind="stable")
-        directions, remainders = np.linalg.qr(toward[order].T)
-        rank = np.flatnonzero(np.abs(remainders.diagonal()) > _LEAST_OF_ITS_OWN)
-        behind = np.minimum(_BEHIND_THE_NEXT * rank, FURTHEST_BEHIND)
-        return cls(directions.T[rank], behind)
+        directions, places = np.empty((0, toward.shape[1])), []
+        for place, of_class in enumerate(np.argsort(-excess, kind="stable")):
+            own = toward[of_class]
+            for _ in range(2):  # the second time takes away what rounding left
+                own = own - own @ directions.T @ directions
+            size = np.linalg.norm(own)
+            if size > _LEAST_OF_ITS_OWN:
+                directions = np.vstack([directions, own / size])
+                places.append(place)
+        return cls(directions, np.minimum(_BEHIND_THE_NEXT * np.array(places), FURTHEST_BEHIND))
 
     def parts(self, number: int) -> Iterator[tuple[int, Array]]:
         """Yield what a candidate is made of: candidates, and what it takes over of each.
@@ -82,8 +88,8 @@ class ClassDirections:
                 yield QUIET_AT + _BETWEEN_LEVELS * step, part
 
 
-def unexpected(shares: Array, reasons: Sequence[Array]) -> Array:
-    """Return by how much the logarithm of each share exceeds what the other classes let expect.
+def excess_of(shares: Array, reasons: Sequence[Array]) -> Array:
+    """Return by how much the logarithm of each share exceeds what the other classes suggest.
 
     The logarithms of the shares of the others are fitted by those of the reasons, in a ridge
     regression without negative slopes.
@@ -97,12 +103,12 @@ def unexpected(shares: Array, reasons: Sequence[Array]) -> Array:
         for an easy one.
 
         >>> hard = np.array([0.01, 0.16, 0.02, 0.08, 0.04])
-        >>> int(unexpected(np.array([0.20, 0.30, 0.29, 0.26, 0.23]), [hard]).argmax())
+        >>> int(excess_of(np.array([0.20, 0.30, 0.29, 0.26, 0.23]), [hard]).argmax())
         2
     """
     own = np.log(np.maximum(shares, _LEAST_LOGARITHM))
     because = np.log(np.maximum(np.stack(reasons, axis=1), _LEAST_LOGARITHM))
-    beyond = np.empty(len(own))
+    excess = np.empty(len(own))
     for each in range(len(own)):
         others = np.arange(len(own)) != each
         mean, spread = because[others].mean(axis=0), because[others].std(axis=0)
@@ -110,8 +116,8 @@ def unexpected(shares: Array, reasons: Sequence[Array]) -> Array:
         usual = own[others].mean()
         slopes = _slopes(apart[others], own[others] - usual)
         reason = np.clip(apart[each], -_FURTHEST_REASON, _FURTHEST_REASON)
-        beyond[each] = own[each] - usual - reason @ slopes
-    return beyond
+        excess[each] = own[each] - usual - reason @ slopes
+    return excess
 
 
 def _slopes(reasons: Array, shares: Array) -> Array:

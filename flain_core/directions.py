@@ -12,7 +12,8 @@ flips less than the whole elsewhere; a factor of 3 removes the update already wh
 
 That is so where it is not known how the outputs move the scores. Elsewhere the strength differs
 between the classes that they speak for: see :mod:`~flain_core.class_directions`. A candidate is
-then made of several such weights. The sample that judges it is left out of each.
+then made of several such weights. The sample that judges it is left out of each, though not of what
+orders the classes.
 
 A layer may see a sample several times, as a transformer's do once for each token. Each sight is
 then a row of ``X``, and what was fitted without a sample is fitted without all of its rows.
@@ -28,7 +29,7 @@ from typing import TypeAlias
 import numpy as np
 
 from .blocks import column_blocks, handed_over, is_small, largest_of, row_blocks
-from .class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections, unexpected
+from .class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections, excess_of
 from .errors import LayerError
 from .flipping import check_range
 from .flipping_order import FlippingOrder
@@ -38,6 +39,7 @@ from .network import Array, Layer, Network
 __all__ = ["Directions", "Flipping"]
 
 _LEAST_KEPT = 1e-3
+_LEAST_MOVE = 1e-9
 _SMALL_BLOCK = 48
 _BYTES_OF_FITS = 64 * 2**20
 
@@ -80,6 +82,11 @@ class Directions:
         """
         count = CANDIDATES + (0 if self.toward is None else FURTHEST_BEHIND)
         return np.array([self.space.strength(number) for number in range(1, count + 1)])
+
+    @property
+    def first(self) -> Array | None:
+        """``(out,)`` along which the update is flipped most strongly; None where all are alike."""
+        return None if self._classes is None else self._classes.directions[0]
 
     def candidate(self, number: int) -> Network:
         """Return a copy of the network with a candidate's weight and bias.
@@ -178,10 +185,10 @@ class Directions:
             moved += self.space.centred[:, ours] @ update[:, active].T
         tiny = np.finfo(float).tiny
         shares = quiet / np.maximum(whole, tiny)
-        moves = np.square(moved).mean(axis=0)
-        still = moves.max() / np.maximum(moves, tiny)
+        moves = np.square(moved).sum(axis=0)
+        still = 1 / np.maximum(moves / max(moves.max(), tiny), _LEAST_MOVE)
         reasons = [still] if self.lacking is None else [still, self.lacking]
-        return ClassDirections.of(toward, unexpected(shares, reasons))
+        return ClassDirections.of(toward, excess_of(shares, reasons))
 
     def _active_in(self, columns: slice) -> tuple[Array | slice, slice]:
         """Return which of some columns are active, and where these lie among all that are."""

@@ -10,7 +10,7 @@ from itertools import count
 
 import numpy as np
 
-from .blocks import column_blocks, handed_over, largest_of
+from .blocks import handed_over, largest_of, row_blocks
 from .directions import Directions, Flipping
 from .errors import LayerError, ModelError
 from .flipping import match_norm
@@ -168,8 +168,8 @@ def _purify_layer(
             weight = match_norm(flipping.weight(found.number), layer.weight)
             purified = network.replace({layer.name: handed_over(weight)})
             after = scorer.score_of(purified)
-        toward = flipping.toward if isinstance(flipping, Directions) else None
-        share, class_share = _shares_flipped(purified, layer, initial, flipping.factor, toward)
+        first = flipping.first if isinstance(flipping, Directions) else None
+        share, class_share = _shares_flipped(purified, layer, initial, flipping.factor, first)
         outcome = LayerOutcome(
             name=layer.name,
             flip="directions" if schedule.by_strength else "neurons",
@@ -287,27 +287,31 @@ def _promised(found: Found, flipping: Flipping, context: SearchContext) -> Found
 
 
 def _shares_flipped(
-    purified: Network, layer: Layer, initial: Array, factor: float, toward: Array | None = None
+    purified: Network, layer: Layer, initial: Array, factor: float, along: Array | None = None
 ) -> tuple[float, float | None]:
-    """Return which shares of the update were flipped, as :class:`LayerOutcome` has them."""
+    """Return which shares of the update were flipped, as :class:`LayerOutcome` has them.
+
+    The second is along ``(out,)``, in which the update was flipped most strongly.
+    """
     after = purified.layers()[layer.name].weight
-    blocks = [np.s_[:, columns] for columns in column_blocks(layer.weight)]
+    blocks = [np.s_[rows, :] for rows in row_blocks(layer.weight)]
     # The square of a weight may be too small or too large for a float64.
     scale = max(largest_of(_difference(layer.weight, initial, block)) for block in blocks)
-    of_all, of_classes = np.zeros(2), np.zeros((2, 0 if toward is None else len(toward)))
+    sizes, of_class = np.zeros(2), np.zeros((2, layer.weight[0].size))
     for block in blocks:
         update, change = (
             _difference(layer.weight, other, block) / scale for other in (initial, after)
         )
-        of_all += [np.square(factor * update).sum(), np.square(change).sum()]
-        if toward is not None:
-            both = np.stack([toward @ (factor * update), toward @ change])
-            of_classes += np.square(both).sum(axis=2)
-    share = float(of_all[1] / max(of_all[0], np.finfo(float).tiny))
-    if toward is None:
+        update *= factor
+        sizes += np.square(update).sum(), np.square(change).sum()
+        if along is not None:
+            of_class += along[block[0]] @ update, along[block[0]] @ change
+    tiny = np.finfo(float).tiny
+    share = float(sizes[1] / max(sizes[0], tiny))
+    if along is None:
         return share, None
-    by_class = of_classes[1] / np.maximum(of_classes[0], np.finfo(float).tiny)
-    return share, float(by_class.max())
+    whole, flipped = np.square(of_class).sum(axis=1)
+    return share, float(flipped / max(whole, tiny))
 
 
 def _difference(one: Array, other: Array, block: tuple[slice, slice]) -> Array:

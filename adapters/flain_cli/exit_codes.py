@@ -24,9 +24,9 @@ MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.ERROR: "A file, a model or samples cannot be used, or a file cannot be written.",
     ExitCode.USAGE: "An option is missing, unknown, or has a value that it cannot have, "
     "whatever the files hold.",
-    ExitCode.NOT_FLIPPED: "Nothing could be flipped, hardly anything, or only what speaks for "
-    "some classes: a backdoor is probably still there, or one that leads to another class, if "
-    "there was one. The verdict says which. Where nothing was flipped, no model is written.",
+    ExitCode.NOT_FLIPPED: "Nothing could be flipped, hardly anything, or only what speaks for one "
+    'class. A backdoor, if there was one, is probably still there; after "partly flipped", one '
+    "that leads to another class is. Where nothing was flipped, no model is written.",
     ExitCode.GATE: "A gate (`--require`, `--require-promise`) is not met. No model is written.",
     ExitCode.INTERRUPTED: "Interrupted by Ctrl-C.",
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from flain_core.outcome.layer import LayerOutcome
 from flain_core.outcome.outcome import Outcome
+from flain_core.outcome.verdict import flipped_for_a_class
 
 from .facts import factor_of
 from .score_charts import score
@@ -29,11 +30,12 @@ def headline(result: Outcome) -> str:
         )
     how = "taken back" if factor_of(result, most) <= 1 else "turned round"
     if result.verdict == "partly flipped":
+        most = flipped_for_a_class(result.layers)
         return (
             f"The model was changed in part: {percent(most.share)} of what training had added to "
-            f"the layer “{most.name}” was {how}{more}, but up to {percent(most.class_share)} of "
-            "what speaks for one class. A backdoor that leads to another class is probably still "
-            "there, if there was one."
+            f"the layer “{most.name}” was {how}, and {percent(most.class_share)} of what speaks "
+            "for one class there. A backdoor that leads to another class is probably still there, "
+            "if there was one."
         )
     return (
         f"The model was changed: {percent(most.share)} of what training had added to the layer "
@@ -112,12 +114,6 @@ def layer_words(result: Outcome, outcome: LayerOutcome) -> Iterator[str]:
         yield f"Every candidate was run in full: {outcome.why_method}."
 
 
-def _for_a_class(outcome: LayerOutcome) -> str:
-    if outcome.class_share is None:
-        return ""
-    return f" (up to {percent(outcome.class_share)} of what it says for one class)"
-
-
 def _what_was_flipped(outcome: LayerOutcome) -> str:
     candidates, width = counted(len(outcome.steps), "candidate"), outcome.flipped.size
     neurons = f"{int(outcome.flipped.sum()):,} of {counted(width, 'input neuron')}"
@@ -126,7 +122,7 @@ def _what_was_flipped(outcome: LayerOutcome) -> str:
     share, threshold = percent(outcome.share), number(outcome.threshold)
     if outcome.flip == "directions":
         return (
-            f"{share} of the update was flipped{_for_a_class(outcome)}, most of it in the "
+            f"{outcome.share_in_words(percent)} was flipped, most of it in the "
             f"directions that clean samples hardly use. The strength {threshold} was chosen, of "
             f"{candidates} tried; {neurons} vary no more than that on clean samples. The layer's "
             "bias, if it has one, was moved along, so that clean samples still find the same mean."

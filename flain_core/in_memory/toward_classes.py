@@ -22,6 +22,8 @@ __all__ = ["toward_classes"]
 
 _PUSH = 2.0  # in units of how far pre-activations lie from their mean
 _PUSHES_PER_OUTPUT = 3
+_MOST_PUSHES_PER_OUTPUT = 24
+_LEAST_PUSHED = 0.05  # the mean square of what was pushed least, beside 1
 _RIDGE = 1e-3
 _SEED = 0
 _KEYS = 8
@@ -43,13 +45,14 @@ def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> tuple[Array, 
         classifier's, there are samples of a single class, the outputs are fewer than the classes,
         so that none has a direction of its own, or they do not move the scores.
     """
+    if not grader.follows_samples:
+        return None
     clean = [(batch, batch.cut) for batch in batches if batch.probe is None and batch.cut]
-    cuts = [cut for _, cut in clean]
-    labels = [batch.samples.y for batch, _ in clean]
-    if grader.reading is None:
-        grader.recognise([cut.tail(cut.output) for cut in cuts], labels)
-    together = np.concatenate(labels)
-    classes = np.unique(together)
+    cuts, labels = [cut for _, cut in clean], [batch.samples.y for batch, _ in clean]
+    scores = [cut.tail(cut.output) for cut in cuts]
+    grader.recognise(scores, labels)
+    y = np.concatenate(labels)
+    classes = np.unique(y)
     if grader.reading is None or len(classes) < 2:
         return None
     # A push may move scores out of the range of their type, which says nothing.
@@ -62,18 +65,9 @@ def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> tuple[Array, 
     toward: Array = slopes[moving] / size[moving, np.newaxis]
     if len(toward) > toward.shape[1]:
         return None
-    lacking = 1 - _of_true_class(clean, grader.reading)
-    return toward, np.array([lacking[together == one].mean() for one in classes[moving]])
-
-
-def _of_true_class(clean: Sequence[tuple[CutBatch, Cut]], reading: Reading) -> Array:
-    """Return ``(n,)`` the probability that the model gives to the class of each sample."""
-    return np.concatenate(
-        [
-            reading.of_true_class(reading.by_class(cut.tail(cut.output)), batch.samples.y)
-            for batch, cut in clean
-        ]
-    )
+    by_class = np.concatenate([grader.reading.by_class(batch) for batch in scores])
+    lacking = 1 - grader.reading.of_true_class(by_class, y)
+    return toward, np.array([lacking[y == one].mean() for one in classes[moving]])
 
 
 def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:
@@ -82,7 +76,8 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:
     before = [pre_activation(cut) for cut in cuts]
     positions = len(rows_of(cuts[0].inputs[:1]))
     outputs = before[0].shape[1] // positions
-    deviation = _deviation([each.reshape(-1, outputs) for each in before])
+    deviations = _deviations([each.reshape(-1, outputs) for each in before])
+    deviation = np.square(deviations).mean() ** 0.5
     if not deviation:
         return np.zeros((len(classes), outputs))
     seen = [
@@ -92,12 +87,18 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:
     count = sum(map(len, seen))
     # Less their mean, as a bias may be missing in pre-activations.
     mean = sum(each.sum(axis=0) for each in seen) / count
-    rounds = -(-_PUSHES_PER_OUTPUT * outputs // count)
+    spread = np.where(deviations > 0, deviations, 1.0)
     products, moved = np.zeros((outputs, outputs)), np.zeros((outputs, len(classes)))
-    for _ in range(rounds):
+    pushes = 0
+    # Samples that are alike are pushed alike, so that more rounds are needed.
+    while pushes < _PUSHES_PER_OUTPUT * outputs or (
+        pushes < _MOST_PUSHES_PER_OUTPUT * outputs
+        and np.linalg.eigvalsh(products)[0] < _LEAST_PUSHED * pushes
+    ):
+        pushes += count
         hashes = chance.normal(size=(outputs, _KEYS)), chance.normal(size=(_KEYS, outputs))
         for cut, output, each in zip(cuts, before, seen, strict=True):
-            push = _pushes((each - mean) / deviation, *hashes)
+            push = _pushes((each - mean) / spread, *hashes)
             # A layer that sees a sample several times is pushed alike each time.
             pushed = _PUSH * deviation * np.tile(push, positions)
             there, back = (
@@ -108,7 +109,7 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:
             difference -= difference.mean(axis=1, keepdims=True)
             products += push.T @ push
             moved += push.T @ difference
-    products[np.diag_indices_from(products)] += _RIDGE * rounds * count
+    products[np.diag_indices_from(products)] += _RIDGE * pushes
     slopes: Array = np.linalg.solve(products, moved).T
     return slopes
 
@@ -124,11 +125,11 @@ def _pushes(seen: Array, to_keys: Array, from_keys: Array) -> Array:
     return pushes
 
 
-def _deviation(rows: Sequence[Array]) -> float:
-    """Return how far pre-activations lie from the mean of their output, as a root mean square."""
+def _deviations(rows: Sequence[Array]) -> Array:
+    """Return ``(out,)`` the standard deviations of pre-activations."""
     together = np.concatenate(rows).astype(np.float64)
-    deviation: float = np.square(together - together.mean(axis=0)).mean() ** 0.5
-    return deviation
+    deviations: Array = np.square(together - together.mean(axis=0)).mean(axis=0) ** 0.5
+    return deviations
 
 
 def _logits(scores: Array, reading: Reading) -> Array:
@@ -136,7 +137,8 @@ def _logits(scores: Array, reading: Reading) -> Array:
     by_class = reading.by_class(scores).astype(np.float64)
     if reading.outputs == "logits":
         return by_class
-    # What a single probability lacks to 1 is rounded as that is.
+    # Of two classes one may be what the other lacks to 1, and that is rounded to 0 early.
     limits = np.finfo(scores.dtype)
-    logits: Array = np.log(np.maximum(by_class, limits.eps if reading.single else limits.tiny))
+    least = limits.eps if by_class.shape[1] == 2 else limits.tiny
+    logits: Array = np.log(np.where(by_class > 0, by_class, least))
     return logits

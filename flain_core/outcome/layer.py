@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -122,8 +122,8 @@ class LayerOutcome:
             right for this model; the answer is the same.
         why_method: What the proof found.
         seconds: Wall time for this layer.
-        class_share: Where classes are flipped unlike, which share was flipped of what the update
-            says for the class of which most was; None where all are flipped alike.
+        class_share: Share that was flipped of what the update says for the class that is flipped
+            most strongly; None where all classes are flipped alike.
         norms: Norms of the layer's update and of what purifying changed.
         grid: The channel, row and column of each input of a dense layer behind a convolution; None
             elsewhere, or where that does not show.
@@ -154,13 +154,12 @@ class LayerOutcome:
     norms: UpdateNorms | None = None
     grid: InputGrid | None = None
 
-    @property
-    def share_in_words(self) -> str:
-        """The share that was flipped, of the whole update and for one class."""
-        whole = f"{self.share:.1%} of the update"
+    def share_in_words(self, percent: Callable[[float], str] = "{:.1%}".format) -> str:
+        """Return which share was flipped of the whole update, and for one class."""
+        whole = f"{percent(self.share)} of the update"
         if self.class_share is None:
             return whole
-        return f"{whole} (up to {self.class_share:.1%} of what it says for one class)"
+        return f"{whole} ({percent(self.class_share)} of what it says for one class)"
 
     def __repr__(self) -> str:
         tried = len(self.steps)
@@ -172,7 +171,7 @@ class LayerOutcome:
     def _flipped(self) -> str:
         if self.threshold is None:
             return "nothing flipped"
-        share = f"{self.share_in_words} flipped"
+        share = f"{self.share_in_words()} flipped"
         if self.flip == "directions":
             return f"{share} in directions, at strength {self.threshold:.6g}"
         neurons = f"{int(self.flipped.sum())} of {self.flipped.size} input neurons"

@@ -15,7 +15,7 @@ from flain_core.score import Tally
 from flain_core.settings import Settings, as_fraction
 
 from .layer import LayerOutcome
-from .verdict import verdict_on
+from .verdict import flipped_for_a_class, verdict_on
 
 _TOO_FEW_SAMPLES = 75
 _NOTABLE_LOSS = 0.01
@@ -269,12 +269,15 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             "not flipped: the model is as it was, with a backdoor if it had one; try another "
             "layer, more samples, or a larger tolerance"
         )
-    flipped = f"of {most.name!r}, {most.share_in_words} was flipped"
+    if verdict == "partly flipped":
+        most = flipped_for_a_class(outcomes)
+    flipped = f"of {most.name!r}, {most.share_in_words()} was flipped"
     if verdict == "partly flipped":
         return (
             f"partly flipped: {flipped}. Clean samples use what it says for other classes, so "
             "little of that could be flipped; a backdoor that leads to one of them is probably "
-            "still there, if there was one. Only a probe with its trigger shows whether one is gone"
+            "still there, if there was one. Give more samples, or use another defence beside this "
+            "one; only a probe with its trigger shows whether a backdoor is gone"
         )
     if verdict == "hardly flipped":
         return (

@@ -9,10 +9,10 @@ from .layer import LayerOutcome
 
 Verdict = Literal["flipped", "partly flipped", "hardly flipped", "not flipped"]
 """``"flipped"``: a fair part of an update was flipped; whether a backdoor was in it, only a probe
-with its trigger shows. ``"partly flipped"``: a fair part of what the update says for some classes,
-but little of all of it; a backdoor that leads to another class is probably still there, if there
-was one. ``"hardly flipped"``: so little that any backdoor is. ``"not flipped"``: the model is as it
-was."""
+with its trigger shows. ``"partly flipped"``: a fair part of what the update says for one class, but
+little of all of it; a backdoor that leads to another class is probably still there, if there was
+one. ``"hardly flipped"``: so little that a backdoor is probably still there, if there was one.
+``"not flipped"``: the model is as it was."""
 
 _FAIR_SHARE = 0.1
 
@@ -24,5 +24,10 @@ def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
         return "not flipped"
     if share >= _FAIR_SHARE:
         return "flipped"
-    for_a_class = max(outcome.class_share or 0.0 for outcome in outcomes)
-    return "partly flipped" if for_a_class >= _FAIR_SHARE else "hardly flipped"
+    of_a_class = flipped_for_a_class(outcomes).class_share or 0.0
+    return "partly flipped" if of_a_class >= _FAIR_SHARE else "hardly flipped"
+
+
+def flipped_for_a_class(outcomes: Sequence[LayerOutcome]) -> LayerOutcome:
+    """Return the layer of which most was flipped of what it says for one class."""
+    return max(outcomes, key=lambda outcome: outcome.class_share or 0.0)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flain_core.class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections, unexpected
+from flain_core.class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections, excess_of
 
 OUT = 5
 
@@ -70,6 +70,17 @@ def test_classes_that_are_nearly_alike_are_flipped_no_more_than_once(near):
     assert all(np.linalg.norm(part, 2) < 1 + 1e-9 for _, part in found.parts(60))
 
 
+@pytest.mark.parametrize("near", [0.0, 1e-3])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_class_like_one_before_it_takes_no_direction_from_those_behind(near, sign):
+    first, second, third = np.eye(OUT)[:3]
+    toward = np.array([first, sign * first + near * second, second, third])
+    found = ClassDirections.of(toward, np.array([0.9, 0.8, 0.7, 0.6]))
+    np.testing.assert_array_equal(found.behind, [0, 6, 9])
+    for direction, behind in ((first, 0), (second, 6), (third, 9)):
+        assert strength_at(found, 63, direction) == pytest.approx(63 - behind)
+
+
 def test_more_classes_than_outputs_are_no_trouble():
     toward, found = space(OUT + 3)
     np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(OUT), atol=1e-12)
@@ -94,7 +105,7 @@ def beyond_the_others(shares):
 def test_what_a_reason_lets_expect_by_hand():
     """A ridge regression on the other classes, written out for one reason."""
     reason = np.array([0.01, 0.2, 0.02, 0.08, 0.03])
-    found = unexpected(SHARES, [reason])
+    found = excess_of(SHARES, [reason])
     for one in range(5):
         because, own = (np.delete(np.log(each), one) for each in (reason, SHARES))
         because = (because - because.mean()) / because.std()
@@ -107,34 +118,34 @@ def test_what_a_reason_lets_expect_by_hand():
 
 @pytest.mark.parametrize("reasons", [[np.ones(5)], [1 / SHARES], [1 / SHARES, np.full(5, 3.0)]])
 def test_a_reason_that_says_nothing_or_the_opposite_does_not_count(reasons):
-    np.testing.assert_allclose(unexpected(SHARES, reasons), beyond_the_others(SHARES))
+    np.testing.assert_allclose(excess_of(SHARES, reasons), beyond_the_others(SHARES))
 
 
 def test_of_two_reasons_one_alone_counts_where_the_other_says_the_opposite():
     reason, opposite = np.array([0.01, 0.2, 0.02, 0.08, 0.03]), np.array([9.0, 1, 2, 3, 8])
-    alone = unexpected(SHARES, [reason])
-    np.testing.assert_allclose(unexpected(SHARES, [reason, opposite]), alone)
-    np.testing.assert_allclose(unexpected(SHARES, [opposite, reason]), alone)
+    alone = excess_of(SHARES, [reason])
+    np.testing.assert_allclose(excess_of(SHARES, [reason, opposite]), alone)
+    np.testing.assert_allclose(excess_of(SHARES, [opposite, reason]), alone)
 
 
 def test_two_reasons_explain_more_than_one():
     one, other = np.array([1, 2, 3, 4, 5.0, 6]), np.array([3, 1, 4, 1, 5.0, 2])
     shares = 0.1 * one**0.3 * other**0.2
-    both = np.abs(unexpected(shares, [one, other])).sum()
-    assert all(both < np.abs(unexpected(shares, [reason])).sum() for reason in (one, other))
+    both = np.abs(excess_of(shares, [one, other])).sum()
+    assert all(both < np.abs(excess_of(shares, [reason])).sum() for reason in (one, other))
 
 
 @given(st.floats(1e-6, 1e6), st.integers(0, 9))
 def test_units_of_reasons_change_nothing(unit, seed):
     shares, *reasons = np.random.default_rng(seed).uniform(0.01, 1, size=(3, 7))
-    scaled = unexpected(shares, [unit * reasons[0], reasons[1]])
-    np.testing.assert_allclose(scaled, unexpected(shares, reasons), rtol=1e-6, atol=1e-9)
+    scaled = excess_of(shares, [unit * reasons[0], reasons[1]])
+    np.testing.assert_allclose(scaled, excess_of(shares, reasons), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_few_classes_and_shares_of_nothing_are_no_trouble(classes):
     for shares in (np.zeros(classes), np.eye(classes)[0]):
-        assert np.isfinite(unexpected(shares, [shares, np.arange(classes) * 1.0])).all()
+        assert np.isfinite(excess_of(shares, [shares, np.arange(classes) * 1.0])).all()
 
 
 def test_a_hard_class_does_not_come_before_an_attacked_one():
@@ -143,4 +154,4 @@ def test_a_hard_class_does_not_come_before_an_attacked_one():
     shares = 0.5 * hard**0.2
     shares[1] *= 1.15  # what a backdoor adds to an easy class
     assert shares.argmax() == 0
-    assert unexpected(shares, [hard]).argmax() == 1
+    assert excess_of(shares, [hard]).argmax() == 1

@@ -148,8 +148,8 @@ def test_a_search_is_confirmed_by_what_the_whole_network_scores():
     assert not confirms(99, 99, crossing="keep")
 
 
-def shares_of(after, layer, initial, factor, toward=None):
-    return per_layer._shares_flipped(head(after), layer, np.float32(initial), factor, toward)
+def shares_of(after, layer, initial, factor, along=None):
+    return per_layer._shares_flipped(head(after), layer, np.float32(initial), factor, along)
 
 
 def test_the_share_by_hand():
@@ -161,12 +161,13 @@ def test_the_share_by_hand():
     assert shares_of([[1, 4]], layer, [[1, 1]], 2.0) == (pytest.approx(0.025), None)
 
 
-def test_the_share_for_a_class_is_that_of_the_class_of_which_most_was_flipped():
-    after, initial = [[3, 0], [0, -1]], np.zeros((2, 2))
+def test_the_share_along_what_was_flipped_most_by_hand():
+    """Along the first output all of an update of 3 is flipped; mixed with the second, 3.6 of it."""
+    after, initial = [[-3, 0], [0, 1]], np.zeros((2, 2))
     layer = head(np.float32([[3, 0], [0, 1]])).layers()["fc"]
-    for toward, expected in ((np.eye(2), 1.0), (np.array([[0.8, 0.6]]), 0.36 / 6.12)):
-        found = shares_of(after, layer, initial, 2.0, toward)
-        assert found == (pytest.approx(0.1), pytest.approx(expected))
+    for along, expected in (([1.0, 0.0], 1.0), ([0.0, 1.0], 0.0), ([0.8, 0.6], 5.76 / 6.12)):
+        found = shares_of(after, layer, initial, 2.0, np.array(along))
+        assert found == (pytest.approx(0.9), pytest.approx(expected))
 
 
 def test_the_share_of_an_update_beyond_its_own_type_by_hand():
@@ -176,13 +177,13 @@ def test_the_share_of_an_update_beyond_its_own_type_by_hand():
     assert found == (pytest.approx(9 / 34), None)
 
 
-@pytest.mark.parametrize("toward", [None, np.eye(7)[:2]])
-def test_the_shares_of_a_weight_in_many_blocks_are_those_of_the_whole(monkeypatch, toward):
+@pytest.mark.parametrize("along", [None, np.linspace(-1, 1, 7)])
+def test_the_shares_of_a_weight_in_many_blocks_are_those_of_the_whole(monkeypatch, along):
     initial, final, after = np.random.default_rng(0).normal(size=(3, 7, 6)).astype(np.float32)
     layer = head(final).layers()["fc"]
-    whole = shares_of(after, layer, initial, 2.0, toward)
-    monkeypatch.setattr("flain_core.blocks._BLOCK_BYTES", 2 * 8 * 7)  # two columns
-    assert shares_of(after, layer, initial, 2.0, toward) == pytest.approx(whole)
+    whole = shares_of(after, layer, initial, 2.0, along)
+    monkeypatch.setattr("flain_core.blocks._BLOCK_BYTES", 3 * 8 * 6)  # three rows
+    assert shares_of(after, layer, initial, 2.0, along) == pytest.approx(whole)
 
 
 def test_a_search_that_chose_nothing_needs_no_confirmation():

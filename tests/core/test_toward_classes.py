@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from flain_core.in_memory import toward_classes as pushing
+from flain_core.in_memory.cut_batch import pre_activation
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_numpy import Dense, Network, ReLU, Softmax
+from flain_numpy import Dense, Network, ReLU, Sigmoid, Softmax
 
 OUT, IN, CLASSES = 6, 4, 3
 RNG = np.random.default_rng(0)
@@ -122,8 +123,44 @@ def test_fewer_outputs_than_classes_have_none_of_their_own():
 
 def test_samples_and_outputs_stay_as_they_are():
     before = X.copy()
-    found(network())
+    scorer = LocalScorer(LocalSamples.of((X, Y)), measure="auto", keeps_inputs=True)
+    scorer.study(network(ReLU()), "first")
+    outputs = [pre_activation(batch.cut).copy() for batch in scorer.batches]
+    scorer.toward_classes()
     np.testing.assert_array_equal(X, before)
+    for batch, output in zip(scorer.batches, outputs, strict=True):
+        np.testing.assert_array_equal(pre_activation(batch.cut), output)
+
+
+def test_samples_that_are_alike_are_pushed_more_often():
+    x, y = np.tile(X[:6], (15, 1)), np.tile(Y[:6], 15)
+    np.testing.assert_allclose(toward_of(network(), y=y, x=x), expected(LAST), rtol=0, atol=0.05)
+
+
+def test_an_output_much_larger_than_the_others_hides_none_of_them():
+    large = FIRST * np.array([[1000], [1], [1], [1], [1], [1]], dtype=np.float32)
+    last = LAST / np.array([1000, 1, 1, 1, 1, 1], dtype=np.float32)
+    toward = toward_of(Network([Dense("first", large), Dense("last", last)]))
+    np.testing.assert_allclose(toward, expected(last), rtol=0, atol=0.02)
+
+
+def test_labels_of_a_score_of_the_callers_may_be_anything():
+    y = np.array([{"class": int(one)} for one in Y], dtype=object)
+    assert found(network(), y=y, score=lambda scores, y: scores[:, 0]) is None
+
+
+def test_two_columns_from_one_sigmoid_are_read_as_that_is():
+    """What a sure one lacks to 1 is rounded to 0, and no more sure than that."""
+    sure = Network([Dense("first", FIRST), Dense("last", 40 * LAST[:1]), Sigmoid(), Both()])
+    single = Network([Dense("first", FIRST), Dense("last", 40 * LAST[:1]), Sigmoid()])
+    np.testing.assert_allclose(toward_of(sure, y=Y % 2), toward_of(single, y=Y % 2), atol=1e-6)
+
+
+class Both:
+    """Probabilities of both classes from that of class 1."""
+
+    def __call__(self, x):
+        return np.concatenate([1 - x, x], axis=1)
 
 
 @pytest.mark.parametrize("after", [[], [Softmax()]])

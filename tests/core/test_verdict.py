@@ -79,8 +79,19 @@ def test_the_reason_names_the_layer_and_its_share():
 
 def test_the_reason_tells_what_was_flipped_for_one_class_from_the_whole():
     told = reason_for([outcome(0.04, class_share=0.31)])
-    assert "4.0% of the update (up to 31.0% of what it says for one class) was flipped" in told
+    assert "4.0% of the update (31.0% of what it says for one class) was flipped" in told
     assert "leads to one of them is probably still there" in told
+
+
+def test_a_partly_flipped_model_is_told_of_the_layer_that_makes_it_one():
+    told = reason_for(
+        [
+            outcome(0.05, "conv"),
+            outcome(0.04, "fc1", class_share=0.02),
+            outcome(0.03, "fc2", class_share=0.3),
+        ]
+    )
+    assert "partly flipped: of 'fc2', 3.0% of the update (30.0% of what" in told
 
 
 def test_layers_that_move_no_scores_are_the_reason():
