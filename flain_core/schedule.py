@@ -30,8 +30,8 @@ class Schedule:
 
     In directions every strength is a candidate, numbered from 1. Neurons whose variance is at most
     the strength count as flipped: of what their update says for the class that is flipped most
-    strongly at least half is, as a diagonal entry of an inverse is at least the inverse of the
-    diagonal entry.
+    strongly about half is, or more, as a diagonal entry of an inverse is at least the inverse of
+    the diagonal entry.
 
     Attributes:
         activation: ``(in,)`` float64, the statistic of every input neuron; in directions, its

@@ -105,7 +105,7 @@ class Settings:
         flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
             in each direction of the layer's input space, and so spares what clean data uses. For a
             classifier, in layers of at most 1,024 outputs, what the update says for one class is
-            flipped most strongly: that of which clean data uses the least.
+            flipped most strongly: that of which clean data uses less than other classes suggest.
             ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
             ``"auto"`` takes directions in dense layers, unless a setting below concerns neurons.
             For samples that lie elsewhere it takes neurons.

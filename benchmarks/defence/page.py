@@ -174,7 +174,7 @@ def _tried() -> Iterator[str]:
         "share of it is quiet, instead of the directions of the classes. On CIFAR-10 the backdoor "
         "lay spread over all of them, and at the same loss more was left, of patches many times as "
         "much.\n"
-        "- *The greatest quiet share first*, without a look at what the other classes let expect. "
+        "- *The greatest quiet share first*, without a look at what the other classes suggest. "
         "Classes that are hard to learn have more of it without an attack; where the attacker's "
         "target was an easy class of CIFAR-10, most of the backdoor was left.\n"
         "- *The first class alone.* Where it is not the attacker's, the whole backdoor is left. "
