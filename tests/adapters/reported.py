@@ -69,6 +69,16 @@ def not_flipped():
     return _purify(settings=Settings(tolerance=0.0, held_back=0), layers="fc3", probes=PROBES)
 
 
+def partly_flipped():
+    """Two layers, of which the second makes the verdict."""
+    result = usual()
+    (layer,) = result.layers
+    little = replace(layer, name="fc1", share=0.05, class_share=0.02)
+    for_a_class = replace(layer, name="fc2", share=0.03, class_share=0.3)
+    notes = ("partly flipped: of 'fc2', some was flipped",)
+    return replace(result, layers=(little, for_a_class), notes=notes)
+
+
 def convolution():
     """A dense layer behind a convolution; an update in a few of its inputs."""
     rng = np.random.default_rng(5)
@@ -126,6 +136,14 @@ KINDS = {
     each.__name__: each
     for each in (
         *(usual, neurons, no_probes, promised, promised_too_much, several_layers, scored),
-        *(elsewhere, not_flipped, convolution, many_classes, nothing_known, hostile),
+        *(
+            elsewhere,
+            not_flipped,
+            partly_flipped,
+            convolution,
+            many_classes,
+            nothing_known,
+            hostile,
+        ),
     )
 }

@@ -114,16 +114,21 @@ def test_3_nothing_flipped_and_no_model_written(files, flain):
     assert quiet.err.endswith("verdict: not flipped\n")
 
 
-def test_3_hardly_anything_flipped_but_the_model_is_written(files, flain, monkeypatch):
+@pytest.mark.parametrize(("class_share", "verdict"), [(0.06, "hardly"), (0.3, "partly")])
+def test_3_little_was_flipped_but_the_model_is_written(
+    files, flain, monkeypatch, class_share, verdict
+):
     original = flain_core.purify
 
-    def hardly(*words, **options):
+    def little(*words, **options):
         result = original(*words, **options)
-        return replace(result, layers=(replace(result.layers[0], share=0.05),))
+        layer = replace(result.layers[0], share=0.05, class_share=class_share)
+        return replace(result, layers=(layer,))
 
-    monkeypatch.setattr(flain_core, "purify", hardly)
-    ran = flain("purify", *files.searching, "-o", "out.npz")
+    monkeypatch.setattr(flain_core, "purify", little)
+    ran = flain("purify", *files.searching, "-o", "out.npz", "--report", "r.json")
     assert ran.code == 3
+    assert json.loads((files.folder / "r.json").read_text())["verdict"] == f"{verdict} flipped"
     assert "wrote out.npz" in ran.out
     assert open_network("out.npz").layers()
 

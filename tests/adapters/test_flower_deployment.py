@@ -149,7 +149,7 @@ def test_flwr_run_purifies_with_what_trusted_nodes_say(deployment, tmp_path):
     with deployment.run(config) as run:
         told, output = finished(run, tmp_path)
     assert Path(told["folder"]).parent == folder
-    assert told["metrics"]["flain-verdict"] == 2
+    assert told["metrics"]["flain-verdict"] == 3
     asked = told["asked"]
     assert (asked["holders"], asked["questions"], asked["messages"]) == (3, 5, 15)
     names = ("initial", "trained", "purified")
@@ -158,7 +158,7 @@ def test_flwr_run_purifies_with_what_trusted_nodes_say(deployment, tmp_path):
     changed = [name for name in trained if not np.array_equal(trained[name], purified[name])]
     assert changed == ["fc1.weight"]
     assert_as_on_the_page(output, "flwr run")
-    assert "'flain-verdict': '2'" in output
+    assert "'flain-verdict': '3'" in output
     assert f"not purified, is in {told['folder']}/trained.npz" in output
 
 
@@ -175,6 +175,6 @@ def test_a_supernode_that_is_killed_is_reported_as_gone(deployment, tmp_path):
     assert "no answer came within" not in output
     # Two are left, which is more than half.
     assert told["asked"]["holders"] == 3
-    assert told["metrics"]["flain-verdict"] == 2
+    assert told["metrics"]["flain-verdict"] == 3
     assert (tmp_path / "1 was asked 5").exists()
     assert not (tmp_path / "2 was asked 3").exists()
