@@ -1,0 +1,95 @@
+"""What the one call does not refuse, and says that it looks wrong."""
+
+import warnings
+
+import backdoored
+import numpy as np
+import pytest
+from backdoored_purified import CLEAN, purify
+from by_neurons import BY_NEURONS, by_neurons
+
+import flain_core as flain
+import flain_numpy
+from flain_core import FlainWarning, Grid, Settings
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return backdoored.networks()
+
+
+def test_labels_that_do_not_match_are_pointed_out(pair):
+    with pytest.warns(FlainWarning) as raised:
+        purify(pair, data=(CLEAN[0], (CLEAN[1] + 1) % 3))
+    assert any("no better than chance" in str(warning.message) for warning in raised)
+
+
+def test_a_model_that_was_left_as_it_is_is_pointed_out(pair):
+    settings = by_neurons(thresholds=Grid(start=5.0, step=1.0, stop=9.0))
+    with pytest.warns(FlainWarning, match="^not flipped: the model is as it was"):
+        result = purify(pair, settings=settings)
+    assert not result.layers[0].flipped.any()
+    shown = "nothing flipped, stopped by 'nothing within tolerance' after 1 candidate, incremental"
+    assert shown in repr(result)
+    np.testing.assert_array_equal(result.model.predict(CLEAN[0]), pair[1].predict(CLEAN[0]))
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+@pytest.mark.parametrize("mistake", ["labels", "inputs"])
+def test_other_mistakes_are_not_taken_for_models_in_each_others_place(pair, mistake):
+    """Then both models do badly, and the initial one a little better by chance."""
+    x, y = CLEAN
+    wrong = {"labels": (x, (y + 1) % 3), "inputs": (x[:, ::-1].copy(), y)}[mistake]
+    notes = purify(pair, data=wrong).notes
+    assert any("no better than chance" in note for note in notes)
+    assert not any("place of" in note or "swapped" in note for note in notes)
+
+
+def test_a_loss_far_beyond_the_tolerance_is_pointed_out(pair):
+    grid = Grid(start=5.0, step=1.0, stop=9.0)
+    settings = by_neurons(0.001, thresholds=grid, crossing="keep")
+    with pytest.warns(FlainWarning) as raised:
+        result = purify(pair, settings=settings)
+    assert result.before.clean - result.after.clean > 0.2
+    told = [str(warning.message) for warning in raised]
+    assert any("far beyond the tolerance" in message for message in told)
+    assert any("very first candidate" in message for message in told)
+
+
+@pytest.mark.filterwarnings("ignore:a tolerance of:flain_core.FlainWarning")
+def test_too_few_samples_are_pointed_out(pair):
+    with pytest.warns(FlainWarning, match="5 clean samples are too few"):
+        purify(pair, data=(CLEAN[0][:5], CLEAN[1][:5]), settings=Settings(tolerance=0.5))
+
+
+def test_one_hot_labels_are_accepted_with_a_note(pair):
+    result = purify(pair, data=(CLEAN[0], np.eye(3)[CLEAN[1]]))
+    assert any("one-hot" in note for note in result.notes)
+    result = purify(pair, data=(CLEAN[0], np.eye(3)[CLEAN[1]]), settings=BY_NEURONS)
+    assert any("one-hot" in note for note in result.notes)
+    assert any("0.3333%" in note for note in result.notes)
+
+
+@pytest.mark.filterwarnings("ignore:a tolerance of:flain_core.FlainWarning")
+def test_negative_means_are_pointed_out(pair):
+    def shifted(network):
+        return flain_numpy.Network([flain_numpy.Tanh(), *network.operations])
+
+    x = CLEAN[0] - 0.2
+    y = shifted(pair[1]).predict(x).argmax(axis=1)
+    with pytest.warns(FlainWarning, match="mean_abs"):
+        flain.purify(
+            shifted(pair[1]),
+            initial=shifted(pair[0]),
+            data=(x, y),
+            settings=by_neurons(0.3),
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "a tolerance of")
+        flain.purify(
+            shifted(pair[1]),
+            initial=shifted(pair[0]),
+            data=(x, y),
+            settings=by_neurons(0.3, statistic="mean_abs"),
+        )
