@@ -16,6 +16,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 console = Console()
 
 DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {"default": DOCS / "how-well.md", "targets": DOCS / "other-targets.md"}
 
 ProfileName = Annotated[str, typer.Option("--profile", help="Part of the matrix to run.")]
 Matrix = Annotated[Path, typer.Option(help="File with the matrix.")]
@@ -110,20 +111,23 @@ def render(
         Path | None,
         typer.Option(
             help="The page to write; figures lie beside it. Without it, the default profile's is "
-            "docs/how-well.md, and another's lies with its results."
+            "docs/how-well.md, that of targets docs/other-targets.md, and another's lies with its "
+            "results."
         ),
     ] = None,
 ) -> None:
     """Write the page and its figures from the results."""
     from . import page as written_page
-    from . import plots
+    from . import page_on_targets, plots
 
     folder = results / profile
     if page is None:
-        page = DOCS / "how-well.md" if profile == "default" else folder / "how-well.md"
+        page = PAGES.get(profile, folder / "how-well.md")
     found = stored.read(rows.read(profile, matrix), folder)
-    figures = plots.write(found, page.parent / "figures")
-    text = written_page.page(found, figures)
+    if profile == "targets":
+        text = page_on_targets.page_on_targets(found)
+    else:
+        text = written_page.page(found, plots.write(found, page.parent / "figures"))
     written(page, lambda beside: beside.write_text(text, encoding="utf-8"))
     console.print(f"{page}: {len(found.outcomes)} of {len(found.profile.cells)} results")
 

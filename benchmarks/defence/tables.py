@@ -69,6 +69,28 @@ def _lines() -> Iterator[tuple[str, Test, Measure]]:
             yield f"{name}, no attacker: {measure}", benign(test), of
 
 
+# --- Targets -------------------------------------------------------------------------------
+
+_TARGET_HEADS = [
+    *("data", "target", "models", "mean ASR before, %", "mean ASR after, %", "clean"),
+    "mean drop of ACC, points",
+]
+
+
+def targets(stored: Stored) -> str:
+    """A line for every class that attackers want, those that know flain among them."""
+    rows = []
+    for name, test in summary.DATA.items():
+        attacked = [row for row in stored.profile.rows.values() if row.mcr > 0 and test(row)]
+        for target in sorted({row.target for row in attacked}):
+            wanted = {row.name for row in attacked if row.target == target}
+            found = plain(stored, FLAIN, MOST, lambda row, wanted=wanted: row.name in wanted)
+            rates = [percent(mean(field(which), found)) for which in ("asr_before", "asr")]
+            values = [*rates, is_clean(found), points(mean(drop, found))]
+            rows.append([name, str(target), str(len(found.outcomes)), *values])
+    return table(_TARGET_HEADS, rows)
+
+
 # --- Each attack ---------------------------------------------------------------------------
 
 _ATTACK_HEADS = [

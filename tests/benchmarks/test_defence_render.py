@@ -11,6 +11,7 @@ pytest.importorskip("tomllib")
 from defence import (
     advice,
     page,
+    page_on_targets,
     plots,
     rows,
     stored,
@@ -115,6 +116,40 @@ def test_aware_robust_and_benign_rows_are_not_ordinary_ones(matrix):
     assert first(read, "MNIST, attacked: mean ASR after, %") == "10.0"
     assert first(read, "MNIST, attackers who know flain: mean ASR after, %") == "50.0"
     assert first(read, "MNIST, no attacker: mean drop of ACC, points") == "2.00"
+
+
+def test_each_target_has_a_line_with_the_attackers_that_know_flain(matrix):
+    matrix.run(matrix.add(row("mnist-patch")), asr=0.0, acc=0.897)
+    matrix.run(matrix.add(row("mnist-patch-t1", target=1)), asr=0.5, acc=0.89)
+    matrix.run(matrix.add(row("mnist-freeze-t1", target=1, technique="freeze")), asr=0.0)
+    matrix.run(matrix.add(row("cifar-t1", target=1, data="cifar", network="cifar")), asr=0.3)
+    matrix.run(matrix.add(row("weak-t1", target=1), asr=0.5), asr=0.5)
+    matrix.run(matrix.add(row("benign", mcr=0.0), asr=0.0), asr=0.0, acc=0.8)
+    text = tables.targets(matrix.read())
+    assert line(text, data="MNIST", target="5") == {
+        "data": "MNIST",
+        "target": "5",
+        "models": "1",
+        "mean ASR before, %": "100.0",
+        "mean ASR after, %": "0.0",
+        "clean": "1 of 1",
+        "mean drop of ACC, points": "0.30",
+    }
+    of_one = line(text, data="MNIST", target="1")
+    assert (of_one["models"], of_one["mean ASR after, %"], of_one["clean"]) == (
+        "2",
+        "25.0",
+        "1 of 2",
+    )
+    assert of_one["mean drop of ACC, points"] == "0.50"
+    assert line(text, data="CIFAR-10", target="1")["mean ASR after, %"] == "30.0"
+
+
+def test_the_page_says_so_of_results_from_before_classes_were_ordered_by_excess(matrix):
+    matrix.run(matrix.add(row("mnist-patch")))
+    assert "Here flain is that of commit" not in page.page(matrix.read(), [])
+    matrix.run(matrix.add(row("mnist-blended")), commit="e1ef2914c8b8")
+    assert "**Here flain is that of commit `e1ef2914c8b8`.**" in page.page(matrix.read(), [])
 
 
 def test_an_attack_that_did_not_take_is_left_out_of_means_and_named(matrix):
@@ -424,7 +459,15 @@ def test_the_page_is_what_the_stored_results_say():
     assert stored_page == text, "run python -m benchmarks.defence render"
 
 
+def test_the_page_on_targets_is_what_the_stored_results_say():
+    folder = ROOT / "benchmarks/defence/results/targets"
+    text = page_on_targets.page_on_targets(stored.read(rows.read("targets"), folder))
+    stored_page = (ROOT / "docs/other-targets.md").read_text()
+    assert stored_page == text, "run python -m benchmarks.defence render --profile targets"
+
+
 def test_the_site_and_the_readme_lead_to_the_page():
-    assert "how-well.md" in (ROOT / "mkdocs.yml").read_text()
+    for found in ("how-well.md", "other-targets.md"):
+        assert found in (ROOT / "mkdocs.yml").read_text()
     assert "(docs/how-well.md)" in (ROOT / "README.md").read_text()
     assert "(how-well.md)" in (ROOT / "docs/index.md").read_text()
