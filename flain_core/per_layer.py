@@ -230,7 +230,8 @@ def _ways(
     proof = scorer.prove(unflipped, seed=context.seed)
     space = _space(layer, inputs, settings) if proof.faithful else None
     if space is not None:
-        found = scorer.toward_classes() if len(layer.weight) <= _MOST_OUTPUTS else None
+        few = len(layer.weight) <= _MOST_OUTPUTS
+        found = scorer.toward_classes(_greatest_of_each(layer.weight, initial)) if few else None
         factor = settings.factor_of("directions")
         directions = Directions(network, layer, initial, factor, space, *(found or ()))
         yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
@@ -312,6 +313,16 @@ def _shares_flipped(
         return share, None
     whole, flipped = np.square(of_class).sum(axis=1)
     return share, float(flipped / max(whole, tiny))
+
+
+def _greatest_of_each(weight: Array, initial: Array) -> Array:
+    """Return ``(out,)`` the greatest magnitude in the update of each output."""
+    return np.concatenate(
+        [
+            np.abs(_difference(weight, initial, np.s_[rows, :])).max(axis=1)
+            for rows in row_blocks(weight)
+        ]
+    )
 
 
 def _difference(one: Array, other: Array, block: tuple[slice, slice]) -> Array:

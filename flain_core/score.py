@@ -246,6 +246,38 @@ def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
     return Tally(float(total), len(y), jumps + drift)
 
 
+def check_by_sample(score: Score, scores: Array, y: Array) -> None:
+    """Refuse a score function by which the worth of a sample depends on those beside it.
+
+    That is how it shows that outputs and labels were broadcast against each other.
+
+    Raises:
+        DataError: It gives the first half of a batch something else by itself.
+
+    Example:
+        >>> outputs, y = np.ones((4, 1)), np.arange(4.0)
+        >>> check_by_sample(lambda outputs, y: -abs(outputs[:, 0] - y), outputs, y)
+        >>> try:
+        ...     check_by_sample(lambda outputs, y: -abs(outputs - y).mean(axis=1), outputs, y)
+        ... except DataError as refused:
+        ...     print(str(refused).partition(";")[0])
+        expected the score function to give a sample the same whatever lies beside it
+    """
+    half = len(y) // 2
+    if not half:
+        return
+    together, apart = _worth(score, scores, y)[:half], _worth(score, scores[:half], y[:half])
+    differing = ~np.isclose(together, apart, rtol=1e-4, atol=1e-6, equal_nan=True)
+    if differing.any():
+        first = int(differing.argmax())
+        raise DataError(
+            "expected the score function to give a sample the same whatever lies beside it; got "
+            f"{together[first]:g} for sample {first} among {len(y)}, and {apart[first]:g} among "
+            f"{half}. Outputs have shape {scores.shape} and y {y.shape}: give both the same shape "
+            "before you subtract one from the other"
+        )
+
+
 def margins(
     scores: Array, y: Array, reading: Reading | None = None, *, probability: bool = False
 ) -> Margins:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from . import summary
@@ -84,11 +84,15 @@ def targets(stored: Stored) -> str:
         attacked = [row for row in stored.profile.rows.values() if row.mcr > 0 and test(row)]
         for target in sorted({row.target for row in attacked}):
             wanted = {row.name for row in attacked if row.target == target}
-            found = plain(stored, FLAIN, MOST, lambda row, wanted=wanted: row.name in wanted)
+            found = plain(stored, FLAIN, MOST, _is_among(wanted))
             rates = [percent(mean(field(which), found)) for which in ("asr_before", "asr")]
             values = [*rates, is_clean(found), points(mean(drop, found))]
             rows.append([name, str(target), str(len(found.outcomes)), *values])
     return table(_TARGET_HEADS, rows)
+
+
+def _is_among(names: Collection[str]) -> Test:
+    return lambda row: row.name in names
 
 
 # --- Each attack ---------------------------------------------------------------------------

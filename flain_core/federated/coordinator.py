@@ -21,7 +21,7 @@ from flain_core.asked import Asked
 from flain_core.directions import Flipping
 from flain_core.errors import DataError, FlainError, FlainWarning, SettingsError
 from flain_core.flipping_order import FlippingOrder
-from flain_core.network import Network
+from flain_core.network import Array, Network
 from flain_core.outputs import OUTPUTS, Outputs, Reading
 from flain_core.proof import Proof
 from flain_core.sample_source import Candidates, HolderLostError, SampleFacts
@@ -166,7 +166,7 @@ class Coordinator:
         proofs = [one.proof for one in self.answers(question).values() if one.proof]
         return max(proofs, key=lambda proof: (not proof.faithful, proof.error))
 
-    def toward_classes(self) -> None:
+    def toward_classes(self, updates: Array) -> None:
         """Nothing is flipped in directions, so nobody is asked."""
 
     def candidates(

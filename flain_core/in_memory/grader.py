@@ -9,7 +9,17 @@ import numpy as np
 
 from flain_core.network import Array
 from flain_core.outputs import Outputs, Reading
-from flain_core.score import Loss, Margins, Score, Scored, Tally, accuracy, margins, tally
+from flain_core.score import (
+    Loss,
+    Margins,
+    Score,
+    Scored,
+    Tally,
+    accuracy,
+    check_by_sample,
+    margins,
+    tally,
+)
 from flain_core.settings import Measure
 
 __all__ = ["Graded", "Grader"]
@@ -45,6 +55,7 @@ class Grader:
         """Reading of the scores; None until some were seen, or for the caller's score."""
         self.trained: Margins | None = None
         """Margins of the trained model on the auxiliary samples of a classifier."""
+        self._checked = False
         self.latest: Margins | None = None
         """Margins of the model that was last graded in one go."""
 
@@ -96,6 +107,9 @@ class Grader:
                     clean.append(seen)
             else:
                 counted = tally(self._score, batch, y, window)
+                if not self._checked:
+                    check_by_sample(self._score, batch, y)
+                    self._checked = True
             tallies[probe] = tallies.get(probe, Tally()) + counted
         if not clean:
             return Scored.of(tallies)

@@ -167,9 +167,9 @@ class LocalScorer:
         check_deterministic(flipping.network, few, flipping.layer.epsilon)
         return prove(flipping, few, seed=seed) if self.batches else _RUNS_SEVERAL_TIMES
 
-    def toward_classes(self) -> tuple[Array, Array] | None:
+    def toward_classes(self, updates: Array) -> tuple[Array, Array] | None:
         """Push the pre-activations of the auxiliary samples, where their cuts were kept."""
-        return toward_classes(self.batches, self.grader)
+        return toward_classes(self.batches, self.grader, updates)
 
     @contextmanager
     def candidates(self, flipping: Flipping, *, window: float | None) -> Iterator[Candidates]:

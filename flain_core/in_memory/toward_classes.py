@@ -2,7 +2,9 @@
 
 The pre-activations of all samples are pushed as if by chance, there and back, and the differences
 of the scores are fitted by least squares. A push is as large as what a trigger does, so that
-outputs count which clean samples leave inactive; no gradient is needed.
+outputs count which clean samples leave inactive; no gradient is needed. Where the update of an
+output is far larger than that of the others, so are its pushes: what is flipped is the product of
+both, and an output that moves nothing must not seem to move a little.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ _PUSH = 2.0  # in units of how far pre-activations lie from their mean
 _PUSHES_PER_OUTPUT = 3
 _MOST_PUSHES_PER_OUTPUT = 24
 _LEAST_PUSHED = 0.05  # the mean square of what was pushed least, beside 1
+_FAR = 10.0  # beside the median of all
 _RIDGE = 1e-3
 _SEED = 0
 _KEYS = 8
 _FREQUENCY = 5.0
 
 
-def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> tuple[Array, Array] | None:
+def toward_classes(
+    batches: Sequence[CutBatch], grader: Grader, updates: Array
+) -> tuple[Array, Array] | None:
     """Return along which outputs the score of each class grows over the mean of all.
 
     Only the classes count of which there are samples.
@@ -38,12 +43,14 @@ def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> tuple[Array, 
     Args:
         batches: All samples, with cuts that take pre-activations from outside.
         grader: Reads the scores.
+        updates: ``(out,)`` the greatest magnitude in the update of each output.
 
     Returns:
         ``(classes, out)`` float64, each of length 1; and ``(classes,)`` what samples of each lack
         on average in the probability of their class, from 0 to 1. None where the scores are no
         classifier's, there are samples of a single class, the outputs are fewer than the classes,
-        so that none has a direction of its own, or they do not move the scores.
+        so that none has a direction of its own, they do not move the scores, or most pushes end in
+        infinity.
     """
     if not grader.follows_samples:
         return None
@@ -57,7 +64,7 @@ def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> tuple[Array, 
         return None
     # A push may move scores out of the range of their type, which says nothing.
     with np.errstate(over="ignore", invalid="ignore"):
-        slopes = _slopes(cuts, grader.reading, classes)
+        slopes = _slopes(cuts, grader.reading, classes, np.maximum(updates / _far(updates), 1))
         size = np.linalg.norm(slopes, axis=1)
     moving = size > np.finfo(float).eps * size.max(initial=0.0)
     if not np.isfinite(size).all() or np.count_nonzero(moving) < 2:
@@ -70,16 +77,23 @@ def toward_classes(batches: Sequence[CutBatch], grader: Grader) -> tuple[Array, 
     return toward, np.array([lacking[y == one].mean() for one in classes[moving]])
 
 
-def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:
-    """Return ``(classes, out)`` how much the outputs move the logit of each class."""
+def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array) -> Array:
+    """Return ``(classes, out)`` how much the outputs move the logit of each class.
+
+    Args:
+        cuts: All samples.
+        reading: How to read the scores.
+        classes: Which classes count.
+        sizes: ``(out,)`` how large the pushes of each output are, beside those of most.
+    """
     chance = np.random.default_rng(_SEED)
     before = [pre_activation(cut) for cut in cuts]
     positions = len(rows_of(cuts[0].inputs[:1]))
     outputs = before[0].shape[1] // positions
     deviations = _deviations([each.reshape(-1, outputs) for each in before])
-    deviation = np.square(deviations).mean() ** 0.5
-    if not deviation:
+    if not deviations.any():
         return np.zeros((len(classes), outputs))
+    deviation = np.square(np.minimum(deviations, _far(deviations))).mean() ** 0.5
     seen = [
         output.reshape(len(output), positions, outputs).mean(axis=1, dtype=np.float64)
         for output in before
@@ -89,7 +103,7 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:
     mean = sum(each.sum(axis=0) for each in seen) / count
     spread = np.where(deviations > 0, deviations, 1.0)
     products, moved = np.zeros((outputs, outputs)), np.zeros((outputs, len(classes)))
-    pushes = 0
+    pushes = told = 0
     # Samples that are alike are pushed alike, so that more rounds are needed.
     while pushes < _PUSHES_PER_OUTPUT * outputs or (
         pushes < _MOST_PUSHES_PER_OUTPUT * outputs
@@ -100,18 +114,32 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array) -> Array:
         for cut, output, each in zip(cuts, before, seen, strict=True):
             push = _pushes((each - mean) / spread, *hashes)
             # A layer that sees a sample several times is pushed alike each time.
-            pushed = _PUSH * deviation * np.tile(push, positions)
+            pushed = _PUSH * deviation * np.tile(push * sizes, positions)
             there, back = (
                 _logits(scores_of(cut, (output + way).astype(output.dtype)), reading)[:, classes]
                 for way in (pushed, -pushed)
             )
             difference = there - back
             difference -= difference.mean(axis=1, keepdims=True)
+            finite = np.isfinite(difference).all(axis=1)
+            push, difference = push[finite], difference[finite]
             products += push.T @ push
             moved += push.T @ difference
-    products[np.diag_indices_from(products)] += _RIDGE * pushes
-    slopes: Array = np.linalg.solve(products, moved).T
+            told += len(push)
+    if told < pushes / 2:
+        return np.full((len(classes), outputs), np.nan)
+    products[np.diag_indices_from(products)] += _RIDGE * told
+    slopes: Array = np.linalg.solve(products, moved).T / sizes
     return slopes
+
+
+def _far(sizes: Array) -> float:
+    """Return which size is far from that of most; those of 0 do not count.
+
+    >>> _far(np.array([1.0, 2.0, 0.0, 3.0, 500.0]))
+    25.0
+    """
+    return _FAR * float(np.median(sizes[sizes > 0]))
 
 
 def _pushes(seen: Array, to_keys: Array, from_keys: Array) -> Array:

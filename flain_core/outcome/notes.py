@@ -94,6 +94,9 @@ def _on_samples(
             f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; "
             f"the tolerance is worth {float(allowed):.3g} of them"
         )
+    elif facts.copies:
+        copies = "sample is a copy" if facts.copies == 1 else "samples are copies"
+        yield f"{facts.copies} clean {copies} of another and were left out: copies count as one"
     tolerance = settings.tolerance or 0.0
     if tolerance > _GREAT_TOLERANCE and settings.promise is None:
         lost = "accuracy" if settings.measure == "score" else "probability of the true class"

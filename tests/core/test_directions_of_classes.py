@@ -169,6 +169,20 @@ def test_a_whole_purification_removes_a_backdoor():
     assert layer.stop_reason == "tolerance"
 
 
+@pytest.mark.parametrize("scale", [1e2, 1e4, 1e6])
+@pytest.mark.filterwarnings("ignore:(partly|hardly) flipped:flain_core.FlainWarning")
+def test_a_large_update_of_an_output_that_moves_nothing_protects_no_backdoor(scale):
+    first, relu, second, *rest = FINAL.operations
+    weight, after = first.weight.copy(), second.weight.copy()
+    weight[0] *= scale
+    after[:, 0] = 0
+    large = Dense(first.name, weight, first.bias)
+    attacked = Network([large, relu, Dense(second.name, after, second.bias), *rest])
+    result = flain.purify(attacked, initial=INITIAL, data=CLEAN, probes={"ASR": TRIGGERED})
+    assert result.before.probes["ASR"] > 0.99
+    assert result.after.probes["ASR"] < 0.02
+
+
 def test_a_layer_without_directions_is_refused():
     with pytest.raises(flain.LayerError, match="cannot be flipped in directions"):
         flain.purify(never_cut(FINAL), initial=never_cut(INITIAL), data=CLEAN, settings=DIRECTIONS)

@@ -93,3 +93,17 @@ def test_negative_means_are_pointed_out(pair):
             data=(x, y),
             settings=by_neurons(0.3, statistic="mean_abs"),
         )
+
+
+def test_copies_count_as_one_sample_and_are_pointed_out(pair):
+    few = [part[:40] for part in CLEAN]
+    copied = [np.repeat(part, 5, axis=0) for part in few]
+    with pytest.warns(FlainWarning, match="40 clean samples are too few"):
+        once = purify(pair, data=tuple(few))
+    with pytest.warns(FlainWarning, match="40 clean samples are too few"):
+        often = purify(pair, data=tuple(copied))
+    for one, other in zip(once.model.layers().values(), often.model.layers().values(), strict=True):
+        np.testing.assert_array_equal(one.weight, other.weight)
+    told = "160 clean samples are copies of another and were left out: copies count as one"
+    assert told in often.notes
+    assert told not in once.notes

@@ -68,7 +68,7 @@ def test_a_strict_promise_holds_the_search_back():
     assert 0 < strict.layers[0].threshold < loose.layers[0].threshold
     assert strict.promise == Promise(0.02, 0.95, 476, most_newly_wrong(476, 0.02, 0.95))
     new = backdoored.samples(20_000, seed=99)
-    assert newly_wrong(loose.model, new) > 0.04
+    assert newly_wrong(loose.model, new) > 0.02
     assert newly_wrong(strict.model, new) <= 0.02
     assert strict.after.probes["ASR"] < 0.1
     assert "promise" in {layer["stop_reason"] for layer in strict.to_dict()["layers"]}

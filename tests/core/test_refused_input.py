@@ -77,6 +77,11 @@ def narrower():
         ({"score": lambda s, y: s[:, 0] * 1j}, flain.DataError, "one real number"),
         ({"score": lambda s, y: [[1], [2, 3]]}, flain.DataError, "list"),
         ({"score": lambda s, y: s[:, 0] * np.nan}, flain.DataError, "NaN"),
+        (
+            {"score": lambda s, y: -np.abs(s[:, :1] - y).mean(axis=1)},
+            flain.DataError,
+            "shape (256, 3) and y (256,): give both the same shape",
+        ),
     ],
 )
 def test_bad_input_is_refused(pair, options, error, words):

@@ -21,10 +21,10 @@ def network(*between, last=LAST, after=()):
     return Network([Dense("first", FIRST), *between, Dense("last", last), *after])
 
 
-def found(model, y=Y, x=X, **options):
+def found(model, y=Y, x=X, updates=None, **options):
     scorer = LocalScorer(LocalSamples.of((x, y), **options), measure="auto", keeps_inputs=True)
     scorer.study(model, "first")
-    return scorer.toward_classes()
+    return scorer.toward_classes(np.ones(OUT) if updates is None else updates)
 
 
 def toward_of(model, *given, **options):
@@ -102,6 +102,56 @@ def test_none_are_found_where_a_push_ends_in_infinity(monkeypatch):
     assert found(network(last=100 * LAST)) is None
 
 
+class Fails:
+    """Loses the scores of samples whose first output is far from 0, and counts them."""
+
+    def __init__(self, limit):
+        self.limit, self.lost = limit, 0
+
+    def __call__(self, x):
+        far = np.abs(x[:, :1]) > self.limit
+        self.lost += np.count_nonzero(far)
+        return np.where(far, np.nan, x)
+
+
+def test_pushes_that_end_in_infinity_are_passed_by_unless_they_are_most():
+    seen = np.abs(X @ FIRST.T)[:, 0].max()
+    some, most = Fails(1.5 * seen), Fails(1.001 * seen)
+    toward = toward_of(network(some))
+    np.testing.assert_allclose(toward, expected(LAST), rtol=0, atol=0.05)
+    assert some.lost > 0
+    large = Dense("first", np.vstack([FIRST[:1], 50 * FIRST[1:]]))
+    assert found(Network([large, most, Dense("last", LAST)])) is None
+
+
+def test_an_output_that_moves_nothing_moves_the_less_the_larger_its_update():
+    """What is flipped of it in the direction of a class is the product of both."""
+    last = LAST.copy()
+    last[:, 3] = 0
+    for size in (1.0, 1e3, 1e6):
+        updates = np.ones(OUT)
+        updates[3] = size
+        toward = toward_of(network(ReLU(), last=last), updates=updates)
+        assert np.abs(toward[:, 3]).max() * size < 1.0
+        usual = toward_of(network(ReLU(), last=last))
+        np.testing.assert_allclose(np.delete(toward, 3, 1), np.delete(usual, 3, 1), atol=0.1)
+
+
+class Near:
+    """Passes on what is near to 0."""
+
+    def __call__(self, x):
+        return np.where(np.abs(x) < 100, x, 0)
+
+
+def test_outputs_that_vary_far_more_than_others_leave_the_pushes_of_those_as_they_are():
+    large, last = FIRST.copy(), LAST.copy()
+    large[3] *= 1e6
+    last[:, 3] = 0
+    toward = toward_of(Network([Dense("first", large), Near(), Dense("last", last)]))
+    np.testing.assert_allclose(toward, expected(last), rtol=0, atol=0.02)
+
+
 def test_it_does_not_matter_how_samples_are_batched():
     one, many = found(network(ReLU())), found(network(ReLU()), batch_size=7)
     for ours, theirs in zip(one, many, strict=True):
@@ -117,8 +167,8 @@ def test_few_samples_are_pushed_several_times():
 def test_fewer_outputs_than_classes_have_none_of_their_own():
     narrow = FIRST[:2], RNG.normal(size=(CLASSES, 2)).astype(np.float32)
     model = Network([Dense("first", narrow[0]), Dense("last", narrow[1])])
-    assert found(model) is None
-    assert toward_of(model, y=np.minimum(Y, 1)).shape == (2, 2)
+    assert found(model, updates=np.ones(2)) is None
+    assert toward_of(model, y=np.minimum(Y, 1), updates=np.ones(2)).shape == (2, 2)
 
 
 def test_samples_and_outputs_stay_as_they_are():
@@ -126,7 +176,7 @@ def test_samples_and_outputs_stay_as_they_are():
     scorer = LocalScorer(LocalSamples.of((X, Y)), measure="auto", keeps_inputs=True)
     scorer.study(network(ReLU()), "first")
     outputs = [pre_activation(batch.cut).copy() for batch in scorer.batches]
-    scorer.toward_classes()
+    scorer.toward_classes(np.ones(OUT))
     np.testing.assert_array_equal(X, before)
     for batch, output in zip(scorer.batches, outputs, strict=True):
         np.testing.assert_array_equal(pre_activation(batch.cut), output)
