@@ -352,7 +352,8 @@ def check_label(greatest: int, classes: int) -> None:
             f"expected labels from 0 to {classes - 1}, as the model scores "
             f"{classes} classes; got {greatest}. Labels are the places of the classes in "
             "the scores: subtract 1 from those that begin at 1; others become places by "
-            "np.searchsorted(classes, y), with the model's classes in the order of its scores"
+            "np.searchsorted(classes, y), with the model's classes in the order of its scores. For "
+            "another task than classification give a score function (score=, in Python)"
         )
 
 

@@ -95,9 +95,11 @@ class Dense(LinearLayer):
         features = self.weight.shape[1]
         if x.ndim < 2 or x.shape[-1] != features:
             raise ValueError(f"expected (n, ..., {features}); got {x.shape}")
-        output = x.reshape(-1, features) @ self.weight.T
-        if self.bias is not None:
-            output += self.bias
+        # What is not finite shows in the scores, which are checked.
+        with np.errstate(over="ignore", invalid="ignore"):
+            output = x.reshape(-1, features) @ self.weight.T
+            if self.bias is not None:
+                output += self.bias
         return output.reshape(*x.shape[:-1], len(self.weight))
 
     def inputs(self, x: Array) -> Array:
