@@ -106,7 +106,7 @@ class LocalSamples:
             probe_classes={
                 name: int(np.unique(probe.y).size) for name, probe in self.probes.items()
             },
-            copies=len(self.clean) - np.unique(self.clean.first_alike).size,
+            copies=1 - np.unique(self.clean.first_alike).size / len(self.clean),
             pixels=self.clean.are_pixels,
             local=True,
         )

@@ -55,7 +55,7 @@ class SampleFacts:
         greatest_label: The greatest of them; None if that is not known.
         one_hot: Whether the labels came one-hot.
         probe_classes: How many distinct labels each probe has, by name, as far as that is known.
-        copies: How many samples have the inputs of another one; 0 if that is not known.
+        copies: Which share of the samples repeats the inputs of another; 0 if that is not known.
         pixels: Whether the inputs are whole numbers like those of pixels that nobody scaled.
         local: Whether any model can be scored on the samples at once. Samples elsewhere may be
             reachable only later, and know only what becomes of the trained model.
@@ -66,7 +66,7 @@ class SampleFacts:
     greatest_label: int | None = None
     one_hot: bool = False
     probe_classes: Mapping[str, int] = field(default_factory=dict)
-    copies: int = 0
+    copies: float = 0.0
     pixels: bool = False
     local: bool = False
 

@@ -27,36 +27,59 @@ _ENOUGH_TO_HOLD_BACK = 200
 def split(samples: Samples, settings: Settings, seed: int) -> tuple[Samples, Samples | None]:
     """Divide samples at random, as settings say, with every choice made.
 
-    Copies count as one sample: a sample could not be judged without its part in a fit while copies
-    of it had theirs, and one that is held back would bear out what it had itself decided.
-
     Returns:
         The samples that search: they show how clean data activates a layer, and decide when to
         stop; more than some thousand would cost time and hardly change what is found. And those
-        held back, which bear out a promise; None for none.
+        held back, which bear out a promise, no two alike, and none like one that searches; None
+        for none.
 
     Raises:
         DataError: There are too few samples to divide.
     """
     if settings.measure == "score":
         return samples, None
-    distinct = np.unique(samples.first_alike)
-    count = len(distinct)
+    count = len(samples)
     held_back = _held_back(count, settings)
     if held_back >= count:
         raise DataError(
             f"expected more auxiliary samples than the {held_back} that are held back; got {count}"
-            + (f" that differ, of {len(samples)}" if count < len(samples) else "")
         )
-    shuffled = distinct[np.random.default_rng(seed).permutation(count)]
-    searching, kept_apart = np.sort(shuffled[held_back:]), np.sort(shuffled[:held_back])
-    apart = _some(samples, kept_apart) if held_back else None
-    return samples if len(searching) == len(samples) else _some(samples, searching), apart
+    if not held_back:
+        return samples, None
+    shuffled = np.random.default_rng(seed).permutation(count)
+    kept_apart = _without_copies(samples, shuffled, held_back)
+    if not kept_apart.size and (settings.promise is not None or settings.held_back):
+        raise DataError(
+            "expected auxiliary samples that differ, so that some can be held back; got "
+            f"{count} of which too many are copies of each other"
+        )
+    alike = samples.first_alike
+    searching = np.flatnonzero(~np.isin(alike, alike[kept_apart]))
+    apart = _some(samples, np.sort(kept_apart)) if kept_apart.size else None
+    return _some(samples, searching), apart
 
 
 def _some(samples: Samples, rows: Array) -> Samples:
     """Take some samples, with a copy of the inputs where it is small."""
     return samples[rows] if is_small(samples.nbytes) else SomeSamples(samples, rows)
+
+
+def _without_copies(samples: Samples, shuffled: Array, held_back: int) -> Array:
+    """Return which samples to hold back, one of each that are alike, in any order.
+
+    A copy that searched would know what it is to bear out, and one that is held back bears out
+    nothing more: both count as one sample, and all copies are kept from the search.
+    """
+    alike = samples.first_alike
+    copies = np.bincount(alike, minlength=len(samples))
+    if copies.max() == 1:
+        return shuffled[:held_back]
+    chosen, left = [], held_back
+    for index in shuffled[alike[shuffled] == shuffled]:
+        if copies[index] <= left:
+            chosen.append(index)
+            left -= copies[index]
+    return np.array(chosen, dtype=np.intp)
 
 
 def _held_back(count: int, settings: Settings) -> int:

@@ -155,7 +155,11 @@ class LayerOutcome:
     grid: InputGrid | None = None
 
     def share_in_words(self, percent: Callable[[float], str] = "{:.1%}".format) -> str:
-        """Return which share was flipped of the whole update, and for one class."""
+        """Return which share was flipped of the whole update, and for one class.
+
+        Args:
+            percent: Writes a share from 0 to 1 as words.
+        """
         whole = f"{percent(self.share)} of the update"
         if self.class_share is None:
             return whole

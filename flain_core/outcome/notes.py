@@ -18,6 +18,7 @@ from .layer import LayerOutcome
 from .verdict import flipped_for_a_class, verdict_on
 
 _TOO_FEW_SAMPLES = 75
+_MANY_COPIES = 0.5
 _NOTABLE_LOSS = 0.01
 _GREAT_TOLERANCE = 0.05
 _OVERSURE = 1.5  # beside how often a model is right
@@ -94,9 +95,12 @@ def _on_samples(
             f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; "
             f"the tolerance is worth {float(allowed):.3g} of them"
         )
-    elif facts.copies:
-        copies = "sample is a copy" if facts.copies == 1 else "samples are copies"
-        yield f"{facts.copies} clean {copies} of another and were left out: copies count as one"
+    elif facts.copies > _MANY_COPIES:
+        yield (
+            f"{facts.copies:.0%} of the clean samples are copies of others, and a sample is judged while its "
+            "copies have a part in the fit: the model may lose more on new samples that are no "
+            "copies"
+        )
     tolerance = settings.tolerance or 0.0
     if tolerance > _GREAT_TOLERANCE and settings.promise is None:
         lost = "accuracy" if settings.measure == "score" else "probability of the true class"

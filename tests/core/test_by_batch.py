@@ -74,7 +74,8 @@ def test_scores_of_several_candidates_on_a_batch_lie_in_one_array():
         return (scores.argmax(1) == y).astype(float)
 
     samples = LocalSamples.of(CLEAN, batch_size=30, memory_limit=0, score=score)
-    candidates, *_ = model(samples)
+    candidates, *_, scorer = model(samples)
+    scorer.score_of(FINAL)
     seen.clear()
     candidates.advance([1, 2, 3])
     assert len(seen) == 3 * 4
