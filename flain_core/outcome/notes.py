@@ -97,9 +97,9 @@ def _on_samples(
         )
     elif facts.copies > _MANY_COPIES:
         yield (
-            f"{facts.copies:.0%} of the clean samples are copies of others, and a sample is judged while its "
-            "copies have a part in the fit: the model may lose more on new samples that are no "
-            "copies"
+            f"{facts.copies:.0%} of the clean samples are copies of others, and a sample is judged "
+            "while its copies have a part in the fit: the model may lose more on new samples that "
+            "are no copies"
         )
     tolerance = settings.tolerance or 0.0
     if tolerance > _GREAT_TOLERANCE and settings.promise is None:
