@@ -145,7 +145,7 @@ class Profile:
 
 
 def read(profile: str, path: Path = MATRIX) -> Profile:
-    """The profile of that name.
+    """The profile of that name; one with ``rows_of`` has those of another's rows that it uses.
 
     Raises:
         KeyError: No such profile.
@@ -154,7 +154,7 @@ def read(profile: str, path: Path = MATRIX) -> Profile:
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     wanted = content["profiles"][profile]
     rows: dict[str, Row] = {}
-    for group in wanted["rows"]:
+    for group in content["profiles"][wanted.get("rows_of", profile)]["rows"]:
         for row in _rows(content["bases"], group):
             if row.name in rows:
                 raise ValueError(f"two rows are called {row.name}; name one differently")
@@ -164,6 +164,9 @@ def read(profile: str, path: Path = MATRIX) -> Profile:
         for cell in _cells(rows, group):
             deep = cell.deep or (cell.name in cells and cells[cell.name].deep)
             cells[cell.name] = replace(cell, deep=deep)
+    if "rows_of" in wanted:
+        used = {cell.row for cell in cells.values()}
+        rows = {name: row for name, row in rows.items() if name in used}
     return Profile(profile, rows, tuple(cells.values()))
 
 
