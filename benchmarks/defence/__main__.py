@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 console = Console()
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = {"default": DOCS / "how-well.md", "targets": DOCS / "other-targets.md"}
+PAGES = {"default": DOCS / "how-well.md", "rivals": DOCS / "other-defences.md"}
 
 ProfileName = Annotated[str, typer.Option("--profile", help="Part of the matrix to run.")]
 Matrix = Annotated[Path, typer.Option(help="File with the matrix.")]
@@ -111,23 +111,22 @@ def render(
         Path | None,
         typer.Option(
             help="The page to write; figures lie beside it. Without it, the default profile's is "
-            "docs/how-well.md, that of targets docs/other-targets.md, and another's lies with its "
+            "docs/how-well.md, that of rivals docs/other-defences.md, and another's lies with its "
             "results."
         ),
     ] = None,
 ) -> None:
     """Write the page and its figures from the results."""
-    from . import page as written_page
-    from . import page_on_targets, plots
+    from . import plots
+    from .page import page as page_on_all
+    from .page_on_rivals import page_on_rivals
 
     folder = results / profile
     if page is None:
         page = PAGES.get(profile, folder / "how-well.md")
     found = stored.read(rows.read(profile, matrix), folder)
-    if profile == "targets":
-        text = page_on_targets.page_on_targets(found)
-    else:
-        text = written_page.page(found, plots.write(found, page.parent / "figures"))
+    figures = plots.write(found, page.parent / "figures", page.stem)
+    text = (page_on_rivals if profile == "rivals" else page_on_all)(found, figures)
     written(page, lambda beside: beside.write_text(text, encoding="utf-8"))
     console.print(f"{page}: {len(found.outcomes)} of {len(found.profile.cells)} results")
 

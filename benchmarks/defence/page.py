@@ -9,26 +9,19 @@ from .advice import advice
 from .stored import Stored
 
 _FIGURES = "figures"
-_COMMIT_OF_FORMER = "e1ef2914c8b8"
-_FORMER = (
-    f"**Here flain is that of commit `{_COMMIT_OF_FORMER}`.** It flipped most strongly what the "
-    "update says for the class with the greatest quiet share. Since then classes are ordered by "
-    "how far that share exceeds what the other classes suggest, and the verdict may be partly "
-    "flipped. [Other targets](other-targets.md) has the results of that, on fewer models; the "
-    "target of all attacks here is class 5."
-)
 
 
 def page(stored: Stored, figures: Collection[str]) -> str:
     """The page as Markdown; ``figures`` are the names of those that were drawn."""
     parts = [
         *_beginning(stored),
-        *attacks(stored),
-        *_rivals(stored, figures),
+        *_attacks(stored),
+        *_targets(stored),
+        *(rivals(stored, figures) if tables.compared(stored) else ()),
         *_strategies(stored),
         *_samples(stored, figures),
-        *told(stored),
-        *_depth(stored, figures),
+        *_told(stored),
+        *depth(stored, figures),
         *_tried(),
         *end(stored),
     ]
@@ -57,24 +50,6 @@ def _beginning(stored: Stored) -> Iterator[str]:
         "says how the federations are trained and attacked. Test images choose nothing: not "
         "flain's settings, and not those of any other defence."
     )
-    if _is_former(stored):
-        yield _FORMER
-    yield from answer(stored)
-    yield "## Advice"
-    yield "Computed from the results that are there."
-    yield "\n".join(f"- {sentence}" for sentence in advice(stored))
-
-
-def _is_former(stored: Stored) -> bool:
-    """Whether results of flain are from before classes were ordered by their excess."""
-    return any(
-        outcome.cell.defence == summary.FLAIN and outcome.content["commit"] == _COMMIT_OF_FORMER
-        for outcome in stored.outcomes.values()
-    )
-
-
-def answer(stored: Stored) -> Iterator[str]:
-    """What is left of backdoors, and what that costs."""
     yield "## The answer"
     yield (
         "*Clean* counts the models on which ASR is at most "
@@ -86,10 +61,12 @@ def answer(stored: Stored) -> Iterator[str]:
         f"{100 * summary.TOOK:.0f} % before any defence is left out of every mean."
     )
     yield tables.first(stored)
+    yield "## Advice"
+    yield "Computed from the results that are there."
+    yield "\n".join(f"- {sentence}" for sentence in advice(stored))
 
 
-def attacks(stored: Stored) -> Iterator[str]:
-    """What flain does to each attack."""
+def _attacks(stored: Stored) -> Iterator[str]:
     yield "## Each attack"
     yield (
         f"flain with {summary.MOST} samples, or with as many as the data set has: means ± standard "
@@ -102,14 +79,28 @@ def attacks(stored: Stored) -> Iterator[str]:
     yield tables.untaken(stored)
 
 
-def _rivals(stored: Stored, figures: Collection[str]) -> Iterator[str]:
+def _targets(stored: Stored) -> Iterator[str]:
+    yield "## Each target"
+    yield (
+        "How much of an update is quiet on clean data differs between classes without an attack "
+        "too: more of it is quiet for a class that is hard to learn, as class 5 of CIFAR-10, the "
+        "dogs. So a defence may seem to find the class that an attacker wants, and find a hard "
+        "one. Rows with `t1` in their names have attackers who want class 1; rows without a target "
+        f"have class 5. The table is of flain with {summary.MOST} samples, on all models whose "
+        "attack took."
+    )
+    yield tables.targets(stored)
+
+
+def rivals(stored: Stored, figures: Collection[str]) -> Iterator[str]:
+    """Every defence on the same models."""
     yield "## Other defences"
     yield (
         f"Every defence gets the same {summary.MOST} samples and the same models, and has one "
         "setting for all of them. The tables hold the rows on which none is missing. Each rival "
         "is written from its paper."
     )
-    yield from _figure("how-well-trade.svg", "ASR after against the drop of ACC", figures)
+    yield from _figure("trade", "ASR after against the drop of ACC", figures)
     for name, test in summary.DATA.items():
         runs = tables.rivals_runs(stored, test)
         if runs:
@@ -131,7 +122,7 @@ def _strategies(stored: Stored) -> Iterator[str]:
 def _samples(stored: Stored, figures: Collection[str]) -> Iterator[str]:
     yield "## Auxiliary samples"
     yield "### How many"
-    yield from _figure("how-well-samples.svg", "Drop of ACC and ASR by samples", figures)
+    yield from _figure("samples", "Drop of ACC and ASR by samples", figures)
     yield tables_of_samples.sizes(stored)
     yield "### Shifted and poisoned ones"
     yield (
@@ -147,8 +138,7 @@ def _samples(stored: Stored, figures: Collection[str]) -> Iterator[str]:
     yield tables_of_samples.draws(stored)
 
 
-def told(stored: Stored) -> Iterator[str]:
-    """What flain says, against what was measured."""
+def _told(stored: Stored) -> Iterator[str]:
     yield "## What flain says about itself"
     yield "### The promise"
     yield (
@@ -167,7 +157,8 @@ def told(stored: Stored) -> Iterator[str]:
     yield tables_of_runs.verdicts(stored)
 
 
-def _depth(stored: Stored, figures: Collection[str]) -> Iterator[str]:
+def depth(stored: Stored, figures: Collection[str]) -> Iterator[str]:
+    """How soon a backdoor comes back, and how far away it is."""
     yield "## Does it come back?"
     yield (
         "Attackers go on training: after each round the model moves 0.3 of the way to a client "
@@ -180,7 +171,7 @@ def _depth(stored: Stored, figures: Collection[str]) -> Iterator[str]:
         "ASR on the straight line from the weights before a defence to those after shows how far "
         "the backdoor is."
     )
-    yield from _figure("how-well-path.svg", "ASR along the line between the models", figures)
+    yield from _figure("path", "ASR along the line between the models", figures)
 
 
 def _tried() -> Iterator[str]:
@@ -237,8 +228,7 @@ def end(stored: Stored) -> Iterator[str]:
     yield tables_of_runs.origins(stored)
 
 
-def _figure(name: str, text: str, figures: Collection[str]) -> Iterator[str]:
-    if name in figures:
-        yield f"![{text}]({_FIGURES}/{name})"
-    else:
-        yield f"*{text}: no results to draw.*"
+def _figure(kind: str, text: str, figures: Collection[str]) -> Iterator[str]:
+    """One of the figures that were drawn, by the end of its name."""
+    name = next((name for name in figures if name.endswith(f"-{kind}.svg")), None)
+    yield f"![{text}]({_FIGURES}/{name})" if name else f"*{text}: no results to draw.*"

@@ -26,13 +26,14 @@ _MARKERS = "osD^vPX<>hpd"
 Draw = Callable[[Stored], Drawing | None]
 
 
-def write(stored: Stored, folder: Path) -> frozenset[str]:
-    """Writes the figures that there are results for; returns their file names.
+def write(stored: Stored, folder: Path, page: str) -> frozenset[str]:
+    """Writes a page's figures that there are results for; returns their file names.
 
     A figure without results is removed, so that none is older than the page.
     """
     names = set()
-    for name, draw in FIGURES.items():
+    for kind, draw in FIGURES.items():
+        name = f"{page}-{kind}.svg"
         path = folder / name
         with mpl.rc_context(_STYLE):
             drawing = draw(stored)
@@ -97,7 +98,9 @@ def _marks(stored: Stored, test: summary.Test) -> dict[str, tuple[float, float]]
 
 
 def samples(stored: Stored) -> Drawing | None:
-    """Flain's drop of ACC and ASR after against the number of samples."""
+    """Flain's drop of ACC and ASR after against the number of samples, if that differs."""
+    if len(tables_of_samples.every_size(stored)) < 2:
+        return None
     lines: dict[str, list[tuple[int, float, float]]] = {}
     for name, test in summary.DATA.items():
         rows = tables_of_samples.of_all_sizes(stored, summary.attacked(test))
@@ -146,7 +149,7 @@ def path(stored: Stored) -> Drawing | None:
 
 
 FIGURES: dict[str, Draw] = {
-    "how-well-trade.svg": trade,
-    "how-well-samples.svg": samples,
-    "how-well-path.svg": path,
+    "trade": trade,
+    "samples": samples,
+    "path": path,
 }

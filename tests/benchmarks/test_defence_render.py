@@ -11,7 +11,7 @@ pytest.importorskip("tomllib")
 from defence import (
     advice,
     page,
-    page_on_targets,
+    page_on_rivals,
     plots,
     rows,
     stored,
@@ -143,13 +143,6 @@ def test_each_target_has_a_line_with_the_attackers_that_know_flain(matrix):
     )
     assert of_one["mean drop of ACC, points"] == "0.50"
     assert line(text, data="CIFAR-10", target="1")["mean ASR after, %"] == "30.0"
-
-
-def test_the_page_says_so_of_results_from_before_classes_were_ordered_by_excess(matrix):
-    matrix.run(matrix.add(row("mnist-patch")))
-    assert "Here flain is that of commit" not in page.page(matrix.read(), [])
-    matrix.run(matrix.add(row("mnist-blended")), commit="e1ef2914c8b8")
-    assert "**Here flain is that of commit `e1ef2914c8b8`.**" in page.page(matrix.read(), [])
 
 
 def test_an_attack_that_did_not_take_is_left_out_of_means_and_named(matrix):
@@ -407,6 +400,7 @@ def whole(matrix):
     made = matrix.add(row("mnist-patch"))
     relearning = {"asr": [0.9], "rounds": 1}
     matrix.run(made, deep=True, path=[1.0, 0.5, 0.0], relearning=relearning)
+    matrix.run(made, samples=300)
     matrix.run(made, "nft", acc=0.85)
     return matrix.read()
 
@@ -414,10 +408,10 @@ def whole(matrix):
 def test_rendering_twice_gives_the_same_bytes(matrix, tmp_path):
     read = whole(matrix)
     folders = [tmp_path / "one", tmp_path / "two"]
-    drawn = [plots.write(read, folder) for folder in folders]
-    assert drawn[0] == drawn[1] == set(plots.FIGURES)
+    drawn = [plots.write(read, folder, "how-well") for folder in folders]
+    assert drawn[0] == drawn[1] == {f"how-well-{kind}.svg" for kind in plots.FIGURES}
     assert page.page(read, drawn[0]) == page.page(read, drawn[1])
-    for name in plots.FIGURES:
+    for name in drawn[0]:
         one, two = ((folder / name).read_bytes() for folder in folders)
         assert one == two
         assert b"<dc:date>" not in one
@@ -425,16 +419,17 @@ def test_rendering_twice_gives_the_same_bytes(matrix, tmp_path):
 
 def test_the_page_shows_the_figures_that_were_drawn(matrix, tmp_path):
     read = whole(matrix)
-    text = page.page(read, plots.write(read, tmp_path))
-    for name in plots.FIGURES:
-        assert f"](figures/{name})" in text
+    text = page.page(read, plots.write(read, tmp_path, "how-well"))
+    for kind in plots.FIGURES:
+        assert f"](figures/how-well-{kind}.svg)" in text
     assert "](figures/" not in page.page(read, ())
 
 
 def test_the_page_holds_every_table(matrix):
     read = whole(matrix)
     text = page.page(read, ())
-    shown = [tables.first, tables.attacks, tables.untaken, tables.refusals, tables.strategies]
+    shown = [tables.first, tables.attacks, tables.untaken, tables.targets, tables.refusals]
+    shown += [tables.strategies]
     shown += [tables_of_samples.sizes, tables_of_samples.shifted, tables_of_samples.draws]
     shown += [tables_of_runs.promises, tables_of_runs.verdicts, tables_of_runs.relearning]
     for made in (*shown, tables_of_runs.origins):
@@ -445,29 +440,50 @@ def test_the_page_holds_every_table(matrix):
 
 def test_a_figure_without_results_is_removed(matrix, tmp_path):
     matrix.run(matrix.add(row("mnist-patch")), done=False)
-    old = tmp_path / next(iter(plots.FIGURES))
+    old = tmp_path / f"how-well-{next(iter(plots.FIGURES))}.svg"
     old.write_text("old")
-    assert plots.write(matrix.read(), tmp_path) == set()
+    assert plots.write(matrix.read(), tmp_path, "how-well") == set()
     assert list(tmp_path.glob("*.svg")) == []
 
 
-def test_the_page_is_what_the_stored_results_say():
-    folder = ROOT / "benchmarks/defence/results/default"
-    figures = [path.name for path in (ROOT / "docs/figures").glob("how-well-*.svg")]
-    text = page.page(stored.read(rows.read("default"), folder), figures)
-    stored_page = (ROOT / "docs/how-well.md").read_text()
-    assert stored_page == text, "run python -m benchmarks.defence render"
+def test_a_page_without_rivals_has_no_section_on_them_and_a_page_of_theirs_has(matrix):
+    made = matrix.add(row("mnist-patch"))
+    matrix.run(made, deep=True, relearning={"asr": [0.9], "rounds": 1})
+    assert "## Other defences" not in page.page(matrix.read(), ())
+    matrix.run(made, "nft", acc=0.85)
+    read = matrix.read()
+    text = page_on_rivals.page_on_rivals(read, ())
+    shown = (tables.refusals, tables_of_samples.shifted, tables_of_runs.relearning)
+    for table in (*shown, tables_of_runs.origins):
+        assert f"\n\n{table(read)}\n" in text
+    assert f"\n\n{tables.rivals(read, summary.is_mnist)}\n" in text
 
 
-def test_the_page_on_targets_is_what_the_stored_results_say():
-    folder = ROOT / "benchmarks/defence/results/targets"
-    text = page_on_targets.page_on_targets(stored.read(rows.read("targets"), folder))
-    stored_page = (ROOT / "docs/other-targets.md").read_text()
-    assert stored_page == text, "run python -m benchmarks.defence render --profile targets"
+def test_the_page_on_rivals_says_so_of_results_from_before_classes_were_ordered_by_excess(matrix):
+    matrix.run(matrix.add(row("mnist-patch")))
+    assert "Here flain is that of commit" not in page_on_rivals.page_on_rivals(matrix.read(), ())
+    matrix.run(matrix.add(row("mnist-blended")), commit="e1ef2914c8b8")
+    said = "**Here flain is that of commit `e1ef2914c8b8`,**"
+    assert said in page_on_rivals.page_on_rivals(matrix.read(), ())
 
 
-def test_the_site_and_the_readme_lead_to_the_page():
-    for found in ("how-well.md", "other-targets.md"):
+@pytest.mark.parametrize(
+    ("profile", "name", "made"),
+    [
+        ("default", "how-well", page.page),
+        ("rivals", "other-defences", page_on_rivals.page_on_rivals),
+    ],
+)
+def test_a_page_is_what_the_stored_results_say(profile, name, made):
+    folder = ROOT / "benchmarks/defence/results" / profile
+    figures = [path.name for path in (ROOT / "docs/figures").glob(f"{name}-*.svg")]
+    text = made(stored.read(rows.read(profile), folder), figures)
+    stored_page = (ROOT / f"docs/{name}.md").read_text()
+    assert stored_page == text, f"run python -m benchmarks.defence render --profile {profile}"
+
+
+def test_the_site_and_the_readme_lead_to_the_pages():
+    for found in ("how-well.md", "other-defences.md"):
         assert found in (ROOT / "mkdocs.yml").read_text()
     assert "(docs/how-well.md)" in (ROOT / "README.md").read_text()
     assert "(how-well.md)" in (ROOT / "docs/index.md").read_text()

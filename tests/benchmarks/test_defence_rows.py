@@ -46,6 +46,14 @@ def test_a_group_is_every_combination_of_its_lists(tmp_path):
     assert deep == ["b-iid-s2/flain/clean-30-0", "b-dirichlet-s2/flain/clean-30-0"]
 
 
+def test_a_profile_may_use_rows_of_another():
+    whole, rivals = rows.read("default"), rows.read("rivals")
+    assert 0 < len(rivals.rows) < len(whole.rows)
+    for name, row in rivals.rows.items():
+        assert row == whole.rows[name]
+    assert {cell.row for cell in rivals.cells} == set(rivals.rows)
+
+
 def test_a_part_of_a_profile_is_picked_by_name(tmp_path):
     part = read(tmp_path, TEXT).only("b-iid-s1/flain")
     assert list(part.rows) == ["b-iid-s1"]
@@ -68,7 +76,7 @@ def test_a_wrong_matrix_is_refused(tmp_path, old, new, says):
         read(tmp_path, TEXT.replace(old, new))
 
 
-@pytest.mark.parametrize("profile", ["default", "small", "full"])
+@pytest.mark.parametrize("profile", ["default", "rivals", "small", "full"])
 def test_every_name_in_the_matrix_exists(profile):
     read = rows.read(profile)
     for row in read.rows.values():

@@ -1,0 +1,55 @@
+"""The page "Other defences": flain beside its rivals, on the same models and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from . import summary, tables_of_samples
+from .page import depth, end, missing, rivals
+from .stored import Stored
+
+_COMMIT_OF_FORMER = "e1ef2914c8b8"
+
+
+def page_on_rivals(stored: Stored, figures: Collection[str]) -> str:
+    """The page as Markdown; ``figures`` are the names of those that were drawn."""
+    parts = [
+        *_beginning(stored),
+        *rivals(stored, figures),
+        *_shifted(stored),
+        *depth(stored, figures),
+        *end(stored),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _beginning(stored: Stored) -> Iterator[str]:
+    yield "# Other defences on the same models"
+    if (note := missing(stored)) is not None:
+        yield note
+    yield (
+        f"`python -m benchmarks.defence render --profile {stored.profile.name}` writes this page "
+        f"from the results of the `{stored.profile.name}` matrix; nobody types a figure. [How well "
+        "does it work](how-well.md) has flain on many more models."
+    )
+    if _is_former(stored):
+        yield (
+            f"**Here flain is that of commit `{_COMMIT_OF_FORMER}`,** which flipped most strongly "
+            "what the update says for the class with the greatest quiet share. Since then classes "
+            "are ordered by how far that share exceeds what the other classes suggest. The models "
+            "are of the same rows as elsewhere, trained on an older processor."
+        )
+
+
+def _is_former(stored: Stored) -> bool:
+    """Whether results of flain are from before classes were ordered by their excess."""
+    return any(
+        outcome.cell.defence == summary.FLAIN and outcome.content["commit"] == _COMMIT_OF_FORMER
+        for outcome in stored.outcomes.values()
+    )
+
+
+def _shifted(stored: Stored) -> Iterator[str]:
+    yield "## Shifted and poisoned samples"
+    yield "As on [the other page](how-well.md#shifted-and-poisoned-ones), beside fine-tuning."
+    yield tables_of_samples.shifted(stored)
