@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
 
+from flain_core.errors import DataError, ModelError
 from flain_core.network import Array
 from flain_core.outputs import Outputs, Reading
 from flain_core.score import (
@@ -22,7 +24,7 @@ from flain_core.score import (
 )
 from flain_core.settings import Measure
 
-__all__ = ["Graded", "Grader"]
+__all__ = ["Graded", "Grader", "naming"]
 
 Graded: TypeAlias = "tuple[str | None, Array, Array]"
 """The name of a batch's probe (None for the auxiliary samples), its labels and its scores."""
@@ -100,16 +102,17 @@ class Grader:
         tallies: dict[str | None, Tally] = {}
         clean: list[Margins] = []
         for probe, y, batch in scores:
-            if self._score is accuracy:
-                seen = self.margins(batch, y)
-                counted = seen.tally(window)
-                if probe is None:
-                    clean.append(seen)
-            else:
-                counted = tally(self._score, batch, y, window)
-                if not self._checked:
-                    check_by_sample(self._score, batch, y)
-                    self._checked = True
+            with naming(probe):
+                if self._score is accuracy:
+                    seen = self.margins(batch, y)
+                    counted = seen.tally(window)
+                    if probe is None:
+                        clean.append(seen)
+                else:
+                    counted = tally(self._score, batch, y, window)
+                    if not self._checked:
+                        check_by_sample(self._score, batch, y)
+                        self._checked = True
             tallies[probe] = tallies.get(probe, Tally()) + counted
         if not clean:
             return Scored.of(tallies)
@@ -125,3 +128,14 @@ class Grader:
         if not self._measures_loss or self.reading is None:
             return None
         return clean.loss_since(self.trained, self.reading, window)
+
+
+@contextmanager
+def naming(probe: str | None) -> Iterator[None]:
+    """Say with which probe something is wrong; the clean samples come first of all."""
+    try:
+        yield
+    except (ModelError, DataError) as error:
+        if probe is None:
+            raise
+        raise type(error)(f"probe {probe!r}: {error}") from error

@@ -14,7 +14,6 @@ from flain_core.asked import Asked
 from flain_core.auxiliary.samples import Samples
 from flain_core.blocks import give_back_freed
 from flain_core.directions import Directions, Flipping
-from flain_core.errors import ModelError
 from flain_core.flipping_order import FlippingOrder
 from flain_core.network import SINGLE_PRECISION, Array, Batch, Network
 from flain_core.outputs import Outputs, Reading
@@ -28,7 +27,7 @@ from .by_batch import ByBatch
 from .by_direction import by_direction, takes_outputs
 from .by_sample import BySample, by_sample
 from .cut_batch import CutBatch, bytes_fitted, bytes_kept, most_at_once
-from .grader import Graded, Grader
+from .grader import Graded, Grader, naming
 from .held_back import HeldBack
 from .toward_classes import toward_classes
 
@@ -131,7 +130,7 @@ class LocalScorer:
             if probe is not None and not (once and left > 0):
                 batches.append(CutBatch(probe, batch, None))
                 continue
-            with _naming(probe):
+            with naming(probe):
                 cut = network.cut(layer, batch.x)
             once = once and cut.calls == 1
             if batch_size is None and once and (most := most_at_once(cut)) < len(cut.inputs):
@@ -205,7 +204,7 @@ class LocalScorer:
 
     def _scores(self, network: Network, *, probes: bool) -> Iterator[Graded]:
         for probe, batch in self._all_batches(probes=probes):
-            with _naming(probe):
+            with naming(probe):
                 scores = network.predict(batch.x)
             yield probe, batch.y, scores
 
@@ -223,14 +222,3 @@ def _with_room_for_one(batches: Sequence[CutBatch]) -> Iterator[CutBatch]:
     given_up = kept[-1] if kept and len(kept) < len(batches) else None
     for index, batch in enumerate(batches):
         yield replace(batch, cut=None) if index == given_up else batch
-
-
-@contextmanager
-def _naming(probe: str | None) -> Iterator[None]:
-    """Say which probe a model could not be run on; the clean samples are run first of all."""
-    try:
-        yield
-    except ModelError as error:
-        if probe is None:
-            raise
-        raise ModelError(f"probe {probe!r}: {error}") from error

@@ -329,7 +329,7 @@ def _on_neurons(
     dense = network.layers()[outcome.name].kind == "dense"
     if facts.local and dense and settings.flip == "auto" and outcome.flip == "neurons":
         yield (
-            f"{outcome.name!r}: whole neurons were flipped; directions need float32 weights, a "
+            f"{outcome.name!r}: whole neurons were tried; directions need float32 weights, a "
             "layer that runs once in a pass, at least 10 samples whose inputs vary, and a "
             "memory_limit that holds what enters and leaves the layer"
         )

@@ -20,7 +20,7 @@ def purify(final=FINAL, initial=INITIAL, data=CLEAN, **options):
 
 
 def told(result):
-    return [note for note in result.notes if "whole neurons were flipped" in note]
+    return [note for note in result.notes if "whole neurons were tried" in note]
 
 
 def halves(network):

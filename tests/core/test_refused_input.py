@@ -66,6 +66,11 @@ def narrower():
         ({"data": (CLEAN[0][:, :11], CLEAN[1])}, flain.FlainError, "11"),
         ({"data": (CLEAN[0], CLEAN[1][:-1])}, flain.DataError, "300 samples"),
         ({"probes": {"p": (CLEAN[0][:0], CLEAN[1][:0])}}, flain.DataError, "probe 'p'"),
+        (
+            {"probes": {"p": (CLEAN[0], CLEAN[1] + 1)}},
+            flain.DataError,
+            "probe 'p': expected labels",
+        ),
         ({"batch_size": 0}, flain.SettingsError, "batch_size"),
         ({"batch_size": 2.5}, flain.SettingsError, "whole number"),
         ({"memory_limit": -1}, flain.SettingsError, "memory_limit"),
