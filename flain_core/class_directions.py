@@ -1,4 +1,4 @@
-"""The outputs of a layer as they speak for the classes, and for which the update is quiet.
+"""Orders classes by how much of the update is quiet for them, and divides candidates by that.
 
 A backdoor leads to one class: training added to the layer what speaks for that class, at inputs
 that clean data hardly uses. The outputs move the score of a class along ``g``, so ``g D`` is what
@@ -6,9 +6,9 @@ the update ``D`` says for it. With the quiet part ``K`` of the update, which cle
 ``|g K|^2 / |g D|^2`` is the share that is quiet. A backdoor adds to it, and so does a class that is
 hard to learn: what training remembers of single samples is quiet too. So each share is compared
 with what the other classes suggest for it, and the excess counts. The update is flipped at the full
-strength in the direction of the class with the greatest excess; the more weakly in that of another,
-as far as it is its own, the more classes come before it; and as weakly as in that of the fifth
-where it speaks for no class.
+strength in the direction of the class with the greatest excess. Each of the next three is flipped
+more weakly than the one before, as far as its direction is its own. All others, and what speaks for
+no class, are flipped as weakly as the fifth.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _BETWEEN_LEVELS = 6
 _LEAST_OF_ITS_OWN = 1e-2
 _RIDGE = 2.0  # in classes, as reasons have variance 1 over them
 _FURTHEST_REASON = 3.0
+_LEAST_SHARE = 1e-3  # beside the median, as a logarithm of nearly 0 would outweigh all others
 _LEAST_LOGARITHM = 1e-9
 
 
@@ -106,7 +107,8 @@ def excess_of(shares: Array, reasons: Sequence[Array]) -> Array:
         >>> int(excess_of(np.array([0.20, 0.30, 0.29, 0.26, 0.23]), [hard]).argmax())
         2
     """
-    own = np.log(np.maximum(shares, _LEAST_LOGARITHM))
+    least = max(_LEAST_SHARE * float(np.median(shares)), _LEAST_LOGARITHM)
+    own = np.log(np.maximum(shares, least))
     because = np.log(np.maximum(np.stack(reasons, axis=1), _LEAST_LOGARITHM))
     excess = np.empty(len(own))
     for each in range(len(own)):

@@ -61,7 +61,7 @@ class Directions:
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
         toward: ``(classes, out)`` along which outputs the score of each class grows, of length 1;
-            each is flipped at a strength of its own. None flips all outputs alike.
+            the first four are flipped at strengths of their own. None flips all outputs alike.
         lacking: ``(classes,)`` what samples of each class lack on average in its probability; None
             where that is not known.
     """

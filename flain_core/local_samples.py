@@ -98,7 +98,7 @@ class LocalSamples:
         """Facts about the samples."""
         if self.score is not accuracy:
             return SampleFacts(classify=False, pixels=self.clean.are_pixels, local=True)
-        labels = np.unique(self.clean.y)
+        labels, alike = np.unique(self.clean.y), self.clean.first_alike
         return SampleFacts(
             classes=labels.size,
             greatest_label=int(labels[-1]),
@@ -106,7 +106,7 @@ class LocalSamples:
             probe_classes={
                 name: int(np.unique(probe.y).size) for name, probe in self.probes.items()
             },
-            copies=1 - np.unique(self.clean.first_alike).size / len(self.clean),
+            copies=float((np.bincount(alike)[alike] > 1).mean()),
             pixels=self.clean.are_pixels,
             local=True,
         )

@@ -55,7 +55,7 @@ class SampleFacts:
         greatest_label: The greatest of them; None if that is not known.
         one_hot: Whether the labels came one-hot.
         probe_classes: How many distinct labels each probe has, by name, as far as that is known.
-        copies: Which share of the samples repeats the inputs of another; 0 if that is not known.
+        copies: Share of the samples whose inputs another has too; 0 if that is not known.
         pixels: Whether the inputs are whole numbers like those of pixels that nobody scaled.
         local: Whether any model can be scored on the samples at once. Samples elsewhere may be
             reachable only later, and know only what becomes of the trained model.

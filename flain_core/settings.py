@@ -104,8 +104,9 @@ class Settings:
             0.003 and at most 0.03: 0.008 where it is 0.8 on average.
         flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
             in each direction of the layer's input space, and so spares what clean data uses. For a
-            classifier, in layers of at most 1,024 outputs, what the update says for one class is
-            flipped most strongly: that of which clean data uses less than other classes suggest.
+            classifier, in layers of at most 1,024 outputs and of no fewer than classes, what the
+            update says for one class is flipped most strongly: that of which clean data uses less
+            than other classes suggest.
             ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
             ``"auto"`` takes directions in dense layers, unless a setting below concerns neurons.
             For samples that lie elsewhere it takes neurons.

@@ -3,8 +3,8 @@
 An adapted layer computes ``base(x) + scaling * B(A(x))`` and only ``A`` and ``B`` are trained, so
 the weight update is ``scaling * B A``, and it starts at zero. Every flip of inputs multiplies the
 update by a matrix from the right, neuron by neuron or in directions. That multiplies ``A`` by it:
-rank, shapes and ``B`` stay. Where there are as many ranks as classes, some directions of the ranks
-are flipped more strongly than others; that changes ``A`` alone too.
+rank, shapes and ``B`` stay. Where there are at least as many ranks as classes, some directions of
+the ranks are flipped more strongly than others; that changes ``A`` alone too.
 """
 
 from __future__ import annotations

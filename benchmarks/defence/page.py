@@ -150,8 +150,8 @@ def _told(stored: Stored) -> Iterator[str]:
     yield tables_of_runs.promises(stored)
     yield "### The verdict"
     yield (
-        "Every result of flain with clean samples, whatever their number, by what flain said. Of "
-        "models with a backdoor that took, the table says what was left of it. Partly flipped "
+        "The table counts every result of flain with clean samples, whatever their number, by what "
+        "flain said, and says what was left of the backdoors that took. Partly flipped "
         "means: little of the whole update, but a tenth or more of what it says for some class."
     )
     yield tables_of_runs.verdicts(stored)

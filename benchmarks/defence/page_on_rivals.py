@@ -30,14 +30,14 @@ def _beginning(stored: Stored) -> Iterator[str]:
     yield (
         f"`python -m benchmarks.defence render --profile {stored.profile.name}` writes this page "
         f"from the results of the `{stored.profile.name}` matrix; nobody types a figure. [How well "
-        "does it work](how-well.md) has flain on many more models."
+        "does it work](how-well.md) has flain on many more models. Those here were trained on "
+        "another kind of processor, so figures of the two pages are not of the same models."
     )
     if _is_former(stored):
         yield (
             f"**Here flain is that of commit `{_COMMIT_OF_FORMER}`,** which flipped most strongly "
             "what the update says for the class with the greatest quiet share. Since then classes "
-            "are ordered by how far that share exceeds what the other classes suggest. The models "
-            "are of the same rows as elsewhere, trained on an older processor."
+            "are ordered by how far that share exceeds what the other classes suggest."
         )
 
 

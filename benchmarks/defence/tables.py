@@ -85,6 +85,8 @@ def targets(stored: Stored) -> str:
         for target in sorted({row.target for row in attacked}):
             wanted = {row.name for row in attacked if row.target == target}
             found = plain(stored, FLAIN, MOST, _is_among(wanted))
+            if not found.wanted:
+                continue
             rates = [percent(mean(field(which), found)) for which in ("asr_before", "asr")]
             values = [*rates, is_clean(found), points(mean(drop, found))]
             rows.append([name, str(target), str(len(found.outcomes)), *values])

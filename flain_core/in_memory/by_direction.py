@@ -41,7 +41,7 @@ def by_direction(
     """Return what scores candidates; each costs matrix products over all samples, and a tail.
 
     The auxiliary samples are those that the directions were fitted to. Each is judged by the weight
-    that would have been fitted without it.
+    that would have been fitted without it, in the order of the classes that all of them gave.
 
     Args:
         batches: All samples, with their cuts, the layer's pre-activations ``(n, *positions, out)``.

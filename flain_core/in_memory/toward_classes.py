@@ -26,9 +26,11 @@ _PUSH = 2.0  # in units of how far pre-activations lie from their mean
 _PUSHES_PER_OUTPUT = 3
 _MOST_PUSHES_PER_OUTPUT = 24
 _LEAST_PUSHED = 0.05  # the mean square of what was pushed least, beside 1
-_FAR = 10.0  # beside the median of all
+_FAR = 10.0  # beside the median
+_UPPER = 0.75
+_NOTHING = 1e-4  # beside the upper quartile
 _RIDGE = 1e-3
-_SEED = 0
+_SEED = 0  # always the same: two frameworks must find the same directions
 _KEYS = 8
 _FREQUENCY = 5.0
 
@@ -38,7 +40,7 @@ def toward_classes(
 ) -> tuple[Array, Array] | None:
     """Return along which outputs the score of each class grows over the mean of all.
 
-    Only the classes count of which there are samples.
+    Only classes with samples count.
 
     Args:
         batches: All samples, with cuts that take pre-activations from outside.
@@ -104,11 +106,8 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array)
     spread = np.where(deviations > 0, deviations, 1.0)
     products, moved = np.zeros((outputs, outputs)), np.zeros((outputs, len(classes)))
     pushes = told = 0
-    # Samples that are alike are pushed alike, so that more rounds are needed.
-    while pushes < _PUSHES_PER_OUTPUT * outputs or (
-        pushes < _MOST_PUSHES_PER_OUTPUT * outputs
-        and np.linalg.eigvalsh(products)[0] < _LEAST_PUSHED * pushes
-    ):
+    enough, most = (each * outputs for each in (_PUSHES_PER_OUTPUT, _MOST_PUSHES_PER_OUTPUT))
+    while pushes < enough:
         pushes += count
         hashes = chance.normal(size=(outputs, _KEYS)), chance.normal(size=(_KEYS, outputs))
         for cut, output, each in zip(cuts, before, seen, strict=True):
@@ -126,6 +125,9 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array)
             products += push.T @ push
             moved += push.T @ difference
             told += len(push)
+        # Samples that are alike are pushed alike, so that more rounds are needed.
+        if pushes >= enough and np.linalg.eigvalsh(products)[0] < _LEAST_PUSHED * pushes:
+            enough = min(2 * enough, most)
     if told < pushes / 2:
         return np.full((len(classes), outputs), np.nan)
     products[np.diag_indices_from(products)] += _RIDGE * told
@@ -134,12 +136,13 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array)
 
 
 def _far(sizes: Array) -> float:
-    """Return which size is far from that of most; those of 0 do not count.
+    """Return which size is far from that of most; those that are next to nothing do not count.
 
-    >>> _far(np.array([1.0, 2.0, 0.0, 3.0, 500.0]))
+    >>> _far(np.array([1.0, 2.0, 1e-9, 3.0, 500.0]))
     25.0
     """
-    return _FAR * float(np.median(sizes[sizes > 0]))
+    upper = np.quantile(sizes, _UPPER)
+    return _FAR * float(np.median(sizes[sizes > _NOTHING * upper]))
 
 
 def _pushes(seen: Array, to_keys: Array, from_keys: Array) -> Array:
@@ -165,8 +168,8 @@ def _logits(scores: Array, reading: Reading) -> Array:
     by_class = reading.by_class(scores).astype(np.float64)
     if reading.outputs == "logits":
         return by_class
-    # Of two classes one may be what the other lacks to 1, and that is rounded to 0 early.
+    # With two classes one may be what the other lacks to 1, and that is rounded to 0 early.
     limits = np.finfo(scores.dtype)
     least = limits.eps if by_class.shape[1] == 2 else limits.tiny
-    logits: Array = np.log(np.where(by_class > 0, by_class, least))
+    logits: Array = np.log(np.where(by_class <= 0, least, by_class))
     return logits

@@ -122,8 +122,8 @@ class LayerOutcome:
             right for this model; the answer is the same.
         why_method: What the proof found.
         seconds: Wall time for this layer.
-        class_share: Share that was flipped of what the update says for the class that is flipped
-            most strongly; None where all classes are flipped alike.
+        class_share: Share, from 0 to about 1, that was flipped of what the update says for the
+            class that is flipped most strongly; None where all classes are flipped alike.
         norms: Norms of the layer's update and of what purifying changed.
         grid: The channel, row and column of each input of a dense layer behind a convolution; None
             elsewhere, or where that does not show.

@@ -56,6 +56,13 @@ def notes_on(
     for outcome in purified.outcomes:
         yield from _on_layer(outcome)
         yield from _on_neurons(outcome, purified.network, facts, settings)
+    in_directions = any(outcome.flip == "directions" for outcome in purified.outcomes)
+    if facts.copies > _MANY_COPIES and in_directions:
+        yield (
+            f"{facts.copies:.0%} of the clean samples are copies of others, and a sample is judged "
+            "while its copies have a part in the fit: the model may lose more on new samples that "
+            "are no copies"
+        )
     yield from _on_result(purified, settings)
     yield from _on_promise(promise, context)
     yield from _on_probes(purified, facts)
@@ -94,12 +101,6 @@ def _on_samples(
         yield (
             f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; "
             f"the tolerance is worth {float(allowed):.3g} of them"
-        )
-    elif facts.copies > _MANY_COPIES:
-        yield (
-            f"{facts.copies:.0%} of the clean samples are copies of others, and a sample is judged "
-            "while its copies have a part in the fit: the model may lose more on new samples that "
-            "are no copies"
         )
     tolerance = settings.tolerance or 0.0
     if tolerance > _GREAT_TOLERANCE and settings.promise is None:

@@ -86,7 +86,7 @@ def test_a_sample_is_left_out_as_if_refitted_without_it(positions, count, number
     assert error < (1e-9 if positions == 1 else 0.15) * np.linalg.norm(seen - exactly)
 
 
-def test_the_class_with_the_greatest_quiet_share_is_flipped_most_strongly():
+def test_the_class_whose_quiet_share_exceeds_most_is_flipped_most_strongly():
     """What a backdoor adds: something for one class, at inputs where clean data says little."""
     rng, x = np.random.default_rng(3), inputs(200)
     x[:, -2:] *= 0.01

@@ -95,10 +95,19 @@ def test_negative_means_are_pointed_out(pair):
         )
 
 
-def test_samples_of_which_most_are_copies_are_pointed_out(pair):
-    told = "80% of the clean samples are copies of others"
-    for copies, noted in ((5, True), (2, False)):
-        few = [np.repeat(part[: 200 // copies], copies, axis=0) for part in CLEAN]
-        notes = purify(pair, data=tuple(few)).notes
-        assert any(told in note for note in notes) is noted
-    assert not any(told in note for note in purify(pair, settings=BY_NEURONS).notes)
+@pytest.mark.parametrize(
+    ("copies", "settings", "noted"),
+    [
+        (5, None, True),
+        (2, None, True),
+        (1, None, False),
+        (5, Settings(flip="neurons"), False),
+        (5, Settings(measure="score"), True),
+        (5, BY_NEURONS, False),
+    ],
+)
+def test_samples_of_which_most_are_copies_are_pointed_out(pair, copies, settings, noted):
+    """In directions a sample is left out of a fit, and its copies are not."""
+    few = tuple(np.repeat(part[: 200 // copies], copies, axis=0) for part in CLEAN)
+    notes = purify(pair, data=few, settings=settings).notes
+    assert any("100% of the clean samples are copies" in note for note in notes) is noted

@@ -114,14 +114,16 @@ class Fails:
         return np.where(far, np.nan, x)
 
 
-def test_pushes_that_end_in_infinity_are_passed_by_unless_they_are_most():
+@pytest.mark.parametrize("after", [[], [Softmax()]])
+def test_pushes_that_end_in_infinity_are_passed_by_unless_they_are_most(after):
     seen = np.abs(X @ FIRST.T)[:, 0].max()
     some, most = Fails(1.5 * seen), Fails(1.001 * seen)
-    toward = toward_of(network(some))
+    toward = toward_of(network(some, after=after))
     np.testing.assert_allclose(toward, expected(LAST), rtol=0, atol=0.05)
     assert some.lost > 0
-    large = Dense("first", np.vstack([FIRST[:1], 50 * FIRST[1:]]))
-    assert found(Network([large, most, Dense("last", LAST)])) is None
+    large = Dense("first", np.vstack([FIRST[:1], 20 * FIRST[1:]]))
+    last = Dense("last", LAST / 20)
+    assert found(Network([large, most, last, *after])) is None
 
 
 def test_an_output_that_moves_nothing_moves_the_less_the_larger_its_update():
@@ -135,6 +137,16 @@ def test_an_output_that_moves_nothing_moves_the_less_the_larger_its_update():
         assert np.abs(toward[:, 3]).max() * size < 1.0
         usual = toward_of(network(ReLU(), last=last))
         np.testing.assert_allclose(np.delete(toward, 3, 1), np.delete(usual, 3, 1), atol=0.1)
+
+
+@pytest.mark.parametrize("tiny", [1e-12, 1e-5])
+def test_outputs_that_hardly_vary_or_were_hardly_trained_leave_the_pushes_as_they_are(tiny):
+    """Most are like that here, as where units have died."""
+    small = np.concatenate([tiny * RNG.normal(size=(7, IN)), FIRST[:5]]).astype(np.float32)
+    last = np.concatenate([RNG.normal(size=(CLASSES, 7)), LAST[:, :5]], axis=1).astype(np.float32)
+    updates = np.array(7 * [tiny] + 5 * [1.0])
+    toward = toward_of(Network([Dense("first", small), Dense("last", last)]), updates=updates)
+    np.testing.assert_allclose(toward, expected(last), rtol=0, atol=0.05)
 
 
 class Near:
