@@ -231,9 +231,9 @@ def _ways(
     space = _space(layer, inputs, settings) if proof.faithful else None
     if space is not None:
         few = len(layer.weight) <= _MOST_OUTPUTS
-        found = scorer.toward_classes(_greatest_of_each(layer.weight, initial)) if few else None
+        classes = scorer.toward_classes(_greatest_of_each(layer.weight, initial)) if few else None
         factor = settings.factor_of("directions")
-        directions = Directions(network, layer, initial, factor, space, *(found or ()))
+        directions = Directions(network, layer, initial, factor, space, *(classes or ()))
         yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
         proof = _NOT_AS_PROMISED
     if settings.flip == "directions":

@@ -66,12 +66,12 @@ def toward_classes(
         return None
     # A push may move scores out of the range of their type, which says nothing.
     with np.errstate(over="ignore", invalid="ignore"):
-        slopes = _slopes(cuts, grader.reading, classes, np.maximum(updates / _far(updates), 1))
-        size = np.linalg.norm(slopes, axis=1)
+        effects = _effects(cuts, grader.reading, classes, np.maximum(updates / _far(updates), 1))
+        size = np.linalg.norm(effects, axis=1)
     moving = size > np.finfo(float).eps * size.max(initial=0.0)
     if not np.isfinite(size).all() or np.count_nonzero(moving) < 2:
         return None
-    toward: Array = slopes[moving] / size[moving, np.newaxis]
+    toward: Array = effects[moving] / size[moving, np.newaxis]
     if len(toward) > toward.shape[1]:
         return None
     by_class = np.concatenate([grader.reading.by_class(batch) for batch in scores])
@@ -79,7 +79,7 @@ def toward_classes(
     return toward, np.array([lacking[y == one].mean() for one in classes[moving]])
 
 
-def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array) -> Array:
+def _effects(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array) -> Array:
     """Return ``(classes, out)`` how much the outputs move the logit of each class.
 
     Args:
@@ -131,8 +131,8 @@ def _slopes(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array)
     if told < pushes / 2:
         return np.full((len(classes), outputs), np.nan)
     products[np.diag_indices_from(products)] += _RIDGE * told
-    slopes: Array = np.linalg.solve(products, moved).T / sizes
-    return slopes
+    effects: Array = np.linalg.solve(products, moved).T / sizes
+    return effects
 
 
 def _far(sizes: Array) -> float:
