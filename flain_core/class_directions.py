@@ -29,7 +29,7 @@ _BETWEEN_LEVELS = 6
 _LEAST_OF_ITS_OWN = 1e-2
 _RIDGE = 2.0  # in classes, as reasons have variance 1 over them
 _FURTHEST_REASON = 3.0
-_LEAST_SHARE = 1e-3  # beside the median, as a logarithm of nearly 0 would outweigh all others
+_LEAST_SHARE = 1e-3  # beside the median: less tells nothing of others
 _LEAST_LOGARITHM = 1e-9
 
 
@@ -107,12 +107,12 @@ def excess_of(shares: Array, reasons: Sequence[Array]) -> Array:
         >>> int(excess_of(np.array([0.20, 0.30, 0.29, 0.26, 0.23]), [hard]).argmax())
         2
     """
-    least = max(_LEAST_SHARE * float(np.median(shares)), _LEAST_LOGARITHM)
-    own = np.log(np.maximum(shares, least))
+    own = np.log(np.maximum(shares, _LEAST_LOGARITHM))
     because = np.log(np.maximum(np.stack(reasons, axis=1), _LEAST_LOGARITHM))
-    excess = np.empty(len(own))
+    excess, tells = np.empty(len(own)), shares > _LEAST_SHARE * np.median(shares)
     for each in range(len(own)):
-        others = np.arange(len(own)) != each
+        apart_from = np.arange(len(own)) != each
+        others = apart_from & tells if (apart_from & tells).any() else apart_from
         mean, spread = because[others].mean(axis=0), because[others].std(axis=0)
         apart = np.divide(because - mean, spread, out=np.zeros_like(because), where=spread > 0)
         usual = own[others].mean()

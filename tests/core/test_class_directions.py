@@ -11,7 +11,7 @@ OUT = 5
 
 
 def space(classes=4, seed=0):
-    """Classes in the order of their shares, and what is flipped of each."""
+    """Classes in the order of their excess, and what is flipped of each."""
     toward = np.random.default_rng(seed).normal(size=(classes, OUT))
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)
     return toward, ClassDirections.of(toward, np.linspace(1, 0, classes))
@@ -23,8 +23,8 @@ def strength_at(found, number, direction):
 
 
 def test_the_more_classes_come_before_the_more_weakly_a_class_is_flipped():
-    shares = np.array([0.2, 0.9, 0.3, 0.5, 0.4, 0.1, 0.25])
-    found = ClassDirections.of(np.eye(7), shares)
+    excess = np.array([0.2, 0.9, 0.3, 0.5, 0.4, 0.1, 0.25])
+    found = ClassDirections.of(np.eye(7), excess)
     for direction, behind in zip(np.eye(7), [12, 0, 9, 3, 6, 12, 12], strict=True):
         assert strength_at(found, 60, direction) == pytest.approx(60 - behind)
 
@@ -87,7 +87,7 @@ def test_more_classes_than_outputs_are_no_trouble():
     assert strength_at(found, 60, toward[0]) == pytest.approx(60)
 
 
-def test_equal_shares_are_taken_in_the_order_of_the_classes():
+def test_classes_of_equal_excess_are_taken_in_their_order():
     np.testing.assert_array_equal(
         ClassDirections.of(np.eye(3), np.array([0.5, 0.5, 0.5])).behind, [0, 3, 6]
     )
@@ -155,3 +155,11 @@ def test_a_hard_class_does_not_come_before_an_attacked_one():
     shares[1] *= 1.15  # what a backdoor adds to an easy class
     assert shares.argmax() == 0
     assert excess_of(shares, [hard]).argmax() == 1
+
+
+def test_a_class_for_which_nothing_was_trained_weighs_no_more_than_others():
+    """Its logarithm of 0 would decide what the others suggest for each class."""
+    hard = np.array([0.01, 0.16, 0.02, 0.08, 0.04, 0.03])
+    shares = np.append(0.5 * hard[:5] ** 0.2, 0.0)
+    shares[2] *= 1.3
+    assert excess_of(shares, [hard]).argmax() == 2
