@@ -401,6 +401,7 @@ def test_the_recipe_for_tensorflow_federated_keeps_both_models(my_project):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", HERE)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:partly flipped:flain_core.FlainWarning")
 def test_the_code_of_a_page_runs(page):
     if page == "docs/start.md":
         pytest.importorskip("onnxruntime")
