@@ -111,8 +111,8 @@ def excess_of(shares: Array, reasons: Sequence[Array]) -> Array:
     because = np.log(np.maximum(np.stack(reasons, axis=1), _LEAST_LOGARITHM))
     excess, tells = np.empty(len(own)), shares > _LEAST_SHARE * np.median(shares)
     for each in range(len(own)):
-        apart_from = np.arange(len(own)) != each
-        others = apart_from & tells if (apart_from & tells).any() else apart_from
+        rest = np.arange(len(own)) != each
+        others = rest & tells if (rest & tells).any() else rest
         mean, spread = because[others].mean(axis=0), because[others].std(axis=0)
         apart = np.divide(because - mean, spread, out=np.zeros_like(because), where=spread > 0)
         usual = own[others].mean()

@@ -18,6 +18,14 @@ Outputs = Literal["logits", "probabilities"]
 OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
 """The kinds of scores that a classifier can give."""
 
+LABELS_ARE_PLACES = (
+    "Labels are the places of the classes in the model's scores: subtract 1 from those that begin "
+    "at 1; others become places by np.searchsorted(classes, y), with the model's classes in the "
+    "order of its scores. For another task than classification give a score function (score=, in "
+    "Python)"
+)
+"""What a message says where labels are no classes."""
+
 _SUM_TO_ONE = 1e-3
 _STATED_SUM_TO_ONE = 1e-2  # who states it may have computed in half precision before
 _PROBABILITY_ERROR = 1e-6  # more than float32 errs in `of_true_class`
@@ -349,11 +357,8 @@ def check_label(greatest: int, classes: int) -> None:
     """Raise :class:`DataError` if the greatest label is none of the classes that are scored."""
     if greatest >= classes:
         raise DataError(
-            f"expected labels from 0 to {classes - 1}, as the model scores "
-            f"{classes} classes; got {greatest}. Labels are the places of the classes in "
-            "the scores: subtract 1 from those that begin at 1; others become places by "
-            "np.searchsorted(classes, y), with the model's classes in the order of its scores. For "
-            "another task than classification give a score function (score=, in Python)"
+            f"expected labels from 0 to {classes - 1}, as the model scores {classes} classes; got "
+            f"{greatest}. {LABELS_ARE_PLACES}"
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from flain_core.errors import DataError, listed
 from flain_core.network import Array, Batch
+from flain_core.outputs import LABELS_ARE_PLACES
 
 __all__ = [
     "array_of",
@@ -24,10 +25,6 @@ __all__ = [
 ]
 
 _LARGEST_LABEL = 2**31
-_AS_PLACES = (
-    "Labels are the places of the classes in the model's scores: others become places by "
-    "np.searchsorted(classes, y), with the classes in the order of the scores"
-)
 _LABEL_COLUMNS = ("label", "labels", "y", "target")
 
 
@@ -154,7 +151,7 @@ def class_indices(y: Array, name: str) -> tuple[Array, bool]:
     if y.ndim != 1 or y.dtype.kind not in "fiub":
         raise DataError(
             f"{name}: expected class labels as whole numbers of shape (n,); got {y.dtype} of shape "
-            f"{y.shape}. {_AS_PLACES}. For another task give a score function (score=, in Python)"
+            f"{y.shape}. {LABELS_ARE_PLACES}"
         )
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
         raise DataError(
@@ -163,6 +160,7 @@ def class_indices(y: Array, name: str) -> tuple[Array, bool]:
         )
     if (y < 0).any() or (y > _LARGEST_LABEL).any():
         raise DataError(
-            f"{name}: expected class labels from 0 up; got {y.min()} to {y.max()}. {_AS_PLACES}"
+            f"{name}: expected class labels from 0 up; got {y.min()} to {y.max()}. "
+            f"{LABELS_ARE_PLACES}"
         )
     return y.astype(np.intp), False

@@ -52,12 +52,12 @@ class Grader:
         self._score = score
         self._outputs: Outputs | None = outputs
         self._measure = measure
+        self._score_is_checked = score is accuracy
         self._reads_probability = self._measures_loss = measure != "score"
         self.reading: Reading | None = None
         """Reading of the scores; None until some were seen, or for the caller's score."""
         self.trained: Margins | None = None
         """Margins of the trained model on the auxiliary samples of a classifier."""
-        self._checked = False
         self.latest: Margins | None = None
         """Margins of the model that was last graded in one go."""
 
@@ -110,9 +110,9 @@ class Grader:
                         clean.append(seen)
                 else:
                     counted = tally(self._score, batch, y, window)
-                    if not self._checked:
+                    if not self._score_is_checked:
                         check_by_sample(self._score, batch, y)
-                        self._checked = True
+                        self._score_is_checked = True
             tallies[probe] = tallies.get(probe, Tally()) + counted
         if not clean:
             return Scored.of(tallies)

@@ -61,14 +61,14 @@ def test_a_promise_that_can_be_kept_changes_nothing():
 @pytest.mark.filterwarnings("ignore:a tolerance of:flain_core.FlainWarning")
 def test_a_strict_promise_holds_the_search_back():
     """A tolerance that lets the samples suffer, and a promise that does not."""
-    loose = purify(1500, tolerance=0.2)
-    strict = purify(1500, tolerance=0.2, promise=0.02)
+    loose = purify(1500, tolerance=0.25)
+    strict = purify(1500, tolerance=0.25, promise=0.02)
     assert loose.layers[0].stop_reason == "tolerance"
     assert strict.layers[0].stop_reason == "promise"
     assert 0 < strict.layers[0].threshold < loose.layers[0].threshold
     assert strict.promise == Promise(0.02, 0.95, 476, most_newly_wrong(476, 0.02, 0.95))
     new = backdoored.samples(20_000, seed=99)
-    assert newly_wrong(loose.model, new) > 0.02
+    assert newly_wrong(loose.model, new) > 0.04
     assert newly_wrong(strict.model, new) <= 0.02
     assert strict.after.probes["ASR"] < 0.1
     assert "promise" in {layer["stop_reason"] for layer in strict.to_dict()["layers"]}

@@ -398,10 +398,15 @@ def test_the_recipe_for_tensorflow_federated_keeps_both_models(my_project):
         assert (purified["arr_0"] != numbers(FINAL)["fc1.weight"]).any()
 
 
+# An adapter of random numbers has no part that speaks for one class most.
+PARTLY_FLIPPED = pytest.mark.filterwarnings("ignore:partly flipped:flain_core.FlainWarning")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", HERE)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[PARTLY_FLIPPED] * (page == "docs/lora.md")) for page in HERE]
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore:partly flipped:flain_core.FlainWarning")
 def test_the_code_of_a_page_runs(page):
     if page == "docs/start.md":
         pytest.importorskip("onnxruntime")

@@ -143,7 +143,7 @@ def test_pages_that_are_followed_one_after_another_write_no_file_twice():
 
 
 @pytest.mark.slow
-def test_the_readme_shows_what_the_demo_prints():
+def test_the_readme_and_the_page_on_results_show_what_the_demo_prints():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"^ A(?:CC|SR), .*%$", readme, re.MULTILINE)
     assert len(shown) == 2
@@ -153,6 +153,9 @@ def test_the_readme_shows_what_the_demo_prints():
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     for line in shown:
         assert line.split() in [each.split() for each in printed.stdout.splitlines()], line
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    (promise,) = re.findall(r"^promise: .*$", results, re.MULTILINE)
+    assert promise in " ".join(printed.stdout.split())
 
 
 @pytest.mark.parametrize("page", pages.every())
