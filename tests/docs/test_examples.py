@@ -398,7 +398,7 @@ def test_the_recipe_for_tensorflow_federated_keeps_both_models(my_project):
         assert (purified["arr_0"] != numbers(FINAL)["fc1.weight"]).any()
 
 
-# An adapter of random numbers has no part that speaks for one class most.
+# An adapter of random numbers speaks for no class most.
 PARTLY_FLIPPED = pytest.mark.filterwarnings("ignore:partly flipped:flain_core.FlainWarning")
 
 
