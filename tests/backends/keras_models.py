@@ -231,3 +231,8 @@ def several_inputs() -> keras.Model:
     a, b = keras.Input((8,), name="a"), keras.Input((3,), name="b")
     h = L.Concatenate()([L.Dense(5, activation="relu", name="left")(a), b])
     return keras.Model([a, b], L.Dense(4, name="head")(h))
+
+
+def fingerprint(model: keras.Model) -> list[bytes]:
+    """The weights of a model, to see whether one has changed."""
+    return [weight.tobytes() for weight in model.get_weights()]
