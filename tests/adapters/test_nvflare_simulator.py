@@ -5,13 +5,12 @@ import json
 import os
 import runpy
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import backdoored
 import numpy as np
 import pytest
+from flare_script import DATA, JOBS, run
 
 import flain_core as flain
 import flain_numpy
@@ -19,39 +18,14 @@ import flain_numpy
 pytest.importorskip("nvflare")
 
 ROOT = Path(__file__).parents[2]
-JOBS = ROOT / "tests" / "flare_jobs"
 EXAMPLE = ROOT / "examples" / "nvflare"
-DATA = os.environ.get("FLAIN_DATA")
 
 pytestmark = pytest.mark.slow
 
 
-def run(script, workspace, *arguments):
-    """Run a script, make sure that nothing connects to elsewhere, and return code and output."""
-    paths = [str(JOBS / "guard"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-    outside = workspace / "outside.txt"
-    environment = {
-        "CUDA_VISIBLE_DEVICES": "",
-        "KERAS_BACKEND": "tensorflow",
-        "OUTSIDE": str(outside),
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "FLAIN_DATA": os.path.relpath(DATA) if DATA else "",
-    }
-    ran = subprocess.run(
-        [sys.executable, script, *map(str, arguments or (workspace,))],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | environment,
-        timeout=600,
-    )
-    assert not outside.exists(), outside.read_text()
-    return ran.returncode, ran.stdout + ran.stderr
-
-
-def test_the_example_says_what_it_needs(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "DATA", tmp_path)
-    code, output = run(EXAMPLE / "job.py", tmp_path, "--workspace", tmp_path / "workspace")
+def test_the_example_says_what_it_needs(tmp_path):
+    words = ("--workspace", tmp_path / "workspace")
+    code, output = run(EXAMPLE / "job.py", tmp_path, *words, data=tmp_path)
     assert code == 2
     assert "set FLAIN_DATA to a folder with MNIST/raw" in output
     assert not (tmp_path / "workspace").exists()

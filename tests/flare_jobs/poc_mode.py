@@ -3,9 +3,10 @@
 import json
 import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import psutil
+from nvflare.fuel.flare_api.flare_api import new_secure_session
 from nvflare.recipe.session_mgr import SessionManager
 from nvflare.tool.poc import poc_commands as poc
 
@@ -27,13 +28,21 @@ def sites(workspace, count, server, client):
         restrict(prod / f"site-{number}", client.split(","))
     poc._start_poc(poc_workspace=str(place), gpu_ids=[], excluded=[ADMIN], services_list=[])
     try:
-        time.sleep(3)
-        yield SessionManager(
-            {"username": ADMIN, "startup_kit_location": str(prod / ADMIN), "timeout": 120}
-        )
+        administrator = {"username": ADMIN, "startup_kit_location": str(prod / ADMIN)}
+        wait_for_all(count, new_secure_session(**administrator, timeout=120))
+        yield SessionManager({**administrator, "timeout": 120})
     finally:
         # A stop that NVIDIA FLARE is asked for waits for every site, also for one that went down.
         end_all_below(place)
+
+
+def wait_for_all(count, session, seconds=120):
+    """Wait until all sites have joined: a job starts as soon as as many as it needs have."""
+    until = time.monotonic() + seconds
+    with closing(session):
+        while len(session.get_system_info().client_info) < count:
+            assert time.monotonic() < until, f"not all of {count} sites joined in {seconds} seconds"
+            time.sleep(0.2)
 
 
 def end_all_below(place):
