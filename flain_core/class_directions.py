@@ -1,36 +1,29 @@
 """Orders classes by how much of the update is quiet for them, and divides candidates by that.
 
-A backdoor leads to one class: training added to the layer what speaks for that class, at inputs
-that clean data hardly uses. The outputs move the score of a class along ``g``, so ``g D`` is what
-the update ``D`` says for it. With the quiet part ``K`` of the update, which clean data hardly uses,
-``|g K|^2 / |g D|^2`` is the share that is quiet. A backdoor adds to it, and so does a class that is
-hard to learn: what training remembers of single samples is quiet too. So each share is compared
-with what the other classes suggest for it, and the excess counts. The update is flipped at the full
-strength in the direction of the class with the greatest excess. Each of the next three is flipped
-more weakly than the one before, as far as its direction is its own. All others, and what speaks for
-no class, are flipped as weakly as the fifth.
+A backdoor leads to one class, and what speaks for that is quiet on clean data more than expected
+(see :mod:`~flain_core.quiet_excess`). The update is flipped at the full strength in the direction
+of the class with the greatest excess. Each of the next three is flipped more weakly than the one
+before, as far as its direction is its own. All others, and what speaks for no class, are flipped as
+weakly as the fifth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from .network import Array
 
-__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "ClassDirections", "excess_of"]
+__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "QUIET_BETWEEN_TWO", "ClassDirections"]
 
 FURTHEST_BEHIND = 12
 QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance
 _BEHIND_THE_NEXT = 3
 _BETWEEN_LEVELS = 6
+QUIET_BETWEEN_TWO = QUIET_AT + _BETWEEN_LEVELS  # the same, of the difference of two classes
 _LEAST_OF_ITS_OWN = 1e-2
-_RIDGE = 2.0  # in classes, as reasons have variance 1 over them
-_FURTHEST_REASON = 3.0
-_LEAST_SHARE = 1e-3  # beside the median: less tells nothing of others
-_LEAST_LOGARITHM = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,50 +80,6 @@ class ClassDirections:
                 part = (self.directions.T * differing) @ self.directions
                 part[np.diag_indices_from(part)] += at_rest
                 yield QUIET_AT + _BETWEEN_LEVELS * step, part
-
-
-def excess_of(shares: Array, reasons: Sequence[Array]) -> Array:
-    """Return by how much the logarithm of each share exceeds what the other classes suggest.
-
-    The logarithms of the shares of the others are fitted by those of the reasons, in a ridge
-    regression without negative slopes.
-
-    Args:
-        shares: ``(classes,)`` at least 0.
-        reasons: Each ``(classes,)`` at least 0, with which shares grow.
-
-    Example:
-        The second class has the greatest share, as it is the hardest; that of the third is great
-        for an easy one.
-
-        >>> hard = np.array([0.01, 0.16, 0.02, 0.08, 0.04])
-        >>> int(excess_of(np.array([0.20, 0.30, 0.29, 0.26, 0.23]), [hard]).argmax())
-        2
-    """
-    own = np.log(np.maximum(shares, _LEAST_LOGARITHM))
-    because = np.log(np.maximum(np.stack(reasons, axis=1), _LEAST_LOGARITHM))
-    excess, tells = np.empty(len(own)), shares > _LEAST_SHARE * np.median(shares)
-    for each in range(len(own)):
-        rest = np.arange(len(own)) != each
-        others = rest & tells if (rest & tells).any() else rest
-        mean, spread = because[others].mean(axis=0), because[others].std(axis=0)
-        apart = np.divide(because - mean, spread, out=np.zeros_like(because), where=spread > 0)
-        usual = own[others].mean()
-        slopes = _slopes(apart[others], own[others] - usual)
-        reason = np.clip(apart[each], -_FURTHEST_REASON, _FURTHEST_REASON)
-        excess[each] = own[each] - usual - reason @ slopes
-    return excess
-
-
-def _slopes(reasons: Array, shares: Array) -> Array:
-    """Return the slopes of a ridge regression on one or two reasons, of which none is negative."""
-    products, along = reasons.T @ reasons, reasons.T @ shares
-    products[np.diag_indices_from(products)] += _RIDGE
-    together: Array = np.linalg.solve(products, along)
-    if together.min() >= 0:
-        return together
-    alone = np.maximum(along / products.diagonal(), 0.0)
-    return np.where(np.arange(len(alone)) == np.argmax(alone * along), alone, 0.0)
 
 
 def _step(number: Array | float) -> Array:

@@ -29,17 +29,17 @@ from typing import TypeAlias
 import numpy as np
 
 from .blocks import column_blocks, handed_over, is_small, largest_of, row_blocks
-from .class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections, excess_of
+from .class_directions import FURTHEST_BEHIND, QUIET_AT, QUIET_BETWEEN_TWO, ClassDirections
 from .errors import LayerError
 from .flipping import check_range
 from .flipping_order import FlippingOrder
 from .input_space import CANDIDATES, InputSpace
 from .network import Array, Layer, Network
+from .quiet_excess import quiet_excess
 
 __all__ = ["Directions", "Flipping"]
 
 _LEAST_KEPT = 1e-3
-_LEAST_MOVE = 1e-9
 _SMALL_BLOCK = 48
 _BYTES_OF_FITS = 64 * 2**20
 
@@ -62,8 +62,7 @@ class Directions:
         space: How clean samples use the layer's inputs.
         toward: ``(classes, out)`` along which outputs the score of each class grows, of length 1;
             the first four are flipped at strengths of their own. None flips all outputs alike.
-        lacking: ``(classes,)`` what samples of each class lack on average in its probability; None
-            where that is not known.
+        of_sample: ``(n,)`` to which of these classes each sample belongs; -1 to none of them.
     """
 
     network: Network
@@ -72,7 +71,7 @@ class Directions:
     factor: float
     space: InputSpace
     toward: Array | None = None
-    lacking: Array | None = None
+    of_sample: Array | None = None
 
     @property
     def strengths(self) -> Array:
@@ -164,31 +163,34 @@ class Directions:
     @cached_property
     def _classes(self) -> ClassDirections | None:
         """How strongly what speaks for each class is flipped; None where all is flipped alike."""
-        toward, final = self.toward, self.layer.weight
-        if toward is None:
+        toward, of_sample, final = self.toward, self.of_sample, self.layer.weight
+        if toward is None or of_sample is None:
             return None
         blocks = [(columns, np.s_[:, columns]) for columns in column_blocks(final)]
         size = max(largest_of(self._update(block)) for _, block in blocks)
         if not np.isfinite(size):
             raise LayerError("the weight update is too large; check both models")
-        weight, solved, kept = self._solved(QUIET_AT)
+        quiet_at = QUIET_AT, QUIET_BETWEEN_TWO
         # The square of a weight may be too small or too large for a float64.
-        fit = weight, solved @ toward.T / size, kept
-        whole, quiet = np.zeros((2, len(toward)))
+        fits = [
+            (level, (weight, solved @ toward.T / size, kept))
+            for level in quiet_at
+            for weight, solved, kept in [self._solved(level)]
+        ]
+        whole = np.zeros((len(toward), len(toward)))
+        quiet = np.zeros((len(fits), *whole.shape))
         moved = np.zeros((len(self.space.centred), len(toward)))
         for columns, block in blocks:
             update = toward @ self._update(block) / size
-            flipped = self._flipped(QUIET_AT, fit, update, columns) / self.factor
-            whole += np.square(update).sum(axis=1)
-            quiet += np.square(flipped).sum(axis=1)
+            whole += update @ update.T
+            for place, fit in enumerate(fits):
+                flipped = self._flipped(*fit, update, columns) / self.factor
+                quiet[place] += flipped @ flipped.T
             active, ours = self._active_in(columns)
             moved += self.space.centred[:, ours] @ update[:, active].T
-        tiny = np.finfo(float).tiny
-        shares = quiet / np.maximum(whole, tiny)
-        moves = np.square(moved).sum(axis=0)
-        still = 1 / np.maximum(moves / max(moves.max(), tiny), _LEAST_MOVE)
-        reasons = [still] if self.lacking is None else [still, self.lacking]
-        return ClassDirections.of(toward, excess_of(shares, reasons))
+        by_sample = moved.reshape(-1, self.space.positions, len(toward)).mean(axis=1)
+        excess = quiet_excess(quiet, whole, by_sample, of_sample)
+        return ClassDirections.of(toward, excess)
 
     def _active_in(self, columns: slice) -> tuple[Array | slice, slice]:
         """Return which of some columns are active, and where these lie among all that are."""

@@ -48,11 +48,10 @@ def toward_classes(
         updates: ``(out,)`` the greatest magnitude in the update of each output.
 
     Returns:
-        ``(classes, out)`` float64, each of length 1; and ``(classes,)`` what samples of each lack
-        on average in the probability of their class, from 0 to 1. None where the scores are no
-        classifier's, there are samples of a single class, the outputs are fewer than the classes,
-        so that none has a direction of its own, they do not move the scores, or most pushes end in
-        infinity.
+        ``(classes, out)`` float64, each of length 1; and ``(n,)`` to which of these each sample
+        belongs, -1 to none of them. None where the scores are no classifier's, there are samples of
+        a single class, the outputs are fewer than the classes, so that none has a direction of its
+        own, they do not move the scores, or most pushes end in infinity.
     """
     if not grader.follows_samples:
         return None
@@ -74,9 +73,10 @@ def toward_classes(
     toward: Array = effects[moving] / size[moving, np.newaxis]
     if len(toward) > toward.shape[1]:
         return None
-    by_class = np.concatenate([grader.reading.by_class(batch) for batch in scores])
-    lacking = 1 - grader.reading.of_true_class(by_class, y)
-    return toward, np.array([lacking[y == one].mean() for one in classes[moving]])
+    of_sample = np.full(len(y), -1)
+    for place, one in enumerate(classes[moving]):
+        of_sample[y == one] = place
+    return toward, of_sample
 
 
 def _effects(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array) -> Array:

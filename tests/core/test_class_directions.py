@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flain_core.class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections, excess_of
+from flain_core.class_directions import FURTHEST_BEHIND, QUIET_AT, ClassDirections
 
 OUT = 5
 
@@ -91,75 +91,3 @@ def test_classes_of_equal_excess_are_taken_in_their_order():
     np.testing.assert_array_equal(
         ClassDirections.of(np.eye(3), np.array([0.5, 0.5, 0.5])).behind, [0, 3, 6]
     )
-
-
-SHARES = np.array([0.2, 0.35, 0.3, 0.25, 0.22])
-
-
-def beyond_the_others(shares):
-    """How far the logarithm of each share lies from the mean of the others'."""
-    own = np.log(shares)
-    return np.array([own[one] - np.delete(own, one).mean() for one in range(len(own))])
-
-
-def test_what_a_reason_lets_expect_by_hand():
-    """A ridge regression on the other classes, written out for one reason."""
-    reason = np.array([0.01, 0.2, 0.02, 0.08, 0.03])
-    found = excess_of(SHARES, [reason])
-    for one in range(5):
-        because, own = (np.delete(np.log(each), one) for each in (reason, SHARES))
-        because = (because - because.mean()) / because.std()
-        slope = because @ (own - own.mean()) / (because @ because + 2)
-        others = np.delete(np.log(reason), one)
-        itself = (np.log(reason[one]) - others.mean()) / others.std()
-        expected = own.mean() + slope * np.clip(itself, -3, 3)
-        assert found[one] == pytest.approx(np.log(SHARES[one]) - expected)
-
-
-@pytest.mark.parametrize("reasons", [[np.ones(5)], [1 / SHARES], [1 / SHARES, np.full(5, 3.0)]])
-def test_a_reason_that_says_nothing_or_the_opposite_does_not_count(reasons):
-    np.testing.assert_allclose(excess_of(SHARES, reasons), beyond_the_others(SHARES))
-
-
-def test_of_two_reasons_one_alone_counts_where_the_other_says_the_opposite():
-    reason, opposite = np.array([0.01, 0.2, 0.02, 0.08, 0.03]), np.array([9.0, 1, 2, 3, 8])
-    alone = excess_of(SHARES, [reason])
-    np.testing.assert_allclose(excess_of(SHARES, [reason, opposite]), alone)
-    np.testing.assert_allclose(excess_of(SHARES, [opposite, reason]), alone)
-
-
-def test_two_reasons_explain_more_than_one():
-    one, other = np.array([1, 2, 3, 4, 5.0, 6]), np.array([3, 1, 4, 1, 5.0, 2])
-    shares = 0.1 * one**0.3 * other**0.2
-    both = np.abs(excess_of(shares, [one, other])).sum()
-    assert all(both < np.abs(excess_of(shares, [reason])).sum() for reason in (one, other))
-
-
-@given(st.floats(1e-6, 1e6), st.integers(0, 9))
-def test_units_of_reasons_change_nothing(unit, seed):
-    shares, *reasons = np.random.default_rng(seed).uniform(0.01, 1, size=(3, 7))
-    scaled = excess_of(shares, [unit * reasons[0], reasons[1]])
-    np.testing.assert_allclose(scaled, excess_of(shares, reasons), rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize("classes", [2, 3])
-def test_few_classes_and_shares_of_nothing_are_no_trouble(classes):
-    for shares in (np.zeros(classes), np.eye(classes)[0]):
-        assert np.isfinite(excess_of(shares, [shares, np.arange(classes) * 1.0])).all()
-
-
-def test_a_hard_class_does_not_come_before_an_attacked_one():
-    """What training remembers of single samples is quiet too."""
-    hard = np.array([0.3, 0.05, 0.1, 0.28, 0.15, 0.08, 0.2, 0.25, 0.06, 0.12])
-    shares = 0.5 * hard**0.2
-    shares[1] *= 1.15  # what a backdoor adds to an easy class
-    assert shares.argmax() == 0
-    assert excess_of(shares, [hard]).argmax() == 1
-
-
-def test_a_class_for_which_nothing_was_trained_weighs_no_more_than_others():
-    """Its logarithm of 0 would decide what the others suggest for each class."""
-    hard = np.array([0.01, 0.16, 0.02, 0.08, 0.04, 0.03])
-    shares = np.append(0.5 * hard[:5] ** 0.2, 0.0)
-    shares[2] *= 1.3
-    assert excess_of(shares, [hard]).argmax() == 2

@@ -1,0 +1,162 @@
+"""Finds the classes for which more of an update is quiet than the others suggest.
+
+A backdoor leads to one class: training added to the layer what speaks for that class, at inputs
+that clean data hardly uses. So more of what the update says for it is quiet. That is so of a class
+that is hard to learn as well: what training remembers of single samples is quiet too. Each share is
+therefore compared with what the other classes suggest for it, and the excess counts.
+
+Shares are compared of contrasts: of each class with the mean of all, and of two classes. What
+training remembers of a hard class sets it apart from the few that resemble it; what a backdoor adds
+sets its class apart from every other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .network import Array
+
+__all__ = ["excess_of", "quiet_excess"]
+
+_RIVALS = 10  # each class is compared with so many others, at most
+_RIDGE = 1.0  # in contrasts, as reasons have variance 1 over them
+_FURTHEST_REASON = 3.0
+_LEAST_SHARE = 1e-3  # beside the median: less tells nothing of others
+_LEAST_LOGARITHM = 1e-9
+
+
+def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> Array:
+    """Return how far each class stands out by its quiet shares.
+
+    Args:
+        quiet: ``(2, classes, classes)`` the inner products of what the quiet part of the update
+            says for classes. The first are for a class beside all others, the second for two.
+        whole: ``(classes, classes)`` the same of the whole update.
+        moved: ``(n, classes)`` by how much the update moves the score of each class.
+        of_sample: ``(n,)`` to which class each sample belongs; -1 to none of them.
+
+    Returns:
+        ``(classes,)``; only their order means something.
+    """
+    classes = np.arange(len(whole))
+    first, second = np.triu_indices(len(whole), 1)
+    apart = np.minimum(second - first, len(whole) - (second - first))
+    near = 2 * apart <= _RIVALS
+    contrasts = (classes, None), (first[near], second[near])
+    return sum(
+        (
+            _standing_out(_excess_of_contrasts(*pair, products, whole, moved, of_sample))
+            for pair, products in zip(contrasts, quiet, strict=True)
+        ),
+        start=np.zeros(len(whole)),
+    )
+
+
+def _excess_of_contrasts(
+    first: Array, second: Array | None, quiet: Array, whole: Array, moved: Array, of_sample: Array
+) -> Array:
+    """Return ``(classes,)`` by how much the quiet shares of each class's contrasts exceed.
+
+    Args:
+        first: ``(contrasts,)`` a class.
+        second: ``(contrasts,)`` what it is compared with; None for the mean of all.
+        quiet: See :func:`quiet_excess`, as the others.
+        whole: See there.
+        moved: See there.
+        of_sample: See there.
+    """
+    says = np.maximum(_along(whole, first, second), np.finfo(float).tiny)
+    still, blurred = np.empty((2, len(first)))
+    for place, one in enumerate(first):
+        scores, own = moved[:, one], of_sample == one
+        if second is not None:  # two classes are told apart where their samples are
+            both = own | (of_sample == second[place])
+            scores, own = (scores - moved[:, second[place]])[both], own[both]
+        still[place], blurred[place] = _still_and_blurred(scores, own)
+    between = first[:, np.newaxis] == np.arange(len(whole))
+    if second is not None:
+        between = between | (second[:, np.newaxis] == np.arange(len(whole)))
+    return excess_of(_along(quiet, first, second) / says, [still, blurred], between)
+
+
+def _along(products: Array, first: Array, second: Array | None) -> Array:
+    """Return the squares of contrasts, from the inner products of classes."""
+    squares: Array = products[first, first]
+    if second is not None:
+        squares = squares + products[second, second] - 2 * products[first, second]
+    return np.maximum(squares, 0.0)
+
+
+def _still_and_blurred(moved: Array, own: Array) -> tuple[float, float]:
+    """Return how little a score moves, and how little that tells a class's samples from others.
+
+    Args:
+        moved: ``(n,)`` by how much the update moves the score of each sample.
+        own: ``(n,)`` which samples belong to the class.
+    """
+    variance, chance = moved.var(), own.var()
+    scale = (variance * chance) ** 0.5
+    tells = ((moved - moved.mean()) * own).mean() / scale if scale > 0 else 0.0
+    return 1 / max(float(variance), np.finfo(float).tiny), max(1 - float(tells), 0.0)
+
+
+def excess_of(shares: Array, reasons: Sequence[Array], between: Array) -> Array:
+    """Return by how much the logarithms of a class's shares exceed what the others suggest.
+
+    The logarithms of the shares of contrasts without a class are fitted by those of the reasons, in
+    a ridge regression without negative slopes. What its own contrasts exceed is averaged.
+
+    Args:
+        shares: ``(contrasts,)`` at least 0.
+        reasons: Each ``(contrasts,)`` at least 0, with which shares grow.
+        between: ``(contrasts, classes)`` which classes each contrast is between.
+
+    Returns:
+        ``(classes,)``; 0 where no contrast is without a class.
+
+    Example:
+        Of five classes, each beside all others, the second has the greatest share, as it is the
+        hardest; that of the third is great for an easy one.
+
+        >>> hard = np.array([0.01, 0.16, 0.02, 0.08, 0.04])
+        >>> shares = np.array([0.20, 0.30, 0.29, 0.26, 0.23])
+        >>> int(excess_of(shares, [hard], np.eye(5, dtype=bool)).argmax())
+        2
+    """
+    own = np.log(np.maximum(shares, _LEAST_LOGARITHM))
+    because = np.log(np.maximum(np.stack(reasons, axis=1), _LEAST_LOGARITHM))
+    tells = shares > _LEAST_SHARE * np.median(shares)
+    excess = np.zeros(between.shape[1])
+    for each, ours in enumerate(between.T):
+        others = ~ours & tells if (~ours & tells).any() else ~ours
+        if not others.any():
+            continue
+        mean, spread = because[others].mean(axis=0), because[others].std(axis=0)
+        apart = np.divide(because - mean, spread, out=np.zeros_like(because), where=spread > 0)
+        usual = own[others].mean()
+        slopes = _slopes(apart[others], own[others] - usual)
+        expected = np.clip(apart[ours], -_FURTHEST_REASON, _FURTHEST_REASON) @ slopes
+        excess[each] = (own[ours] - usual - expected).mean()
+    return excess
+
+
+def _slopes(reasons: Array, shares: Array) -> Array:
+    """Return the slopes of a ridge regression on one or two reasons, of which none is negative."""
+    products, along = reasons.T @ reasons, reasons.T @ shares
+    products[np.diag_indices_from(products)] += _RIDGE
+    together: Array = np.linalg.solve(products, along)
+    if together.min() >= 0:
+        return together
+    alone = np.maximum(along / products.diagonal(), 0.0)
+    return np.where(np.arange(len(alone)) == np.argmax(alone * along), alone, 0.0)
+
+
+def _standing_out(excess: Array) -> Array:
+    """Return how far each lies above the median, in standard deviations of all."""
+    spread = excess.std()
+    if not spread:
+        return np.zeros_like(excess)
+    standing: Array = (excess - np.median(excess)) / spread
+    return standing
