@@ -24,6 +24,7 @@ _RIVALS = 10  # each class is compared with so many others, at most
 _RIDGE = 1.0  # in contrasts, as reasons have variance 1 over them
 _FURTHEST_REASON = 3.0
 _LEAST_SHARE = 1e-3  # beside the median: less tells nothing of others
+_LEAST_MOVE = 1e-9  # beside the greatest
 _LEAST_LOGARITHM = 1e-9
 
 
@@ -47,8 +48,8 @@ def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> 
     contrasts = (classes, None), (first[near], second[near])
     return sum(
         (
-            _standing_out(_excess_of_contrasts(*pair, products, whole, moved, of_sample))
-            for pair, products in zip(contrasts, quiet, strict=True)
+            _standing_out(_excess_of_contrasts(*between, products, whole, moved, of_sample))
+            for between, products in zip(contrasts, quiet, strict=True)
         ),
         start=np.zeros(len(whole)),
     )
@@ -68,13 +69,14 @@ def _excess_of_contrasts(
         of_sample: See there.
     """
     says = np.maximum(_along(whole, first, second), np.finfo(float).tiny)
-    still, blurred = np.empty((2, len(first)))
+    moves, blurred = np.empty((2, len(first)))
     for place, one in enumerate(first):
         scores, own = moved[:, one], of_sample == one
         if second is not None:  # two classes are told apart where their samples are
             both = own | (of_sample == second[place])
             scores, own = (scores - moved[:, second[place]])[both], own[both]
-        still[place], blurred[place] = _still_and_blurred(scores, own)
+        moves[place], blurred[place] = _moves_and_blurred(scores, own)
+    still = 1 / np.maximum(moves / max(moves.max(), np.finfo(float).tiny), _LEAST_MOVE)
     between = first[:, np.newaxis] == np.arange(len(whole))
     if second is not None:
         between = between | (second[:, np.newaxis] == np.arange(len(whole)))
@@ -89,17 +91,17 @@ def _along(products: Array, first: Array, second: Array | None) -> Array:
     return np.maximum(squares, 0.0)
 
 
-def _still_and_blurred(moved: Array, own: Array) -> tuple[float, float]:
-    """Return how little a score moves, and how little that tells a class's samples from others.
+def _moves_and_blurred(moved: Array, own: Array) -> tuple[float, float]:
+    """Return how far a score moves, and how little that tells a class's samples from others.
 
     Args:
         moved: ``(n,)`` by how much the update moves the score of each sample.
         own: ``(n,)`` which samples belong to the class.
     """
-    variance, chance = moved.var(), own.var()
+    variance, chance = float(moved.var()), float(own.var())
     scale = (variance * chance) ** 0.5
-    tells = ((moved - moved.mean()) * own).mean() / scale if scale > 0 else 0.0
-    return 1 / max(float(variance), np.finfo(float).tiny), max(1 - float(tells), 0.0)
+    tells = float(((moved - moved.mean()) * own).mean()) / scale if scale > 0 else 0.0
+    return variance, max(1 - tells, 0.0)
 
 
 def excess_of(shares: Array, reasons: Sequence[Array], between: Array) -> Array:

@@ -138,6 +138,16 @@ def test_a_class_beside_all_others_and_two_classes_both_count(place):
     assert quiet_excess(quiet, np.eye(6), moved, of_sample).argmax() == 4
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-9, 1e9, 1e30])
+def test_units_of_inputs_change_nothing(unit):
+    rng, (moved, of_sample) = np.random.default_rng(4), seen(7)
+    moved, says = moved * rng.uniform(0.5, 2, 7), rng.normal(size=(7, 9))
+    quiet = np.stack([products(says * rng.uniform(0.2, 0.6, (7, 1))) for _ in "ab"])
+    plain = quiet_excess(quiet, products(says), moved, of_sample)
+    scaled = quiet_excess(quiet, products(says), unit * moved, of_sample)
+    np.testing.assert_allclose(scaled, plain, rtol=1e-6, atol=1e-9)
+
+
 def test_each_class_is_compared_with_a_few_others():
     """Of a thousand classes, all pairs would be half a million."""
     classes = 300
