@@ -22,7 +22,7 @@ FURTHEST_BEHIND = 12
 QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance
 _BEHIND_THE_NEXT = 3
 _BETWEEN_LEVELS = 6
-QUIET_BETWEEN_TWO = QUIET_AT + _BETWEEN_LEVELS  # the same, of the difference of two classes
+QUIET_BETWEEN_TWO = QUIET_AT + _BETWEEN_LEVELS  # of a difference of two classes: 34 times
 _LEAST_OF_ITS_OWN = 1e-2
 
 
@@ -45,7 +45,7 @@ class ClassDirections:
 
         Args:
             toward: ``(classes, out)`` of length 1, along which outputs the score of each grows.
-            excess: ``(classes,)`` by how much the quiet share of each exceeds what was expected.
+            excess: ``(classes,)`` how far each stands out by its quiet shares.
 
         Example:
             >>> ClassDirections.of(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4])).behind

@@ -62,7 +62,8 @@ class Directions:
         space: How clean samples use the layer's inputs.
         toward: ``(classes, out)`` along which outputs the score of each class grows, of length 1;
             the first four are flipped at strengths of their own. None flips all outputs alike.
-        of_sample: ``(n,)`` to which of these classes each sample belongs; -1 to none of them.
+        of_sample: ``(n,)`` to which of these classes each sample belongs; -1 to none of them. Given
+            where ``toward`` is.
     """
 
     network: Network
@@ -137,21 +138,23 @@ class Directions:
         Inputs that never vary are flipped wholly.
         """
         if self._classes is None:
-            fit = self._solved(number)
+            weight, solved, _ = self._solved(number)
             for columns in column_blocks(self.layer.weight):
-                yield columns, self._flipped(number, fit, self._update(np.s_[:, columns]), columns)
+                update = self._update(np.s_[:, columns])
+                yield columns, self._flipped(number, weight, solved, update, columns)
             return
-        parts = [(*part, self._solved(part[0])) for part in self._classes.parts(number)]
+        parts = [(*part, *self._solved(part[0])) for part in self._classes.parts(number)]
         for columns in column_blocks(self.layer.weight):
             update = self._update(np.s_[:, columns])
             change = np.zeros_like(update)
-            for level, part, fit in parts:
-                change += part @ self._flipped(level, fit, update, columns)
+            for level, part, weight, solved, _ in parts:
+                change += part @ self._flipped(level, weight, solved, update, columns)
             yield columns, change
 
-    def _flipped(self, number: int, fit: Fit, update: Array, columns: slice) -> Array:
+    def _flipped(
+        self, number: int, weight: Array, solved: Array, update: Array, columns: slice
+    ) -> Array:
         """``(out, columns)``: what is taken from columns of an update, alike in all its rows."""
-        weight, solved, _ = fit
         active, ours = self._active_in(columns)
         change = self.factor * update
         spared = solved.T @ self.space.centred[:, ours]
@@ -173,9 +176,9 @@ class Directions:
         quiet_at = QUIET_AT, QUIET_BETWEEN_TWO
         # The square of a weight may be too small or too large for a float64.
         fits = [
-            (level, (weight, solved @ toward.T / size, kept))
+            (level, weight, solved @ toward.T / size)
             for level in quiet_at
-            for weight, solved, kept in [self._solved(level)]
+            for weight, solved, _ in [self._solved(level)]
         ]
         whole = np.zeros((len(toward), len(toward)))
         quiet = np.zeros((len(fits), *whole.shape))

@@ -3,11 +3,13 @@
 A backdoor leads to one class: training added to the layer what speaks for that class, at inputs
 that clean data hardly uses. So more of what the update says for it is quiet. That is so of a class
 that is hard to learn as well: what training remembers of single samples is quiet too. Each share is
-therefore compared with what the other classes suggest for it, and the excess counts.
+therefore compared with what the other classes suggest for it, and the excess counts. Two reasons
+for a great share are taken into account: that the update hardly moves the score, and that the score
+tells the samples of the class badly from others.
 
-Shares are compared of contrasts: of each class with the mean of all, and of two classes. What
-training remembers of a hard class sets it apart from the few that resemble it; what a backdoor adds
-sets its class apart from every other.
+Shares are compared of contrasts: of each class with the mean of all, and of two classes, of each
+class with ten others at most. What training remembers of a hard class sets it apart from the few
+that resemble it; what a backdoor adds sets its class apart from every other.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ _RIDGE = 1.0  # in contrasts, as reasons have variance 1 over them
 _FURTHEST_REASON = 3.0
 _LEAST_SHARE = 1e-3  # beside the median: less tells nothing of others
 _LEAST_MOVE = 1e-9  # beside the greatest
-_LEAST_LOGARITHM = 1e-9
+_LEAST_BLUR = 1e-3
+_LEAST_OF_LOGARITHMS = 1e-9
+_ROUNDING = 1e-12  # beside what a difference was taken of
+_LEAST_SPREAD = 1e-9  # of logarithms: less is rounding
+_TINY = float(np.finfo(float).tiny)
 
 
 def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> Array:
@@ -35,17 +41,14 @@ def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> 
         quiet: ``(2, classes, classes)`` the inner products of what the quiet part of the update
             says for classes. The first are for a class beside all others, the second for two.
         whole: ``(classes, classes)`` the same of the whole update.
-        moved: ``(n, classes)`` by how much the update moves the score of each class.
+        moved: ``(n, classes)`` by how much the update moves the score of each class, in units in
+            which the outputs move each score alike.
         of_sample: ``(n,)`` to which class each sample belongs; -1 to none of them.
 
     Returns:
         ``(classes,)``; only their order means something.
     """
-    classes = np.arange(len(whole))
-    first, second = np.triu_indices(len(whole), 1)
-    apart = np.minimum(second - first, len(whole) - (second - first))
-    near = 2 * apart <= _RIVALS
-    contrasts = (classes, None), (first[near], second[near])
+    contrasts = (np.arange(len(whole)), None), _pairs(len(whole))
     return sum(
         (
             _standing_out(_excess_of_contrasts(*between, products, whole, moved, of_sample))
@@ -53,6 +56,18 @@ def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> 
         ),
         start=np.zeros(len(whole)),
     )
+
+
+def _pairs(classes: int) -> tuple[Array, Array]:
+    """Return which classes to compare: each with those whose places are next, round in a circle.
+
+    >>> [len(_pairs(classes)[0]) for classes in (2, 10, 11, 12, 1000)]
+    [1, 45, 55, 60, 5000]
+    """
+    first, second = np.triu_indices(classes, 1)
+    apart = np.minimum(second - first, classes - (second - first))
+    near = 2 * apart <= _RIVALS
+    return first[near], second[near]
 
 
 def _excess_of_contrasts(
@@ -63,12 +78,14 @@ def _excess_of_contrasts(
     Args:
         first: ``(contrasts,)`` a class.
         second: ``(contrasts,)`` what it is compared with; None for the mean of all.
-        quiet: See :func:`quiet_excess`, as the others.
-        whole: See there.
-        moved: See there.
-        of_sample: See there.
+        quiet: ``(classes, classes)`` the inner products of what the quiet part says.
+        whole: As :func:`quiet_excess` has it.
+        moved: So, too.
+        of_sample: So, too.
     """
-    says = np.maximum(_along(whole, first, second), np.finfo(float).tiny)
+    both_say = np.diag(whole)[first] + (0 if second is None else np.diag(whole)[second])
+    says = np.maximum(_squares(whole, first, second), np.maximum(_ROUNDING * both_say, _TINY))
+    shares = np.minimum(_squares(quiet, first, second) / says, 1.0)
     moves, blurred = np.empty((2, len(first)))
     for place, one in enumerate(first):
         scores, own = moved[:, one], of_sample == one
@@ -76,14 +93,14 @@ def _excess_of_contrasts(
             both = own | (of_sample == second[place])
             scores, own = (scores - moved[:, second[place]])[both], own[both]
         moves[place], blurred[place] = _moves_and_blurred(scores, own)
-    still = 1 / np.maximum(moves / max(moves.max(), np.finfo(float).tiny), _LEAST_MOVE)
+    still = 1 / np.maximum(moves / max(moves.max(), _TINY), _LEAST_MOVE)
     between = first[:, np.newaxis] == np.arange(len(whole))
     if second is not None:
         between = between | (second[:, np.newaxis] == np.arange(len(whole)))
-    return excess_of(_along(quiet, first, second) / says, [still, blurred], between)
+    return excess_of(shares, [still, blurred], between)
 
 
-def _along(products: Array, first: Array, second: Array | None) -> Array:
+def _squares(products: Array, first: Array, second: Array | None) -> Array:
     """Return the squares of contrasts, from the inner products of classes."""
     squares: Array = products[first, first]
     if second is not None:
@@ -92,7 +109,9 @@ def _along(products: Array, first: Array, second: Array | None) -> Array:
 
 
 def _moves_and_blurred(moved: Array, own: Array) -> tuple[float, float]:
-    """Return how far a score moves, and how little that tells a class's samples from others.
+    """Return the variance by which a score moves, and one less how well that tells a class.
+
+    How well is the correlation with belonging to the class, from -1 to 1.
 
     Args:
         moved: ``(n,)`` by how much the update moves the score of each sample.
@@ -101,7 +120,7 @@ def _moves_and_blurred(moved: Array, own: Array) -> tuple[float, float]:
     variance, chance = float(moved.var()), float(own.var())
     scale = (variance * chance) ** 0.5
     tells = float(((moved - moved.mean()) * own).mean()) / scale if scale > 0 else 0.0
-    return variance, max(1 - tells, 0.0)
+    return variance, max(1 - tells, _LEAST_BLUR)
 
 
 def excess_of(shares: Array, reasons: Sequence[Array], between: Array) -> Array:
@@ -116,7 +135,8 @@ def excess_of(shares: Array, reasons: Sequence[Array], between: Array) -> Array:
         between: ``(contrasts, classes)`` which classes each contrast is between.
 
     Returns:
-        ``(classes,)``; 0 where no contrast is without a class.
+        ``(classes,)``; 0 where no contrast is without a class. One whose shares are next to nothing
+        has the least of the others, so that it is no measure of how far they lie apart.
 
     Example:
         Of five classes, each beside all others, the second has the greatest share, as it is the
@@ -127,8 +147,8 @@ def excess_of(shares: Array, reasons: Sequence[Array], between: Array) -> Array:
         >>> int(excess_of(shares, [hard], np.eye(5, dtype=bool)).argmax())
         2
     """
-    own = np.log(np.maximum(shares, _LEAST_LOGARITHM))
-    because = np.log(np.maximum(np.stack(reasons, axis=1), _LEAST_LOGARITHM))
+    own = np.log(np.maximum(shares, _LEAST_OF_LOGARITHMS))
+    because = np.log(np.maximum(np.stack(reasons, axis=1), _LEAST_OF_LOGARITHMS))
     tells = shares > _LEAST_SHARE * np.median(shares)
     excess = np.zeros(between.shape[1])
     for each, ours in enumerate(between.T):
@@ -136,11 +156,16 @@ def excess_of(shares: Array, reasons: Sequence[Array], between: Array) -> Array:
         if not others.any():
             continue
         mean, spread = because[others].mean(axis=0), because[others].std(axis=0)
-        apart = np.divide(because - mean, spread, out=np.zeros_like(because), where=spread > 0)
+        apart = np.divide(
+            because - mean, spread, out=np.zeros_like(because), where=spread > _LEAST_SPREAD
+        )
         usual = own[others].mean()
         slopes = _slopes(apart[others], own[others] - usual)
         expected = np.clip(apart[ours], -_FURTHEST_REASON, _FURTHEST_REASON) @ slopes
         excess[each] = (own[ours] - usual - expected).mean()
+    silent = ~between[tells].any(axis=0)
+    if silent.any() and not silent.all():
+        excess[silent] = excess[~silent].min()
     return excess
 
 
@@ -156,9 +181,7 @@ def _slopes(reasons: Array, shares: Array) -> Array:
 
 
 def _standing_out(excess: Array) -> Array:
-    """Return how far each lies above the median, in standard deviations of all."""
+    """Return the excess of each class in standard deviations of all; 0 where all are alike."""
     spread = excess.std()
-    if not spread:
-        return np.zeros_like(excess)
-    standing: Array = (excess - np.median(excess)) / spread
+    standing: Array = excess / spread if spread > _LEAST_SPREAD else np.zeros_like(excess)
     return standing

@@ -39,7 +39,8 @@ def run(script, workspace, *arguments, data=DATA):
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Wait for every other script: what one finds as a free port, it takes only later."""
-    with open(Path(tempfile.gettempdir()) / "flare_script.lock", "w", encoding="utf-8") as lock:
+    """Wait for every other script: each takes a port some time after it has found it free."""
+    path = Path(tempfile.gettempdir()) / f"flare_script_{os.getuid()}.lock"
+    with open(path, "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -57,20 +57,27 @@ def samples(stored: Stored) -> str:
         for size, (found, value) in by_size.items()
     )
     return (
-        f"Of {_listed(SAMPLES, 'and')} samples, give it {best}: on attacked MNIST rows it left the "
-        f"largest share of clean models ({told}).{_never(stored)}{_unpromised(stored)}"
+        f"Of {_listed(SAMPLES, 'and')} samples, give it {best}: on attacked MNIST rows no other "
+        f"number left a larger share of clean models, to the nearest percent ({told})."
+        f"{_never(stored)}{_unpromised(stored)}"
     )
 
 
 def _never(stored: Stored) -> str:
     """The data on which no number of samples left a clean model, where all were tried."""
-    never = []
+    never = {}
     for name, test in summary.DATA.items():
         found = [plain(stored, FLAIN, size, attacked(test)) for size in SAMPLES]
         shares = [summary.share(summary.is_clean, each).value for each in found]
         if all(value == 0 for value in shares):
-            never.append(name)
-    return f" On {_listed(never, 'and')} no number left a clean model." if never else ""
+            never[name] = [_percent(value) for each in found if (value := _asr(each)) is not None]
+    if not never:
+        return ""
+    left = "; ".join(f"{name} {', '.join(values)} %" for name, values in never.items())
+    return (
+        f" On {_listed(list(never), 'and')} no number left a clean model; the mean ASR after with "
+        f"{_listed(SAMPLES, 'and')} samples was: {left}."
+    )
 
 
 def _listed(values: Sequence[object], last: str) -> str:

@@ -194,7 +194,7 @@ def _tried() -> Iterator[str]:
         "Classes that are hard to learn have more of it without an attack; where the attacker's "
         "target was an easy class of CIFAR-10, most of the backdoor was left.\n"
         "- *Each class beside all others alone*, without the differences of two classes. The "
-        "attacker's class came first less often, and by less.\n"
+        "attacker's class came first less often, and with a smaller lead.\n"
         "- *The first class alone.* Where it is not the attacker's, the whole backdoor is left. "
         "*A strength that follows the share* instead of the place left more on CIFAR-10, where the "
         "shares lie close together.\n"

@@ -64,10 +64,13 @@ def test_advice_says_so_where_a_robust_strategy_adds_nothing(matrix):
 
 def test_advice_names_data_on_which_no_number_of_samples_helps(matrix):
     good, bad = matrix.add(row("good")), matrix.add(row("cifar", data="cifar", network="cifar"))
-    for samples in (100, 300, 800):
+    for samples, asr in ((100, 0.8), (300, 0.525), (800, 0.5)):
         matrix.run(good, samples=samples)
-        matrix.run(bad, samples=samples, asr=0.5)
-    assert "On CIFAR-10 no number left a clean model." in advice.samples(matrix.read())
+        matrix.run(bad, samples=samples, asr=asr)
+    assert (
+        "On CIFAR-10 no number left a clean model; the mean ASR after with 800, 300 and 100 "
+        "samples was: CIFAR-10 50, 52.5, 80 %."
+    ) in advice.samples(matrix.read())
 
 
 def test_advice_names_where_flain_fails_and_where_it_costs(matrix):

@@ -7,6 +7,7 @@ from direction_cases import IN, OUT, TOWARD, arrays, covariance, directions, inp
 
 import flain_core as flain
 from flain_core import Settings, per_layer
+from flain_core import directions as module
 from flain_core.class_directions import FURTHEST_BEHIND
 from flain_core.conformance.never_cut import never_cut
 from flain_core.directions import Directions
@@ -115,6 +116,30 @@ def test_a_class_that_is_hard_to_learn_does_not_come_before_an_attacked_one(told
     labels = of_sample if told else rng.permutation(of_sample)
     found = Directions(network, layer, np.zeros((8, 16)), 2.0, space, np.eye(8), labels)
     assert (abs(found._classes.directions[0]).argmax() == 1) == told
+
+
+@pytest.mark.parametrize("positions", [1, 3])
+def test_what_orders_the_classes_is_that_of_the_formulas(positions, monkeypatch):
+    x = inputs(60 * positions).reshape(60, positions, IN).swapaxes(1, 2)
+    found, asked = directions(x, toward=TOWARD), []
+    original = module.quiet_excess
+    monkeypatch.setattr(
+        module, "quiet_excess", lambda *given: asked.append(given) or original(*given)
+    )
+    found.taken(50)
+    ((quiet, whole, moved, of_sample),) = asked
+    rows = np.moveaxis(x, 1, -1).reshape(-1, IN)
+    update, seen = found.layer.weight - found.initial, covariance(found.space, rows)
+    says = TOWARD @ update
+    unit = np.trace(whole) / np.square(says).sum()
+    np.testing.assert_allclose(whole, unit * says @ says.T)
+    for products, number in zip(quiet, (63, 69), strict=True):
+        strength = found.space.strength(number)
+        kept = strength * says @ np.linalg.inv(seen + strength * np.eye(IN))
+        np.testing.assert_allclose(products, unit * kept @ kept.T)
+    by_sample = (rows - rows.mean(axis=0)).reshape(60, positions, IN).mean(axis=1) @ says.T
+    np.testing.assert_allclose(moved, unit**0.5 * by_sample, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(of_sample, found.of_sample)
 
 
 @pytest.mark.parametrize("scale", [1e-161, 1e-30, 1e156])

@@ -18,7 +18,6 @@ from flain_numpy import Dense, Network, Tanh
 CLEAN = backdoored.samples(400, seed=11)
 ASR = backdoored.triggered(300, seed=12)
 INITIAL, FINAL = backdoored.networks()
-TRIGGERED = backdoored.triggered(200, seed=12)
 
 
 def purify(data=CLEAN, **options):
@@ -265,14 +264,12 @@ def test_of_twenty_samples_six_too_many_of_a_class_may_be_luck():
 
 @pytest.mark.filterwarnings("ignore:partly flipped:flain_core.FlainWarning")
 def test_a_model_that_is_less_sure_than_it_is_right_is_pointed_out():
-    """So it is with samples that nobody scaled as in training."""
+    """So it is with samples that nobody scaled as in training. Accuracy stops the search early."""
     last = list(FINAL.layers())[-1]
     unsure = FINAL.replace({last: FINAL.layers()[last].weight / 6})
     y = unsure.predict(CLEAN[0]).argmax(axis=1)
     with pytest.warns(FlainWarning, match="about 100% .* of only 7.% .* steered the search: were"):
-        result = flain.purify(
-            unsure, initial=INITIAL, data=(CLEAN[0], y), probes={"ASR": TRIGGERED}
-        )
+        result = flain.purify(unsure, initial=INITIAL, data=(CLEAN[0], y), probes={"ASR": ASR})
     assert result.after.probes["ASR"] == 0
     by_accuracy = Settings(measure="score")
     result = flain.purify(unsure, initial=INITIAL, data=(CLEAN[0], y), settings=by_accuracy)

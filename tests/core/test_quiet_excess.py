@@ -87,6 +87,82 @@ def test_a_class_for_which_nothing_was_trained_weighs_no_more_than_others():
     assert alone(shares, hard).argmax() == 2
 
 
+def slopes_by_hand(reasons, own):
+    """The best of all ridge regressions whose slopes are not negative, by trying each choice."""
+    best = np.inf, np.zeros(2)
+    for chosen in ([], [0], [1], [0, 1]):
+        slopes, some = np.zeros(2), reasons[:, chosen]
+        slopes[chosen] = np.linalg.solve(some.T @ some + np.eye(len(chosen)), some.T @ own)
+        cost = np.square(own - reasons @ slopes).sum() + np.square(slopes).sum()
+        if slopes.min() >= 0 and cost < best[0]:
+            best = cost, slopes
+    return best[1]
+
+
+def by_hand(contrasts, quiet, whole, moved, of_sample):
+    """The excess by contrasts, each a vector over the classes, in standard deviations."""
+    own, still, blurred = [], [], []
+    for contrast in contrasts:
+        own.append(np.log((contrast @ quiet @ contrast) / (contrast @ whole @ contrast)))
+        among = contrast[of_sample] != 0 if contrast.min() < 0 else np.full(len(moved), True)
+        scores, member = (moved @ contrast)[among], contrast[of_sample][among] == 1
+        still.append(-np.log(scores.var()))
+        blurred.append(np.log(1 - np.corrcoef(scores, member)[0, 1]))
+    own, reasons, excess = np.array(own), np.array([still, blurred]).T, []
+    for one in range(len(whole)):
+        ours = contrasts[:, one] != 0
+        mean, spread = reasons[~ours].mean(axis=0), reasons[~ours].std(axis=0)
+        slopes = slopes_by_hand((reasons[~ours] - mean) / spread, own[~ours] - own[~ours].mean())
+        expected = np.clip((reasons[ours] - mean) / spread, -3, 3) @ slopes
+        excess.append((own[ours] - own[~ours].mean() - expected).mean())
+    return np.array(excess) / np.std(excess)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_whole_by_hand(seed):
+    rng, (moved, of_sample) = np.random.default_rng(seed), seen(6, seed=seed)
+    moved = moved @ rng.normal(size=(6, 6)) * rng.uniform(0.5, 2, 6)
+    says = rng.normal(size=(6, 9))
+    quiet = np.stack([products(says * rng.uniform(0.2, 0.6, (6, 1))) for _ in "ab"])
+    each = np.eye(6)
+    pairs = np.array([each[one] - each[other] for one, other in combinations(range(6), 2)])
+    given = products(says), moved, of_sample
+    expected = by_hand(each, quiet[0], *given) + by_hand(pairs, quiet[1], *given)
+    np.testing.assert_allclose(quiet_excess(quiet, *given), expected, rtol=1e-9)
+
+
+def test_two_classes_that_are_nearly_alike_do_not_come_first_by_rounding():
+    rng, (moved, of_sample) = np.random.default_rng(0), seen(8)
+    for _ in range(50):
+        says = rng.normal(size=(8, 60))
+        says[1] = says[0] * (1 + 1e-13)
+        quiet = says * np.r_[np.full(30, 0.6), np.full(30, 0.2)]
+        quiet[5, :30] *= 1.5
+        twice = np.stack([products(quiet)] * 2)
+        assert quiet_excess(twice, products(says), moved, of_sample).argmax() == 5
+
+
+@pytest.mark.parametrize("share", [1.0, 1e-4, 0.0])
+def test_a_class_of_next_to_no_share_does_not_silence_the_others(share):
+    """Its distance from the others would be the unit in which theirs are counted."""
+    moved, of_sample = seen(10)
+    rng = np.random.default_rng(1)
+    quiet = np.stack([np.diag(rng.uniform(0.28, 0.32, 10))] * 2)
+    quiet[0, 4, 4] = 0.45
+    quiet[1, 2, 2] = 0.34
+    quiet[:, 7, 7] *= share
+    assert quiet_excess(quiet, np.eye(10), moved, of_sample).argmax() == 4
+
+
+def test_what_differs_by_rounding_alone_stands_out_nowhere():
+    rng, (moved, of_sample) = np.random.default_rng(2), seen(7)
+    alike = np.stack([0.3 * np.eye(7) * (1 + 1e-15 * rng.normal(size=7))] * 2)
+    alike[1, 4, 4] = 0.4
+    alone = quiet_excess(alike, np.eye(7), np.ones_like(moved), of_sample)
+    np.testing.assert_allclose(np.delete(alone, 4), np.delete(alone, 4)[0], rtol=1e-6)
+    assert alone.argmax() == 4
+
+
 PAIRS = np.array(list(combinations(range(4), 2)))
 BETWEEN = np.array([[one in pair for one in range(4)] for pair in PAIRS])
 
