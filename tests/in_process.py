@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+import flain_numpy
 from flain_core import FlainError, Settings
+from flain_core.arrays.forms import by_name
 from flain_core.auxiliary.samples import Samples
 from flain_core.federated.holder import Holder
 from flain_core.federated.wire import read_answer, read_question, write_answer, write_question
@@ -77,3 +79,9 @@ def upside_down(arrays):
         "total_square": mean**2 * count,
         "active": np.full(mean.shape, count),
     }
+
+
+def in_network(vector, network):
+    """A network with the numbers of a vector."""
+    arrays = by_name("purified", vector, flain_numpy.arrays_of(network))
+    return flain_numpy.open_network(arrays, like=network)

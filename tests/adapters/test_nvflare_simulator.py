@@ -1,26 +1,59 @@
-"""Real jobs in NVIDIA FLARE's simulator: a server and clients in processes of their own."""
+"""Real jobs in NVIDIA FLARE's simulator: a server and clients in processes of their own.
+
+All are in this file, so that they run one after the other: a simulator looks for free ports, and
+takes them only later, when another may have them.
+"""
 
 import importlib.util
 import json
 import os
 import runpy
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import backdoored
 import numpy as np
 import pytest
-from flare_script import DATA, JOBS, run
+from in_process import as_elsewhere, in_network
 
 import flain_core as flain
 import flain_numpy
+from flain_core.in_memory.scorer import LocalScorer
+from flain_core.local_samples import LocalSamples
 
 pytest.importorskip("nvflare")
 
 ROOT = Path(__file__).parents[2]
+JOBS = ROOT / "tests" / "flare_jobs"
 EXAMPLE = ROOT / "examples" / "nvflare"
+DATA = os.environ.get("FLAIN_DATA")
 
 pytestmark = pytest.mark.slow
+
+
+def run(script, workspace, *arguments, data=DATA):
+    """Run a script, make sure that nothing connects to elsewhere, and return code and output."""
+    paths = [str(JOBS / "guard"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    outside = workspace / "outside.txt"
+    environment = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "KERAS_BACKEND": "tensorflow",
+        "OUTSIDE": str(outside),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "FLAIN_DATA": os.path.relpath(data) if data else "",
+    }
+    ran = subprocess.run(
+        [sys.executable, script, *map(str, arguments or (workspace,))],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+        timeout=600,
+    )
+    assert not outside.exists(), outside.read_text()
+    return ran.returncode, ran.stdout + ran.stderr
 
 
 def test_the_example_says_what_it_needs(tmp_path):
@@ -114,6 +147,52 @@ def test_a_numpy_job_with_a_malicious_client_is_purified(tmp_path):
     assert report["before"]["probes"]["ASR"] >= 0.95
     assert report["after"]["probes"]["ASR"] <= 0.02
     assert report["before"]["clean"] - report["after"]["clean"] <= 0.01
+
+
+def test_a_recipe_is_purified_with_what_its_clients_say(tmp_path):
+    code, output = run(JOBS / "trusted_recipe.py", tmp_path)
+    assert code == 0, output
+    server = tmp_path / "numpy" / "server" / "simulate_job"
+    (trained,) = np.load(server / "unpurified_model.npz").values()
+    triggered = LocalScorer(LocalSamples.of(backdoored.triggered(200, seed=12)))
+    untrained, _ = backdoored.networks()
+    asr = [
+        triggered.score_of(in_network(vector, untrained)).clean.mean
+        for vector in (trained.ravel(), np.load(server / "models" / "server.npy"))
+    ]
+    assert asr[0] > 0.95
+    assert asr[1] <= 0.02
+
+
+def test_the_simulator_finds_what_a_serial_search_finds(tmp_path):
+    from flain_cli import example
+
+    code, told = run(JOBS / "trusted_job.py", tmp_path)
+    assert code == 0, told
+    # When it happens, and among the notes in the log at the end.
+    assert told.count("is left out from now on") == 2
+    assert "site-4, which holds auxiliary samples, is left out from now on: expected whole" in told
+
+    initial, final, auxiliary, clean, triggered = example.files().paths
+    server = tmp_path / "job" / "server" / "simulate_job"
+    (trained,) = np.load(server / "unpurified_model.npz").values()
+    purified = np.load(server / "models" / "server.npy")
+    expected = flain.purify_arrays(
+        np.load(tmp_path / "initial.npy"),
+        trained,
+        initial,
+        data=auxiliary,
+        settings=as_elsewhere(),
+    )
+    np.testing.assert_array_equal(purified != trained.ravel(), expected.arrays != trained.ravel())
+    np.testing.assert_allclose(purified, expected.arrays, rtol=1e-6)
+
+    held_out = LocalScorer(LocalSamples.of(clean, probes={"ASR": triggered}))
+    before = held_out.score_of(flain_numpy.load(final))
+    after = held_out.score_of(in_network(purified, flain_numpy.load(initial)))
+    assert before.probes["ASR"].mean > 0.95
+    assert after.probes["ASR"].mean <= 0.02
+    assert after.clean.mean >= before.clean.mean - 0.01
 
 
 def test_a_mistake_ends_the_job_before_training(tmp_path):

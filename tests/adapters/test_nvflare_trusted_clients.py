@@ -1,15 +1,13 @@
 """Clean samples at trusted clients, through NVIDIA FLARE's tasks, without its network."""
 
 import backdoored
-import flare_script
 import numpy as np
 import pytest
-from in_process import as_elsewhere, split, upside_down
+from in_process import as_elsewhere, in_network, split, upside_down
 
 import flain_core as flain
 import flain_numpy
 from flain_core import FlainWarning
-from flain_core.arrays.forms import by_name
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 
@@ -242,60 +240,3 @@ def test_probes_belong_to_who_has_the_samples(tmp_path, monkeypatch):
     purify = Purify(data=TrustedClients("all"), probes={"ASR": "triggered.npz"})
     server = Server(tmp_path, purify).run(monkeypatch)
     assert "give probes" in server.panics[0]
-
-
-def simulated(script, workspace):
-    """The output of a job that ended well."""
-    code, output = flare_script.run(flare_script.JOBS / script, workspace)
-    assert code == 0, output
-    return output
-
-
-@pytest.mark.slow
-def test_a_recipe_is_purified_with_what_its_clients_say(tmp_path):
-    simulated("trusted_recipe.py", tmp_path)
-    server = tmp_path / "numpy" / "server" / "simulate_job"
-    (trained,) = np.load(server / "unpurified_model.npz").values()
-    triggered = LocalScorer(LocalSamples.of(backdoored.triggered(200, seed=12)))
-    asr = [
-        triggered.score_of(in_network(vector, UNTRAINED)).clean.mean
-        for vector in (trained.ravel(), np.load(server / "models" / "server.npy"))
-    ]
-    assert asr[0] > 0.95
-    assert asr[1] <= 0.02
-
-
-@pytest.mark.slow
-def test_the_simulator_finds_what_a_serial_search_finds(tmp_path):
-    from flain_cli import example
-
-    told = simulated("trusted_job.py", tmp_path)
-    # When it happens, and among the notes in the log at the end.
-    assert told.count("is left out from now on") == 2
-    assert "site-4, which holds auxiliary samples, is left out from now on: expected whole" in told
-
-    initial, final, auxiliary, clean, triggered = example.files().paths
-    server = tmp_path / "job" / "server" / "simulate_job"
-    (trained,) = np.load(server / "unpurified_model.npz").values()
-    purified = np.load(server / "models" / "server.npy")
-    expected = flain.purify_arrays(
-        np.load(tmp_path / "initial.npy"),
-        trained,
-        initial,
-        data=auxiliary,
-        settings=as_elsewhere(),
-    )
-    np.testing.assert_array_equal(purified != trained.ravel(), expected.arrays != trained.ravel())
-    np.testing.assert_allclose(purified, expected.arrays, rtol=1e-6)
-
-    held_out = LocalScorer(LocalSamples.of(clean, probes={"ASR": triggered}))
-    before = held_out.score_of(flain_numpy.load(final))
-    after = held_out.score_of(in_network(purified, flain_numpy.load(initial)))
-    assert before.probes["ASR"].mean > 0.95
-    assert after.probes["ASR"].mean <= 0.02
-    assert after.clean.mean >= before.clean.mean - 0.01
-
-
-def in_network(vector, network):
-    arrays = by_name("purified", vector, flain_numpy.arrays_of(network))
-    return flain_numpy.open_network(arrays, like=network)
