@@ -1,8 +1,4 @@
-"""Real jobs in NVIDIA FLARE's simulator: a server and clients in processes of their own.
-
-All are in this file, so that they run one after the other: a simulator looks for free ports, and
-takes them only later, when another may have them.
-"""
+"""Real jobs in NVIDIA FLARE's simulator: a server and clients in processes of their own."""
 
 import importlib.util
 import json
@@ -297,3 +293,30 @@ def test_the_guard_sees_a_connection_to_elsewhere(tmp_path):
     (tmp_path / "call.py").write_text("import socket\nsocket.socket().connect(('192.0.2.1', 80))\n")
     with pytest.raises(AssertionError, match=r"192\.0\.2\.1"):
         run(tmp_path / "call.py", tmp_path)
+
+
+TWO_CLIENTS_AT_ONCE = """
+import pickle, threading
+from argparse import Namespace
+from nvflare.private.fed.app.simulator.simulator_runner import SimulatorClientRunner
+
+args = Namespace(workspace="here", set=None)
+runner = SimulatorClientRunner("custom", args, [], {}, args, {"kept": 1})
+written, sent = threading.Barrier(2), []
+
+def start(name):
+    runner.build_ctx["client_name"] = name
+    written.wait()
+    sent.append(pickle.loads(pickle.dumps({"build_ctx": runner.build_ctx}))["build_ctx"])
+
+threads = [threading.Thread(target=start, args=[f"site-{number}"]) for number in (1, 2)]
+[each.start() for each in threads], [each.join() for each in threads]
+print(sorted(each["client_name"] for each in sent), [each["kept"] for each in sent])
+"""
+
+
+def test_the_guard_lets_two_clients_that_start_at_once_keep_their_names(tmp_path):
+    (tmp_path / "two.py").write_text(TWO_CLIENTS_AT_ONCE)
+    code, output = run(tmp_path / "two.py", tmp_path)
+    assert code == 0, output
+    assert "['site-1', 'site-2'] [1, 1]" in output
