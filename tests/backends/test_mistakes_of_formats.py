@@ -143,6 +143,7 @@ def test_a_plain_state_dict_fits_the_module_in_a_wrapper():
 # --- scikit-learn --------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:partly flipped:flain_core.FlainWarning")
 def test_labels_of_scikit_learn_from_one_are_pointed_out_where_they_are_used():
     neural = pytest.importorskip("sklearn.neural_network")
     x, y = backdoored.samples(600, seed=3)
@@ -151,6 +152,6 @@ def test_labels_of_scikit_learn_from_one_are_pointed_out_where_they_are_used():
     initial = {"coefs_": [each.copy() for each in model.coefs_]}
     for _ in range(40):
         model.partial_fit(x, y + 1)
-    purify(model, initial)  # indices are right, and nothing is said
+    purify(model, initial)  # indices are right, and nothing is said of them
     with pytest.raises(flain.DataError, match=r"np.searchsorted\(classes, y\)"):
         flain.purify(model, initial=initial, data=(CLEAN[0], CLEAN[1] + 1))
