@@ -60,10 +60,9 @@ class Directions:
         initial: The layer's initial weight, ``(out, in)``.
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
-        toward: ``(classes, out)`` along which outputs the score of each class grows, of length 1;
-            the first four are flipped at strengths of their own. None flips all outputs alike.
-        of_sample: ``(n,)`` to which of these classes each sample belongs; -1 to none of them. Given
-            where ``toward`` is.
+        classes: ``(classes, out)`` along which outputs the score of each class grows, of length 1,
+            and ``(n,)`` to which of these classes each sample belongs, -1 to none of them; the
+            first four classes are flipped at strengths of their own. None flips all outputs alike.
     """
 
     network: Network
@@ -71,8 +70,7 @@ class Directions:
     initial: Array
     factor: float
     space: InputSpace
-    toward: Array | None = None
-    of_sample: Array | None = None
+    classes: tuple[Array, Array] | None = None
 
     @property
     def strengths(self) -> Array:
@@ -80,13 +78,13 @@ class Directions:
 
         The last flips every output at the strongest strength, those that lie furthest behind too.
         """
-        count = CANDIDATES + (0 if self.toward is None else FURTHEST_BEHIND)
+        count = CANDIDATES + (0 if self.classes is None else FURTHEST_BEHIND)
         return np.array([self.space.strength(number) for number in range(1, count + 1)])
 
     @property
     def first(self) -> Array | None:
         """``(out,)`` along which the update is flipped most strongly; None where all are alike."""
-        return None if self._classes is None else self._classes.directions[0]
+        return None if self._ordered is None else self._ordered.directions[0]
 
     def candidate(self, number: int) -> Network:
         """Return a copy of the network with a candidate's weight and bias.
@@ -115,10 +113,10 @@ class Directions:
             number: The candidate.
             unseen: Judge each sample as if it had had no part in the fit.
         """
-        if self._classes is None:
+        if self._ordered is None:
             return self._taken_at(number, unseen=unseen)
         taken = np.zeros((len(self.space.centred), len(self.layer.weight)))
-        for level, part in self._classes.parts(number):
+        for level, part in self._ordered.parts(number):
             taken += self._taken_at(level, unseen=unseen) @ part.T
         return taken
 
@@ -137,13 +135,13 @@ class Directions:
 
         Inputs that never vary are flipped wholly.
         """
-        if self._classes is None:
+        if self._ordered is None:
             weight, solved, _ = self._solved(number)
             for columns in column_blocks(self.layer.weight):
                 update = self._update(np.s_[:, columns])
                 yield columns, self._flipped(number, weight, solved, update, columns)
             return
-        parts = [(*part, *self._solved(part[0])) for part in self._classes.parts(number)]
+        parts = [(*part, *self._solved(part[0])) for part in self._ordered.parts(number)]
         for columns in column_blocks(self.layer.weight):
             update = self._update(np.s_[:, columns])
             change = np.zeros_like(update)
@@ -164,11 +162,11 @@ class Directions:
         return change
 
     @cached_property
-    def _classes(self) -> ClassDirections | None:
+    def _ordered(self) -> ClassDirections | None:
         """How strongly what speaks for each class is flipped; None where all is flipped alike."""
-        toward, of_sample, final = self.toward, self.of_sample, self.layer.weight
-        if toward is None or of_sample is None:
+        if self.classes is None:
             return None
+        (toward, of_sample), final = self.classes, self.layer.weight
         blocks = [(columns, np.s_[:, columns]) for columns in column_blocks(final)]
         size = max(largest_of(self._update(block)) for _, block in blocks)
         if not np.isfinite(size):

@@ -233,7 +233,7 @@ def _ways(
         few = len(layer.weight) <= _MOST_OUTPUTS
         classes = scorer.toward_classes(_greatest_of_each(layer.weight, initial)) if few else None
         factor = settings.factor_of("directions")
-        directions = Directions(network, layer, initial, factor, space, *(classes or ()))
+        directions = Directions(network, layer, initial, factor, space, classes)
         yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
         proof = _NOT_AS_PROMISED
     if settings.flip == "directions":

@@ -7,9 +7,12 @@ therefore compared with what the other classes suggest for it, and the excess co
 for a great share are taken into account: that the update hardly moves the score, and that the score
 tells the samples of the class badly from others.
 
-Shares are compared of contrasts: of each class with the mean of all, and of two classes, of each
-class with ten others at most. What training remembers of a hard class sets it apart from the few
-that resemble it; what a backdoor adds sets its class apart from every other.
+The outputs move the score of a class along ``g``, so ``g D`` is what the update ``D`` says for it.
+With the quiet part ``K`` of the update, ``|g K|^2 / |g D|^2`` is the share that is quiet. Shares
+are compared of contrasts: of each class with the mean of all, and of two classes, where ``g`` is
+the difference of theirs, of each class with ten others at most. What training remembers of a hard
+class sets it apart from the few that resemble it; what a backdoor adds sets its class apart from
+every other.
 """
 
 from __future__ import annotations
@@ -48,14 +51,10 @@ def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> 
     Returns:
         ``(classes,)``; only their order means something.
     """
-    contrasts = (np.arange(len(whole)), None), _pairs(len(whole))
-    return sum(
-        (
-            _standing_out(_excess_of_contrasts(*between, products, whole, moved, of_sample))
-            for between, products in zip(contrasts, quiet, strict=True)
-        ),
-        start=np.zeros(len(whole)),
-    )
+    samples = moved, of_sample
+    alone = _excess_of_contrasts(np.arange(len(whole)), None, quiet[0], whole, *samples)
+    of_pairs = _excess_of_contrasts(*_pairs(len(whole)), quiet[1], whole, *samples)
+    return _standing_out(alone) + _standing_out(of_pairs)
 
 
 def _pairs(classes: int) -> tuple[Array, Array]:

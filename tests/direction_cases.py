@@ -28,8 +28,8 @@ def directions(x, *, bias=True, factor=2.0, space=None, seed=1, dtype=np.float64
     offset = rng.normal(size=OUT).astype(dtype) if bias else None
     network = Network([Dense("only", final, offset)])
     space = space or InputSpace.of(x, bias=bias)
-    layer, classes = network.layers()["only"], () if toward is None else of_classes(toward, len(x))
-    return Directions(network, layer, initial, factor, space, *classes)
+    classes = None if toward is None else of_classes(toward, len(x))
+    return Directions(network, network.layers()["only"], initial, factor, space, classes)
 
 
 def of_classes(toward, count):

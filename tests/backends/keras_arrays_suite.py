@@ -31,7 +31,7 @@ def with_normalization() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def weights() -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Those of a model before and after training on clean and on triggered samples."""
+    """The weights of a model before and after training on clean and on triggered samples."""
     keras.utils.set_random_seed(0)
     model = with_normalization()
     initial = model.get_weights()

@@ -28,7 +28,7 @@ def written_out(found, seen, number):
         strength = found.space.strength(number)
         return found.factor * strength * update @ np.linalg.inv(seen + strength * np.eye(IN))
 
-    return sum(part @ alike(level) for level, part in found._classes.parts(number))
+    return sum(part @ alike(level) for level, part in found._ordered.parts(number))
 
 
 def change(found, x, number):
@@ -97,7 +97,7 @@ def test_the_class_whose_quiet_share_exceeds_most_is_flipped_most_strongly():
         network = Network([Dense("only", update)])
         space = InputSpace.of(x, bias=False)
         given = network, network.layers()["only"], np.zeros((OUT, IN)), 2.0, space
-        first = Directions(*given, *of_classes(TOWARD, 200))._classes.directions[0]
+        first = Directions(*given, of_classes(TOWARD, 200))._ordered.directions[0]
         np.testing.assert_allclose(abs(first @ TOWARD[target]), 1.0)
 
 
@@ -114,8 +114,8 @@ def test_a_class_that_is_hard_to_learn_does_not_come_before_an_attacked_one(told
     network = Network([Dense("only", update)])
     layer, space = network.layers()["only"], InputSpace.of(x, bias=False)
     labels = of_sample if told else rng.permutation(of_sample)
-    found = Directions(network, layer, np.zeros((8, 16)), 2.0, space, np.eye(8), labels)
-    assert (abs(found._classes.directions[0]).argmax() == 1) == told
+    found = Directions(network, layer, np.zeros((8, 16)), 2.0, space, (np.eye(8), labels))
+    assert (abs(found._ordered.directions[0]).argmax() == 1) == told
 
 
 @pytest.mark.parametrize("positions", [1, 3])
@@ -139,7 +139,7 @@ def test_what_orders_the_classes_is_that_of_the_formulas(positions, monkeypatch)
         np.testing.assert_allclose(products, unit * kept @ kept.T)
     by_sample = (rows - rows.mean(axis=0)).reshape(60, positions, IN).mean(axis=1) @ says.T
     np.testing.assert_allclose(moved, unit**0.5 * by_sample, rtol=1e-9, atol=1e-12)
-    np.testing.assert_array_equal(of_sample, found.of_sample)
+    np.testing.assert_array_equal(of_sample, found.classes[1])
 
 
 @pytest.mark.parametrize("scale", [1e-161, 1e-30, 1e156])
@@ -147,7 +147,7 @@ def test_the_scale_of_an_update_changes_nothing_else(scale):
     x, rng = inputs(), np.random.default_rng(1)
     update, classes = rng.normal(size=(OUT, IN)), of_classes(TOWARD, len(x))
     plain, scaled = (
-        Directions(network, network.layers()["only"], np.zeros((OUT, IN)), 2.0, space, *classes)
+        Directions(network, network.layers()["only"], np.zeros((OUT, IN)), 2.0, space, classes)
         for space in [InputSpace.of(x, bias=False)]
         for network in [Network([Dense("only", update * size)]) for size in (1.0, scale)]
     )
@@ -169,7 +169,7 @@ def test_the_last_candidate_flips_what_lies_furthest_behind_as_strongly_as_all_a
     last = len(unlike.strengths)
     assert last == len(alike.strengths) + FURTHEST_BEHIND
     np.testing.assert_array_equal(unlike.strengths[:-FURTHEST_BEHIND], alike.strengths)
-    assert last - unlike._classes.behind.max() >= len(alike.strengths)
+    assert last - unlike._ordered.behind.max() >= len(alike.strengths)
 
 
 def test_few_strengths_are_fitted_whatever_is_tried():
@@ -218,7 +218,7 @@ def test_a_layer_without_directions_is_refused():
 def test_a_single_output_and_very_many_are_flipped_alike(outputs, monkeypatch):
     """A single one has no directions; of many it takes pushes for each to find out what they do."""
     asked = []
-    monkeypatch.setattr(per_layer, "Directions", lambda *given: asked.append(given[5:]))
+    monkeypatch.setattr(per_layer, "Directions", lambda *given: asked.append(given[5]))
     rng = np.random.default_rng(0)
     initial, final = (
         Network([Dense("wide", rng.normal(size=(outputs, 12)).astype(np.float32))]) for _ in "ab"

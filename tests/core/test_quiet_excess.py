@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flain_core.quiet_excess import excess_of, quiet_excess
+from flain_core.quiet_excess import _pairs, excess_of, quiet_excess
 
 
 def alone(shares, *reasons):
@@ -224,14 +224,20 @@ def test_units_of_inputs_change_nothing(unit):
     np.testing.assert_allclose(scaled, plain, rtol=1e-6, atol=1e-9)
 
 
-def test_each_class_is_compared_with_a_few_others():
-    """Of a thousand classes, all pairs would be half a million."""
-    classes = 300
-    moved, of_sample = seen(classes, count=900)
-    whole = np.eye(classes)
-    quiet = 0.3 * whole
+@pytest.mark.parametrize(("classes", "others"), [(2, 1), (10, 9), (11, 10), (12, 10), (300, 10)])
+def test_each_class_is_compared_with_ten_others_at_most(classes, others):
+    """All pairs of a thousand classes would be half a million."""
+    first, second = _pairs(classes)
+    assert (first < second).all()
+    np.testing.assert_array_equal(np.bincount(np.r_[first, second]), others)
+    assert len(set(zip(first.tolist(), second.tolist(), strict=True))) == len(first)
+
+
+def test_of_many_classes_the_attacked_one_comes_first():
+    moved, of_sample = seen(300, count=900)
+    quiet = 0.3 * np.eye(300)
     quiet[7, 7] = 0.5
-    excess = quiet_excess(np.stack([quiet, quiet]), whole, moved, of_sample)
+    excess = quiet_excess(np.stack([quiet, quiet]), np.eye(300), moved, of_sample)
     assert excess.argmax() == 7
 
 
