@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -183,6 +184,9 @@ def test_memory_holds_what_the_layer_sees_and_not_the_images():
             str(count),
             str(memory_limit),
         ],
+        # What is freed goes back at once, so that the peak is what is held: what the allocator
+        # keeps for later differed by 100 MB from one run to the next.
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**17)},
         capture_output=True,
         text=True,
         check=False,
@@ -192,5 +196,5 @@ def test_memory_holds_what_the_layer_sees_and_not_the_images():
     assert facts["method"] == "incremental"
     assert facts["flip"] == "directions"
     assert 4 <= facts["passes"] <= 4.5
-    # Read into memory they took more than twice as much as all inputs.
-    assert facts["bytes at the peak"] < 0.6 * facts["bytes of inputs"]
+    # With memory for all inputs, 0.93 of them are held at the peak.
+    assert facts["bytes at the peak"] < 0.3 * facts["bytes of inputs"]
