@@ -2,9 +2,9 @@
 
 A backdoor leads to one class, and what speaks for that is quiet on clean data more than expected
 (see :mod:`~flain_core.quiet_excess`). The update is flipped at the full strength in the direction
-of the class with the greatest excess. Each of the next three is flipped more weakly than the one
-before, as far as its direction is its own. All others, and what speaks for no class, are flipped as
-weakly as the fifth.
+of the class with the greatest excess. The next class is flipped a little more weakly, as far as its
+direction is its own, because it may be the attacker's. All others, and what speaks for no class,
+are flipped far more weakly: what that spares of the tolerance is left to the first two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["FURTHEST_BEHIND", "QUIET_AT", "QUIET_BETWEEN_TWO", "ClassDirections"
 
 FURTHEST_BEHIND = 12
 QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance
-_BEHIND_THE_NEXT = 3
+_SECOND_BEHIND = 2
 _BETWEEN_LEVELS = 6
 QUIET_BETWEEN_TWO = QUIET_AT + _BETWEEN_LEVELS  # of a difference of two classes: 34 times
 _LEAST_OF_ITS_OWN = 1e-2
@@ -31,9 +31,10 @@ class ClassDirections:
     """The directions of the outputs that speak for the classes, and how strongly each is flipped.
 
     Attributes:
-        directions: ``(k, out)`` float64, orthonormal: of each class what it has not in common with
-            those before it.
-        behind: ``(k,)`` by how many candidates each is flipped more weakly, 0 to 12.
+        directions: ``(k, out)`` float64, orthonormal, of one class or two: of the second what it
+            has not in common with the first.
+        behind: ``(k,)`` by how many candidates each is flipped more weakly, 0 and 2. All else is
+            by 12.
     """
 
     directions: Array
@@ -48,19 +49,18 @@ class ClassDirections:
             excess: ``(classes,)`` how far each stands out by its quiet shares.
 
         Example:
-            >>> ClassDirections.of(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4])).behind
-            array([0, 3, 6, 9])
+            >>> found = ClassDirections.of(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4]))
+            >>> found.directions.argmax(axis=1), found.behind
+            (array([1, 2]), array([0, 2]))
         """
-        directions, places = np.empty((0, toward.shape[1])), []
-        for place, of_class in enumerate(np.argsort(-excess, kind="stable")):
-            own = toward[of_class]
-            for _ in range(2):  # the second time takes away what rounding left
-                own = own - own @ directions.T @ directions
-            size = np.linalg.norm(own)
-            if size > _LEAST_OF_ITS_OWN:
-                directions = np.vstack([directions, own / size])
-                places.append(place)
-        return cls(directions, np.minimum(_BEHIND_THE_NEXT * np.array(places), FURTHEST_BEHIND))
+        ordered = toward[np.argsort(-excess, kind="stable")]
+        first, second = ordered[:1], ordered[1:2]
+        for _ in range(2):  # the second time takes away what rounding left
+            second = second - second @ first.T @ first
+        size = np.linalg.norm(second, axis=1, keepdims=True)
+        own = second[size[:, 0] > _LEAST_OF_ITS_OWN]
+        directions = np.vstack([first, own / size[: len(own)]])
+        return cls(directions, np.array([0, _SECOND_BEHIND])[: len(directions)])
 
     def parts(self, number: int) -> Iterator[tuple[int, Array]]:
         """Yield what a candidate is made of: candidates, and what it takes over of each.

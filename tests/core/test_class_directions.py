@@ -22,19 +22,18 @@ def strength_at(found, number, direction):
     return sum(level * (direction @ part @ direction) for level, part in found.parts(number))
 
 
-def test_the_more_classes_come_before_the_more_weakly_a_class_is_flipped():
-    excess = np.array([0.2, 0.9, 0.3, 0.5, 0.4, 0.1, 0.25])
-    found = ClassDirections.of(np.eye(7), excess)
-    for direction, behind in zip(np.eye(7), [12, 0, 9, 3, 6, 12, 12], strict=True):
+def test_two_classes_are_flipped_more_strongly_than_all_others():
+    found = ClassDirections.of(np.eye(5), np.array([0.2, 0.9, 0.3, 0.5, 0.4]))
+    for direction, behind in zip(np.eye(5), [12, 0, 12, 2, 12], strict=True):
         assert strength_at(found, 60, direction) == pytest.approx(60 - behind)
 
 
 def test_what_classes_have_in_common_is_flipped_as_strongly_as_the_first_wants_it():
     toward, found = space()
     assert strength_at(found, 63, toward[0]) == pytest.approx(63)
-    assert 63 > strength_at(found, 63, toward[1]) > 60
+    assert 63 > strength_at(found, 63, toward[1]) > 61
     own = toward[1] - (toward[1] @ toward[0]) * toward[0]
-    assert strength_at(found, 63, own / np.linalg.norm(own)) == pytest.approx(60)
+    assert strength_at(found, 63, own / np.linalg.norm(own)) == pytest.approx(61)
 
 
 @given(st.integers(1, 90), st.integers(1, 8), st.integers(0, 5))
@@ -72,22 +71,20 @@ def test_classes_that_are_nearly_alike_are_flipped_no_more_than_once(near):
 
 @pytest.mark.parametrize("near", [0.0, 1e-3])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_class_like_one_before_it_takes_no_direction_from_those_behind(near, sign):
+def test_where_the_second_class_is_like_the_first_all_else_is_flipped_weakly(near, sign):
     first, second, third = np.eye(OUT)[:3]
-    toward = np.array([first, sign * first + near * second, second, third])
-    found = ClassDirections.of(toward, np.array([0.9, 0.8, 0.7, 0.6]))
-    np.testing.assert_array_equal(found.behind, [0, 6, 9])
-    for direction, behind in ((first, 0), (second, 6), (third, 9)):
+    toward = np.array([first, sign * first + near * second, third])
+    found = ClassDirections.of(toward, np.array([0.9, 0.8, 0.7]))
+    for direction, behind in ((first, 0), (second, 12), (third, 12)):
         assert strength_at(found, 63, direction) == pytest.approx(63 - behind)
 
 
 def test_more_classes_than_outputs_are_no_trouble():
     toward, found = space(OUT + 3)
-    np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(OUT), atol=1e-12)
+    np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(2), atol=1e-12)
     assert strength_at(found, 60, toward[0]) == pytest.approx(60)
 
 
 def test_classes_of_equal_excess_are_taken_in_their_order():
-    np.testing.assert_array_equal(
-        ClassDirections.of(np.eye(3), np.array([0.5, 0.5, 0.5])).behind, [0, 3, 6]
-    )
+    found = ClassDirections.of(np.eye(3), np.array([0.5, 0.5, 0.5]))
+    np.testing.assert_array_equal(found.directions, np.eye(3)[:2])

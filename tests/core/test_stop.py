@@ -77,7 +77,7 @@ def test_gains_cross_nothing_unless_zero_is_kept():
 
 @pytest.mark.parametrize(
     ("probability", "allowed"),
-    [(1.0, 0.003), (0.9, 0.003), (0.8, 0.008), (0.7, 0.018), (0.5, 0.03), (0.0, 0.03)],
+    [(1.0, 0.003), (0.9, 0.003), (0.8, 0.004), (0.7, 0.0135), (0.5, 0.03), (0.0, 0.03)],
 )
 def test_a_model_that_is_unsure_may_lose_more(probability, allowed):
     assert not crossed(settings(), BEFORE, lost([allowed - 1e-9] * 4, before=probability))
@@ -89,9 +89,9 @@ def test_a_model_that_is_unsure_may_lose_more(probability, allowed):
 
 def test_what_may_be_lost_lies_between_a_floor_and_a_ceiling():
     settings = Settings()
-    assert settings.allowed((0.003 / 0.2) ** 0.5 - 1e-9) == 0.003
-    assert settings.allowed(0.2) == pytest.approx(0.008, rel=1e-12)
-    assert settings.allowed((0.03 / 0.2) ** 0.5 + 1e-9) == 0.03
+    assert settings.allowed((0.003 / 0.5) ** (1 / 3) - 1e-9) == 0.003
+    assert settings.allowed(0.2) == pytest.approx(0.004, rel=1e-12)
+    assert settings.allowed((0.03 / 0.5) ** (1 / 3) + 1e-9) == 0.03
     assert settings.allowed(None) == 0.002
     assert Settings(tolerance=0.5).allowed(0.9) == Settings(tolerance=0.5).allowed(None) == 0.5
 
