@@ -41,6 +41,11 @@ def check_answer(
     A lie that is possible passes; merge by median or trimmed mean to bound what it can do. A holder
     may have no samples of some probes; ``classify`` says that totals are whole numbers of samples.
     """
+    if question.task in ("statistics", "proof") and answer.scored:
+        raise DataError(
+            f"expected no scores, as the question was for the {question.task}; got "
+            f"{len(answer.scored)}"
+        )
     if question.task == "statistics":
         _check_statistics(answer.statistics, layer.neurons if layer else 0)
     elif question.task == "proof":

@@ -117,6 +117,14 @@ def test_the_statistics_that_are_changed_here_are_possible():
     check_statistics(seen())
 
 
+@pytest.mark.parametrize("task", ["statistics", "proof"])
+def test_scores_that_nobody_asked_for_are_refused(task):
+    question = Question(task, ModelState(layer="fc1"))
+    answer = Answer(statistics=seen(), scored=(Scored(Tally(1, 0)),))
+    with pytest.raises(flain.DataError, match=f"expected no scores.*for the {task}; got 1"):
+        check_answer(answer, question, layer=LAYER, probes=(), classify=True)
+
+
 @pytest.mark.parametrize("changes", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_statistics_that_no_activations_have_are_refused(changes):
     with pytest.raises(flain.DataError, match=r"expected|contradict"):
