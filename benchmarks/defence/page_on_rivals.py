@@ -37,7 +37,8 @@ def _beginning(stored: Stored) -> Iterator[str]:
         yield (
             f"**Here flain is that of commit `{_COMMIT_OF_FORMER}`,** which flipped most strongly "
             "what the update says for the class with the greatest quiet share. Since then classes "
-            "are ordered by how far that share exceeds what the other classes suggest."
+            "are ordered by how far that share exceeds what the other classes suggest, two of them "
+            "are flipped most strongly, and models that are rather sure may lose less."
         )
 
 
