@@ -2,9 +2,9 @@
 
 A backdoor leads to one class, and what speaks for that is quiet on clean data more than expected
 (see :mod:`~flain_core.quiet_excess`). The update is flipped at the full strength in the direction
-of the class with the greatest excess. The next class is flipped a little more weakly, as far as its
-direction is its own, because it may be the attacker's. All others, and what speaks for no class,
-are flipped far more weakly: what that spares of the tolerance is left to the first two.
+of the class with the greatest excess. The next class is flipped at less than half of it, as far as
+its direction is its own, because it may be the attacker's. All else is flipped far more weakly:
+what that spares of the tolerance is left to these two.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ClassDirections:
     Attributes:
         directions: ``(k, out)`` float64, orthonormal, of one class or two: of the second what it
             has not in common with the first.
-        behind: ``(k,)`` by how many candidates each is flipped more weakly, 0 and 2. All else is
-            by 12.
+        behind: ``(k,)`` by how many candidates each is flipped more weakly: 0, and 2 for the
+            second. Everything else is flipped more weakly by 12.
     """
 
     directions: Array
@@ -54,7 +54,8 @@ class ClassDirections:
             (array([1, 2]), array([0, 2]))
         """
         ordered = toward[np.argsort(-excess, kind="stable")]
-        first, second = ordered[:1], ordered[1:2]
+        first = ordered[:1] / np.linalg.norm(ordered[0])
+        second = ordered[1:2]
         for _ in range(2):  # the second time takes away what rounding left
             second = second - second @ first.T @ first
         size = np.linalg.norm(second, axis=1, keepdims=True)

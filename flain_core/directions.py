@@ -62,7 +62,8 @@ class Directions:
         space: How clean samples use the layer's inputs.
         classes: ``(classes, out)`` along which outputs the score of each class grows, of length 1,
             and ``(n,)`` to which of these classes each sample belongs, -1 to none of them; the
-            first two in order are flipped at strengths of their own. None flips all alike.
+            two whose quiet shares exceed most are flipped at strengths of their own. None flips all
+            outputs alike.
     """
 
     network: Network

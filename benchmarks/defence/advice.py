@@ -103,9 +103,8 @@ def layer(stored: Stored) -> str:
             for name in outcome.content["info"].get("flipped", ())
         }
     )
-    frozen = _asr(
-        plain(stored, FLAIN, MOST, lambda row: is_aware(row) and row.technique == "freeze")
-    )
+    runs = plain(stored, FLAIN, MOST, lambda row: is_aware(row) and row.technique == "freeze")
+    frozen = _asr(runs)
     known = " Every figure here is of the layer that flain chose itself"
     known = f"{known} ({', '.join(f'`{name}`' for name in names)})." if names else ""
     if frozen is None:
@@ -115,9 +114,12 @@ def layer(stored: Stored) -> str:
             f"A backdoor in other layers stays: attackers who left `fc1` alone kept an ASR of "
             f"{_percent(frozen)} % on average.{known}"
         )
+    alive = sum(asr(outcome) > ALIVE for outcome in runs.outcomes)
+    enough = "enough" if not alive else "mostly enough"
     return (
-        f"The default was enough here, even against attackers who left `fc1` alone: they kept an "
-        f"ASR of {_percent(frozen)} % on average.{known}"
+        f"The default was {enough} here, even against attackers who left `fc1` alone: they kept an "
+        f"ASR of {_percent(frozen)} % on average, and more than {_percent(ALIVE)} % in {alive} of "
+        f"{len(runs.outcomes)} models.{known}"
     )
 
 

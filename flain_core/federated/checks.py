@@ -41,11 +41,14 @@ def check_answer(
     A lie that is possible passes; merge by median or trimmed mean to bound what it can do. A holder
     may have no samples of some probes; ``classify`` says that totals are whole numbers of samples.
     """
-    if question.task in ("statistics", "proof") and answer.scored:
-        raise DataError(
-            f"expected no scores, as the question was for the {question.task}; got "
-            f"{len(answer.scored)}"
-        )
+    asked = question.task if question.task in ("statistics", "proof") else "scores"
+    answered = {
+        "statistics": answer.statistics is not None,
+        "proof": answer.proof is not None,
+        "scores": bool(answer.scored),
+    }
+    if unasked := [what for what, given in answered.items() if given and what != asked]:
+        raise DataError(f"expected {asked} alone; got {' and '.join(unasked)} too")
     if question.task == "statistics":
         _check_statistics(answer.statistics, layer.neurons if layer else 0)
     elif question.task == "proof":

@@ -282,9 +282,9 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     flipped = f"of {most.name!r}, {most.share_in_words()} was flipped"
     if verdict == "partly flipped":
         return (
-            f"partly flipped: {flipped}. Clean samples use what it says for other classes, so "
-            "little of that could be flipped; a backdoor that leads to one of them is probably "
-            "still there, if there was one. Give more samples, or use another defence beside this "
+            f"partly flipped: {flipped}. Little of what it says for other classes was, as clean "
+            "samples use that; a backdoor that leads to one of them is probably still there, if "
+            "there was one. Give more samples, or use another defence beside this "
             "one; only a probe with its trigger shows whether a backdoor is gone"
         )
     if verdict == "hardly flipped":

@@ -44,6 +44,14 @@ def test_advice_on_layers_follows_the_attackers_who_leave_one_alone(left, says, 
     assert "(`fc1`)" in said
 
 
+def test_advice_on_layers_counts_the_models_in_which_a_backdoor_stays(matrix):
+    for name, left in (("freeze-a", 0.0), ("freeze-b", 0.3), ("freeze-c", 0.0)):
+        matrix.run(matrix.add(row(name, technique="freeze")), asr=left)
+    said = advice.layer(matrix.read())
+    assert said.startswith("The default was mostly enough")
+    assert "10 % on average, and more than 20 % in 1 of 3 models" in said
+
+
 def test_advice_names_the_strategy_that_leaves_least_with_flain(matrix):
     matrix.run(matrix.add(row("plain")), asr=0.3)
     matrix.run(matrix.add(row("krum", strategy="krum"), asr=0.4), asr_before=0.4, asr=0.2)

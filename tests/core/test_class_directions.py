@@ -79,10 +79,18 @@ def test_where_the_second_class_is_like_the_first_all_else_is_flipped_weakly(nea
         assert strength_at(found, 63, direction) == pytest.approx(63 - behind)
 
 
+@pytest.mark.parametrize("size", [0.5, 2.0])
+def test_directions_have_length_1_whatever_those_of_classes_have(size):
+    found = ClassDirections.of(size * np.eye(3), np.array([0.5, 0.4, 0.3]))
+    np.testing.assert_allclose(found.directions, np.eye(3)[:2])
+
+
 def test_more_classes_than_outputs_are_no_trouble():
     toward, found = space(OUT + 3)
     np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(2), atol=1e-12)
     assert strength_at(found, 60, toward[0]) == pytest.approx(60)
+    *_, other = np.linalg.svd(found.directions)[2]  # at right angles to both
+    assert strength_at(found, 60, other) == pytest.approx(60 - FURTHEST_BEHIND)
 
 
 def test_classes_of_equal_excess_are_taken_in_their_order():

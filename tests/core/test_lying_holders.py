@@ -117,11 +117,19 @@ def test_the_statistics_that_are_changed_here_are_possible():
     check_statistics(seen())
 
 
-@pytest.mark.parametrize("task", ["statistics", "proof"])
-def test_scores_that_nobody_asked_for_are_refused(task):
+@pytest.mark.parametrize(
+    ("task", "refused"),
+    [
+        ("statistics", "expected statistics alone; got scores too"),
+        ("proof", "expected proof alone; got statistics and scores too"),
+        ("candidates", "expected scores alone; got statistics too"),
+        ("in full", "expected scores alone; got statistics too"),
+    ],
+)
+def test_what_nobody_asked_for_is_refused(task, refused):
     question = Question(task, ModelState(layer="fc1"))
-    answer = Answer(statistics=seen(), scored=(Scored(Tally(1, 0)),))
-    with pytest.raises(flain.DataError, match=f"expected no scores.*for the {task}; got 1"):
+    answer = Answer(statistics=seen(), scored=(Scored(Tally(9, 10)),))
+    with pytest.raises(flain.DataError, match=refused):
         check_answer(answer, question, layer=LAYER, probes=(), classify=True)
 
 
