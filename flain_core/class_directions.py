@@ -10,77 +10,65 @@ what that spares of the tolerance is left to these two.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from .network import Array
 
-__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "QUIET_BETWEEN_TWO", "ClassDirections"]
+__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "QUIET_BETWEEN_TWO", "class_directions", "parts_of"]
 
 FURTHEST_BEHIND = 12
 QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance
-_SECOND_BEHIND = 2
+_BEHIND = np.array([0, 2])  # by how many candidates the first and the second lie behind
 _BETWEEN_LEVELS = 6
 QUIET_BETWEEN_TWO = QUIET_AT + _BETWEEN_LEVELS  # of a difference of two classes: 34 times
 _LEAST_OF_ITS_OWN = 1e-2
 
 
-@dataclass(frozen=True, eq=False)
-class ClassDirections:
-    """The directions of the outputs that speak for the classes, and how strongly each is flipped.
+def class_directions(toward: Array, excess: Array) -> Array:
+    """Return the directions of the outputs that speak for the two classes of the greatest excess.
 
-    Attributes:
-        directions: ``(k, out)`` float64, orthonormal, of one class or two: of the second what it
-            has not in common with the first.
-        behind: ``(k,)`` by how many candidates each is flipped more weakly: 0, and 2 for the
-            second. Everything else is flipped more weakly by 12.
+    Args:
+        toward: ``(classes, out)`` along which outputs the score of each grows.
+        excess: ``(classes,)`` how far each stands out by its quiet shares.
+
+    Returns:
+        ``(2, out)`` float64, orthonormal: of the second class what it has not in common with the
+        first. ``(1, out)`` where it has next to nothing of its own.
+
+    Example:
+        >>> class_directions(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4])).argmax(axis=1)
+        array([1, 2])
     """
+    ordered = toward[np.argsort(-excess, kind="stable")]
+    first = ordered[:1] / np.linalg.norm(ordered[0])
+    second = ordered[1:2]
+    for _ in range(2):  # the second time takes away what rounding left
+        second = second - second @ first.T @ first
+    size = np.linalg.norm(second, axis=1, keepdims=True)
+    own = second[size[:, 0] > _LEAST_OF_ITS_OWN]
+    return np.vstack([first, own / size[: len(own)]])
 
-    directions: Array
-    behind: Array
 
-    @classmethod
-    def of(cls, toward: Array, excess: Array) -> ClassDirections:
-        """Order the classes by the excess of their quiet share, the greatest first.
+def parts_of(directions: Array, number: int) -> Iterator[tuple[int, Array]]:
+    """Yield what a candidate is made of: candidates, and what it takes over of each.
 
-        Args:
-            toward: ``(classes, out)`` of length 1, along which outputs the score of each grows.
-            excess: ``(classes,)`` how far each stands out by its quiet shares.
+    Only every sixth strength is fitted, whatever is tried, and between two it is interpolated.
+    What is taken over is ``(out, out)``; the sum of all is the identity.
 
-        Example:
-            >>> found = ClassDirections.of(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4]))
-            >>> found.directions.argmax(axis=1), found.behind
-            (array([1, 2]), array([0, 2]))
-        """
-        ordered = toward[np.argsort(-excess, kind="stable")]
-        first = ordered[:1] / np.linalg.norm(ordered[0])
-        second = ordered[1:2]
-        for _ in range(2):  # the second time takes away what rounding left
-            second = second - second @ first.T @ first
-        size = np.linalg.norm(second, axis=1, keepdims=True)
-        own = second[size[:, 0] > _LEAST_OF_ITS_OWN]
-        directions = np.vstack([first, own / size[: len(own)]])
-        return cls(directions, np.array([0, _SECOND_BEHIND])[: len(directions)])
-
-    def parts(self, number: int) -> Iterator[tuple[int, Array]]:
-        """Yield what a candidate is made of: candidates, and what it takes over of each.
-
-        Only every sixth strength is fitted, whatever is tried, and between two it is interpolated.
-        What is taken over is ``(out, out)``; the sum of all is the identity.
-
-        Args:
-            number: The candidate, from 1.
-        """
-        own = _step(number - self.behind)
-        rest = _step(number - FURTHEST_BEHIND)
-        for step in range(int(np.floor(rest)), int(np.ceil(own.max())) + 1):
-            at_rest = _nearness(rest, step)
-            differing = _nearness(own, step) - at_rest
-            if at_rest or differing.any():
-                part = (self.directions.T * differing) @ self.directions
-                part[np.diag_indices_from(part)] += at_rest
-                yield QUIET_AT + _BETWEEN_LEVELS * step, part
+    Args:
+        directions: As :func:`class_directions` returns them.
+        number: The candidate, from 1.
+    """
+    own = _step(number - _BEHIND[: len(directions)])
+    rest = _step(number - FURTHEST_BEHIND)
+    for step in range(int(np.floor(rest)), int(np.ceil(own.max())) + 1):
+        at_rest = _nearness(rest, step)
+        differing = _nearness(own, step) - at_rest
+        if at_rest or differing.any():
+            part = (directions.T * differing) @ directions
+            part[np.diag_indices_from(part)] += at_rest
+            yield QUIET_AT + _BETWEEN_LEVELS * step, part
 
 
 def _step(number: Array | float) -> Array:

@@ -29,7 +29,13 @@ from typing import TypeAlias
 import numpy as np
 
 from .blocks import column_blocks, handed_over, is_small, largest_of, row_blocks
-from .class_directions import FURTHEST_BEHIND, QUIET_AT, QUIET_BETWEEN_TWO, ClassDirections
+from .class_directions import (
+    FURTHEST_BEHIND,
+    QUIET_AT,
+    QUIET_BETWEEN_TWO,
+    class_directions,
+    parts_of,
+)
 from .errors import LayerError
 from .flipping import check_range
 from .flipping_order import FlippingOrder
@@ -85,7 +91,7 @@ class Directions:
     @property
     def first(self) -> Array | None:
         """``(out,)`` along which the update is flipped most strongly; None where all are alike."""
-        return None if self._ordered is None else self._ordered.directions[0]
+        return None if self._strongest is None else self._strongest[0]
 
     def candidate(self, number: int) -> Network:
         """Return a copy of the network with a candidate's weight and bias.
@@ -114,10 +120,10 @@ class Directions:
             number: The candidate.
             unseen: Judge each sample as if it had had no part in the fit.
         """
-        if self._ordered is None:
+        if self._strongest is None:
             return self._taken_at(number, unseen=unseen)
         taken = np.zeros((len(self.space.centred), len(self.layer.weight)))
-        for level, part in self._ordered.parts(number):
+        for level, part in parts_of(self._strongest, number):
             taken += self._taken_at(level, unseen=unseen) @ part.T
         return taken
 
@@ -136,13 +142,13 @@ class Directions:
 
         Inputs that never vary are flipped wholly.
         """
-        if self._ordered is None:
+        if self._strongest is None:
             weight, solved, _ = self._solved(number)
             for columns in column_blocks(self.layer.weight):
                 update = self._update(np.s_[:, columns])
                 yield columns, self._flipped(number, weight, solved, update, columns)
             return
-        parts = [(*part, *self._solved(part[0])) for part in self._ordered.parts(number)]
+        parts = [(*part, *self._solved(part[0])) for part in parts_of(self._strongest, number)]
         for columns in column_blocks(self.layer.weight):
             update = self._update(np.s_[:, columns])
             change = np.zeros_like(update)
@@ -163,8 +169,8 @@ class Directions:
         return change
 
     @cached_property
-    def _ordered(self) -> ClassDirections | None:
-        """How strongly what speaks for each class is flipped; None where all is flipped alike."""
+    def _strongest(self) -> Array | None:
+        """Along which outputs the update is flipped most strongly; None where all are alike."""
         if self.classes is None:
             return None
         (toward, of_sample), final = self.classes, self.layer.weight
@@ -192,7 +198,7 @@ class Directions:
             moved += self.space.centred[:, ours] @ update[:, active].T
         by_sample = moved.reshape(-1, self.space.positions, len(toward)).mean(axis=1)
         excess = quiet_excess(quiet, whole, by_sample, of_sample)
-        return ClassDirections.of(toward, excess)
+        return class_directions(toward, excess)
 
     def _active_in(self, columns: slice) -> tuple[Array | slice, slice]:
         """Return which of some columns are active, and where these lie among all that are."""

@@ -8,7 +8,7 @@ from direction_cases import IN, OUT, TOWARD, arrays, covariance, directions, inp
 import flain_core as flain
 from flain_core import Settings, per_layer
 from flain_core import directions as module
-from flain_core.class_directions import FURTHEST_BEHIND
+from flain_core.class_directions import FURTHEST_BEHIND, parts_of
 from flain_core.conformance.never_cut import never_cut
 from flain_core.directions import Directions
 from flain_core.input_space import InputSpace
@@ -28,7 +28,7 @@ def written_out(found, seen, number):
         strength = found.space.strength(number)
         return found.factor * strength * update @ np.linalg.inv(seen + strength * np.eye(IN))
 
-    return sum(part @ alike(level) for level, part in found._ordered.parts(number))
+    return sum(part @ alike(level) for level, part in parts_of(found._strongest, number))
 
 
 def change(found, x, number):
@@ -97,7 +97,7 @@ def test_the_class_whose_quiet_share_exceeds_most_is_flipped_most_strongly():
         network = Network([Dense("only", update)])
         space = InputSpace.of(x, bias=False)
         given = network, network.layers()["only"], np.zeros((OUT, IN)), 2.0, space
-        first = Directions(*given, of_classes(TOWARD, 200))._ordered.directions[0]
+        first = Directions(*given, of_classes(TOWARD, 200))._strongest[0]
         np.testing.assert_allclose(abs(first @ TOWARD[target]), 1.0)
 
 
@@ -115,7 +115,7 @@ def test_a_class_that_is_hard_to_learn_does_not_come_before_an_attacked_one(told
     layer, space = network.layers()["only"], InputSpace.of(x, bias=False)
     labels = of_sample if told else rng.permutation(of_sample)
     found = Directions(network, layer, np.zeros((8, 16)), 2.0, space, (np.eye(8), labels))
-    assert (abs(found._ordered.directions[0]).argmax() == 1) == told
+    assert (abs(found._strongest[0]).argmax() == 1) == told
 
 
 @pytest.mark.parametrize("positions", [1, 3])
@@ -169,7 +169,8 @@ def test_the_last_candidate_flips_what_lies_furthest_behind_as_strongly_as_all_a
     last = len(unlike.strengths)
     assert last == len(alike.strengths) + FURTHEST_BEHIND
     np.testing.assert_array_equal(unlike.strengths[:-FURTHEST_BEHIND], alike.strengths)
-    assert last - unlike._ordered.behind.max() >= len(alike.strengths)
+    flipped = sum(level * part for level, part in parts_of(unlike._strongest, last))
+    assert np.linalg.eigvalsh(flipped).min() >= len(alike.strengths) - 1e-9
 
 
 def test_few_strengths_are_fitted_whatever_is_tried():
