@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .blocks import is_handed_over, row_blocks
-from .errors import LayerError, ModelError, WeightsError, nearest
+from .blocks import is_handed_over, largest_of, row_blocks
+from .errors import DataError, LayerError, ModelError, WeightsError, nearest
 from .network import Array
 
 __all__ = [
     "AS_TRAINED",
     "CHANGED_MEANWHILE",
     "DenseInput",
+    "check_in_range",
     "chosen_output",
     "exchange_channels",
     "find_layer",
@@ -34,6 +35,7 @@ __all__ = [
     "switched",
     "switches_of",
     "usable",
+    "whole_numbers",
 ]
 
 AS_TRAINED = "give samples of the shape and layout that the model was trained on"
@@ -165,6 +167,38 @@ def _fitting(what: str, name: str, values: Any, shape: tuple[int, ...], dtype: A
     if not all(np.isfinite(by_rows[rows]).all() for rows in row_blocks(by_rows)):
         raise not_finite(name, rounded.dtype, what)
     return rounded
+
+
+def check_in_range(samples: Array, dtype: Any, most: float) -> None:
+    """Raise :class:`DataError` if samples leave the range of the type in which a model computes.
+
+    Args:
+        samples: Finite numbers, as they are given.
+        dtype: That type, for the message.
+        most: The largest number that it holds.
+
+    >>> check_in_range(np.array([1.0, -1e300]), "float32", 3.4e38)
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.DataError: expected samples in the range of float32, in which the model
+    computes; got numbers up to 1.0e+300: scale them as in training
+    """
+    if samples.dtype.kind != "f" or not samples.size or float(np.finfo(samples.dtype).max) <= most:
+        return
+    largest = largest_of(samples)
+    if largest > most:
+        raise DataError(
+            f"expected samples in the range of {dtype}, in which the model computes; got numbers "
+            f"up to {largest:.1e}: scale them as in training"
+        )
+
+
+def whole_numbers(name: str, given: object) -> WeightsError:
+    """Return the error for whole numbers, of a type, where a model has floating-point ones."""
+    return WeightsError(
+        f"expected floating-point numbers for {name!r}, as the model has; got {given}: give the "
+        "weights that training started from, and not the integers of a quantised copy"
+    )
 
 
 def no_bias(name: str) -> WeightsError:

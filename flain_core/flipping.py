@@ -113,7 +113,10 @@ def flipped_where(initial: Array, final: Array, chosen: Array, factor: float) ->
 def check_range(array: Array, what: str) -> None:
     """Raise :class:`WeightsError` if rounding to the type of an array made a number infinite."""
     if not np.isfinite(array).all():
-        raise WeightsError(f"{what} leaves the range of {array.dtype}; use float32 weights")
+        raise WeightsError(
+            f"{what} leaves the range of {array.dtype}; check both models, or convert them to a "
+            "wider type"
+        )
 
 
 def match_norm(weight: Array, reference: Array) -> Array:

@@ -187,9 +187,13 @@ def _check_same_architecture(ours: Mapping[str, Layer], theirs: Mapping[str, Lay
                 f"groups) is {mine} and {its}; {remedy}"
             )
         if (layer.weight.dtype, layer.epsilon) != (other.weight.dtype, other.epsilon):
+            final, initial = (
+                f"{each.weight.dtype}, computed with relative errors of {each.epsilon:.1g}"
+                for each in (layer, other)
+            )
             raise WeightsError(
-                f"layer {name!r} is {layer.weight.dtype} in the final and {other.weight.dtype} in "
-                "the initial model, or of another half-precision format; convert one of them"
+                f"layer {name!r} is {final} in the final model and {initial} in the initial one; "
+                "convert one of them, or build both with the same dtype policy"
             )
 
 

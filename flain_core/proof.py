@@ -18,6 +18,8 @@ from .flipping_order import FlippingOrder
 from .network import Array, Batch, Network
 from .outputs import check_finite
 
+DOES_NOT_MOVE = "does not move the scores"
+
 _LEAST_ERROR_ALLOWED = 1e-4
 _ROUNDINGS_ALLOWED = 64
 _ERROR_PER_MOVEMENT = 0.05
@@ -40,20 +42,37 @@ class Proof:
     error: float = float("inf")
 
 
-def check_deterministic(network: Network, x: Batch, epsilon: float) -> None:
-    """Raise :class:`ModelError` if a network scores the same samples differently each time.
+def check_deterministic(network: Network, x: Batch, fewer: Batch, epsilon: float) -> None:
+    """Check that a network scores each sample alike, each time and whatever lies beside it.
 
-    Raise :class:`DataError` if it does not score with finite numbers.
+    Args:
+        network: The model.
+        x: A few samples.
+        fewer: The first of them.
+        epsilon: Relative rounding error of its numbers.
+
+    Raises:
+        ModelError: It does not.
+        DataError: It does not score with finite numbers.
     """
     scores = network.predict(x)
     check_finite(scores)
-    difference = _difference(scores, network.predict(x))
-    if difference > error_allowed(epsilon):
+    apart = network.predict(fewer)
+    difference = _difference(scores[: len(apart)], apart)
+    if difference <= error_allowed(epsilon):
+        return
+    again = _difference(scores, network.predict(x))
+    if again > error_allowed(epsilon):
         raise ModelError(
             "the model scores the same samples differently each time it is run (relative "
-            f"difference {difference:.1e}), so no decision can be trusted; make it deterministic "
+            f"difference {again:.1e}), so no decision can be trusted; make it deterministic "
             "in evaluation mode, for example by switching off dropout"
         )
+    raise ModelError(
+        f"the model scores a sample differently beside others (relative difference "
+        f"{difference:.1e}), as batch normalisation without running statistics does, so nothing "
+        "that is measured here holds for a single sample; use a model that treats each by itself"
+    )
 
 
 def prove(flipping: Flipping, x: Batch, *, seed: int = 0) -> Proof:
@@ -88,7 +107,7 @@ def prove(flipping: Flipping, x: Batch, *, seed: int = 0) -> Proof:
         if error > min(allowed, _ERROR_PER_MOVEMENT * _difference(truth, scores)):
             return Proof(False, f"under flipped weights the cut is wrong by {error:.1e}", error)
     if not moved:
-        return Proof(False, "flipping the layer's weights does not move the scores")
+        return Proof(False, f"flipping the layer's weights {DOES_NOT_MOVE}")
     return Proof(True, f"proved: the cut and the whole network agree to {worst:.1e}", worst)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from .errors import FlainWarning
 from .opening import registry
 from .options import MEMORY_LIMIT, typed_as_shown
@@ -22,6 +24,7 @@ from .threads import one_blas_thread
 
 
 @typed_as_shown
+@np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 def purify(
     model: Any,
     *,
@@ -154,7 +157,7 @@ def purify(
     serious = [note for note in notes if isinstance(note, FlainWarning)]
     for note in serious:
         if str(note) not in scorer.left_out:
-            warnings.warn(note, stacklevel=3)  # beyond the wrapper
+            warnings.warn(note, stacklevel=4)  # beyond the wrappers
     asked = scorer.asked
     # The trained model makes room for the copy that is returned.
     del network, start, weights, scorer, held_back, context

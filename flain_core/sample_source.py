@@ -79,13 +79,14 @@ class SampleFacts:
         Args:
             clean: How it does.
             classes: How many classes the model tells apart, for where it is not known how many the
-                samples have.
+                samples have, or where that is one.
 
         >>> facts = SampleFacts(classes=10)
         >>> [facts.no_better_than_chance(Tally(right, 640)) for right in (80, 200)]
         [True, False]
         """
-        classes = self.classes or classes
+        if self.classes is not None and self.classes > 1:
+            classes = self.classes
         if not self.classify or not classes or classes == 1:
             return False
         chance = 1 / classes

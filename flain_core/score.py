@@ -237,9 +237,15 @@ def tally(score: Score, scores: Array, y: Array, window: float = 0.0) -> Tally:
         return margins(scores, y).tally(window)
     check_numbers(scores)
     worth = _worth(score, scores, y)
-    total = worth.sum()
-    if not np.isfinite(total):
+    if not np.isfinite(worth).all():
         raise DataError("the score function returned NaN or infinity")
+    with np.errstate(over="ignore"):
+        total = worth.sum()
+    if not np.isfinite(total):
+        raise DataError(
+            f"the sum of what the score function returned, up to {worth.max():.1e}, leaves the "
+            "range of float64; let it return smaller numbers"
+        )
     # A score may jump where the greatest of a sample's scores changes, as accuracy does.
     jumps = _near_ties(scores, window) * float(np.ptp(worth.astype(np.float64)))
     drift = 0.0 if worth.dtype == bool else window * float(np.abs(worth).sum())

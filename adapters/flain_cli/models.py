@@ -12,7 +12,7 @@ from typing import Any
 
 import flain_core as flain
 from flain_core.opening.known_backends import built_in
-from flain_core.opening.registry import imported
+from flain_core.opening.registry import built, imported
 
 from .options import ModelOptions
 
@@ -69,23 +69,21 @@ def is_factory(name: str) -> bool:
 
 
 def _built(name: str) -> Any:
-    factory = _imported(name, f"the model {name}")
-    try:
-        return factory()
-    # It is the user's own code.
-    except Exception as error:
-        raise flain.ModelError(
-            f"{name} could not be called without arguments to build a model "
-            f"({type(error).__name__}: {error})"
-        ) from error
+    _find_here()
+    return built(name, what=f"the model {name}", remedy=_REMEDY)
 
 
 def _imported(name: str, what: str) -> Any:
-    # The current folder may have been removed.
+    _find_here()
+    return imported(name, what=what, remedy=_REMEDY)
+
+
+def _find_here() -> None:
+    """Let modules in the current folder be imported."""
+    # It may have been removed.
     with suppress(FileNotFoundError):
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.insert(0, here)
-    return imported(name, what=what, remedy=_REMEDY)
 
 
 def _with_scores(path: Path, scores: str) -> Any:

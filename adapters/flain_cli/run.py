@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ __all__ = ["ended_with", "run"]
 
 # How errors name an argument of Python that is an option here: overwrite=True (--overwrite on …).
 _ARGUMENT = re.compile(r"\b\w+=\w+ \((--[a-z-]+) on the command line\)")
+_COMPLETING = ("typer", "click")
 
 
 def run() -> int:
@@ -55,8 +57,16 @@ def ended_with(arguments: Sequence[str] | None = None) -> int:
             display.unexpected(error)
         display.problem(_ARGUMENT.sub(r"\1", str(error)))
         return ExitCode.USAGE if isinstance(error, flain.SettingsError) else ExitCode.ERROR
+    except SystemExit as error:
+        if _is_completion(error):
+            raise
+        display.problem(
+            "code that you named, or that of the model, ended the command before it was done "
+            f"(SystemExit: {error})"
+        )
+        return ExitCode.ERROR
     # Whatever else is raised is a fault of ours, or of code that the user named.
-    except Exception as error:
+    except BaseException as error:
         if debugging.asked_for():
             display.unexpected(error)
         display.problem(
@@ -66,6 +76,12 @@ def ended_with(arguments: Sequence[str] | None = None) -> int:
     # Typer returns the code of an Exit, and older ones turn Ctrl-C into one.
     code = returned if isinstance(returned, int) else 0
     return _interrupted() if code == ExitCode.INTERRUPTED else code
+
+
+def _is_completion(error: SystemExit) -> bool:
+    """Return whether the shell was told how words go on, which Typer ends by itself."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].partition(".")[0] in _COMPLETING
 
 
 def _interrupted() -> int:

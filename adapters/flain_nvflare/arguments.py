@@ -16,7 +16,7 @@ from nvflare.app_common.np.constants import NPConstants
 from flain_core import Grid, ModelError, Settings, SettingsError, WeightsError
 from flain_core.errors import nearest
 from flain_core.network import Array
-from flain_core.opening.registry import imported
+from flain_core.opening.registry import built
 from flain_core.storage.npz import check_declared, opened
 
 _FACTORY = re.compile(r"[\w.]+:[\w.]+")
@@ -108,16 +108,7 @@ def architecture(model: Any, persistor: Any, folder: Path) -> Any:
     if not _FACTORY.fullmatch(model):
         return folder / model
     remedy = "install it on the server, or send it with the job"
-    factory = imported(model, what="model=", remedy=remedy)
-    try:
-        return factory()
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"the architecture {model!r} could not be built without arguments "
-            f"({type(error).__name__}: {error})"
-        ) from error
+    return built(model, what="model=", remedy=remedy)
 
 
 def read_initial(path: Path, model: Any) -> dict[str, Array]:

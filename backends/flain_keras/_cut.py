@@ -146,7 +146,7 @@ def cut_at(name: str, entry: Entry, runner: Runner, x: Any, size: int, memory: M
     if not seen.inputs:
         raise LayerError(
             f"layer {name!r} was not called on the batch, so its inputs cannot be observed: "
-            "the model does not use it, or uses its kernel directly"
+            "the model does not use it, or uses its kernel directly; name other layers (layers=)"
         )
     seen.output.flags.writeable = False
     tail = Tail(runner, layer, x, size, seen.dtype)

@@ -10,7 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from flain_core.backend_kit import AS_TRAINED, chosen_output, kind_of, shortened
+from flain_core.backend_kit import (
+    AS_TRAINED,
+    check_in_range,
+    chosen_output,
+    kind_of,
+    shortened,
+)
 from flain_core.errors import DataError, FlainError, ModelError
 from flain_core.network import Batch
 
@@ -141,6 +147,8 @@ def as_batch(x: Batch) -> tuple[Any, int]:
 
 def _tensor(value: Any) -> Any:
     if isinstance(value, np.ndarray):
+        computed = np.float64 if keras.config.floatx() == "float64" else np.float32
+        check_in_range(value, np.dtype(computed), float(np.finfo(computed).max))
         # Some engines know neither foreign byte orders nor read-only memory.
         value = np.array(value, dtype=value.dtype.newbyteorder("="))
     return keras.ops.convert_to_tensor(value)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from flain_core.backend_kit import find_layer, fitting_bias, fitting_weight
+from flain_core.backend_kit import check_in_range, find_layer, fitting_bias, fitting_weight
 from flain_core.blocks import handed_over
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Layer
@@ -115,6 +115,7 @@ class Network:
         if not isinstance(x, np.ndarray) or x.ndim == 0 or x.dtype.kind not in "fiub":
             given = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
             raise ModelError(f"expected one NumPy array of real numbers (n, ...); got {given}")
+        check_in_range(x, self._dtype, float(np.finfo(self._dtype).max))
         return x.astype(self._dtype, copy=False)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import ValueInfoProto, helper
 
+from flain_core.backend_kit import check_in_range
 from flain_core.errors import ModelError
 from flain_core.network import Array, Batch
 
@@ -103,6 +104,8 @@ def _cast(name: str, array: Any, value: ValueInfoProto) -> Array:
             f"input {name!r}: the model reads {wanted}; got {array.dtype}; convert it yourself, so "
             "that nothing is rounded by accident"
         )
+    if wanted.kind == "f":
+        check_in_range(array, wanted, float(np.finfo(wanted).max))
     # A copy, also where nothing is cast: a loader may reuse the array of one batch for the next.
     return np.array(array, dtype=wanted, order="C")
 

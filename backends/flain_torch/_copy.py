@@ -117,7 +117,9 @@ def _same(parameter: Tensor, given: Tensor) -> bool:
 
 
 def _is_plain(parameter: Tensor) -> bool:
-    return type(parameter) is nn.Parameter and parameter.layout is torch.strided
+    plain = type(parameter) is nn.Parameter and parameter.layout is torch.strided
+    # Nobody counts how often those of torch.inference_mode() are written to.
+    return plain and not parameter.is_inference()
 
 
 def _borrowed(parameter: Tensor) -> nn.Parameter:

@@ -236,7 +236,7 @@ def cut_at(name: str, layer: WeightLayer, module: nn.Module, batch: TorchBatch) 
     if not seen.inputs:
         raise LayerError(
             f"layer {name!r} was not called on the batch, so its inputs cannot be observed: "
-            "the model does not use it, or uses its weight directly"
+            "the model does not use it, or uses its weight directly; name other layers (layers=)"
         )
     return TorchCut(module, batch, seen)
 

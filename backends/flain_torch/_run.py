@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flain_core.backend_kit import AS_TRAINED, kind_of
+from flain_core.backend_kit import AS_TRAINED, check_in_range, kind_of
 from flain_core.errors import DataError, FlainError, ModelError
 from flain_core.network import Array, Batch
 
@@ -93,6 +93,7 @@ def _argument(value: object, like: Tensor) -> Tensor:
                 "expected a batch to hold floating-point numbers, integers or booleans; got "
                 f"{array.dtype}"
             )
+        check_in_range(array, like.dtype, torch.finfo(like.dtype).max)
         # A copy in a type and byte order that torch knows; it rejects read-only memory too.
         known = array.dtype.newbyteorder("=")
         if known.kind in "iu":

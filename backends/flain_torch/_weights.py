@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flain_core.backend_kit import kind_of, shortened
+from flain_core.backend_kit import kind_of, shortened, whole_numbers
 from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.network import Array
 from flain_core.provenance.mark import KEY, MOST_BYTES
@@ -98,13 +98,23 @@ def _holds(parameter: Tensor, value: Tensor) -> bool:
 def load_state(module: nn.Module, weights: Mapping[str, Any]) -> None:
     """Load ``weights``, tensors or NumPy arrays by name, all of them and nothing else."""
     state = {name: _entry(name, value) for name, value in weights.items()}
+    state = _without_wrappers(state, module)
+    for name, held in module.state_dict().items():
+        given = state.get(name)
+        # PyTorch would cast them in silence.
+        if _is_floating(held) and isinstance(given, Tensor) and not given.is_floating_point():
+            raise whole_numbers(name, given.dtype)
     try:
-        module.load_state_dict(_tied(_without_wrappers(state, module), module))
+        module.load_state_dict(_tied(state, module))
     except Exception as error:
         raise WeightsError(
             f"the weights do not fit the {type(module).__name__}; "
             f"they must come from the same architecture: {error}"
         ) from error
+
+
+def _is_floating(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _entry(name: object, value: Any) -> Any:

@@ -161,7 +161,8 @@ def as_array(which: str, given: Any) -> Any:
         return given.detach().cpu().numpy()
     except (TypeError, RuntimeError) as error:
         raise WeightsError(
-            f"{which}: NumPy cannot hold a tensor of {given.dtype} ({error}); give it as .float()"
+            f"{which}: NumPy cannot hold a tensor of {given.dtype} on {given.device} ({error}); "
+            "give it as .float(), in memory"
         ) from error
 
 

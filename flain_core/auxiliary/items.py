@@ -52,6 +52,10 @@ def array_of(value: Any) -> Array:
     """Return the values as an array, also those of a tensor that has gradients or is on a GPU."""
     # TensorFlow's tensors have a cpu() too, and warn of it.
     if hasattr(value, "detach"):
+        if getattr(value, "is_meta", False):
+            raise DataError(
+                "expected tensors of numbers; got one on PyTorch's meta device, which has none"
+            )
         for step in ("detach", "cpu", "resolve_neg", "resolve_conj"):
             value = getattr(value, step)() if hasattr(value, step) else value
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":

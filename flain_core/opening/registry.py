@@ -181,6 +181,33 @@ def imported(name: str, *, what: str, remedy: str) -> Callable[[], Any]:
     return factory
 
 
+def built(name: str, *, what: str, remedy: str) -> Any:
+    """Import the function or class that builds a model, as :func:`imported` does, and call it.
+
+    Raises:
+        ModelError: As there, or it cannot be called without arguments, fails or exits.
+
+    >>> built("collections:Counter", what="--architecture", remedy="install it")
+    Counter()
+    >>> built("sys:exit", what="--architecture", remedy="install it")
+    Traceback (most recent call last):
+        ...
+    flain_core.errors.ModelError: 'sys:exit' could not be called without arguments to build a model
+    (SystemExit: )
+    """
+    factory = imported(name, what=what, remedy=remedy)
+    try:
+        return factory()
+    except ModelError:
+        raise
+    # It runs whatever its author wrote there.
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"{name!r} could not be called without arguments to build a model "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
 def save(
     model: Any, path: str | os.PathLike[str], *, overwrite: bool = False, mark: str | None = None
 ) -> None:

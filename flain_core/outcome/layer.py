@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from flain_core.network import Array
+from flain_core.proof import DOES_NOT_MOVE
 from flain_core.reporting.input_grid import InputGrid
 
 Method = Literal["incremental", "whole network", "none"]
@@ -153,6 +154,11 @@ class LayerOutcome:
     class_share: float | None = None
     norms: UpdateNorms | None = None
     grid: InputGrid | None = None
+
+    @property
+    def moves_scores(self) -> bool:
+        """Whether the layer's weights move the model's scores at all, as far as was found out."""
+        return DOES_NOT_MOVE not in self.why_method
 
     def share_in_words(self, percent: Callable[[float], str] = "{:.1%}".format) -> str:
         """Return which share was flipped of the whole update, and for one class.

@@ -23,6 +23,7 @@ _NOTABLE_LOSS = 0.01
 _GREAT_TOLERANCE = 0.05
 _OVERSURE = 1.5  # beside how often a model is right
 _TOOK = 0.5  # a backdoor with a smaller attack success rate hardly took
+_BROUGHT_ABOUT = 0.1
 
 Note: TypeAlias = "str | FlainWarning"
 """A sentence; a serious one is a warning."""
@@ -213,6 +214,11 @@ def _on_probes(purified: Purified, facts: SampleFacts) -> Iterator[Note]:
                 f"{told}: the backdoor is still there. The auxiliary samples must not carry the "
                 "trigger (none from what clients trained on); else try other layers"
             )
+        elif classes == 1 and before < _TOOK and after - before >= _BROUGHT_ABOUT:
+            yield FlainWarning(
+                f"{told}: if its labels are an attacker's target, a backdoor was brought back. Was "
+                "the model purified before, or are the initial and the final model swapped?"
+            )
         elif classes == 1 and before >= _TOOK and after >= _NOTABLE_LOSS:
             yield (
                 f"{told}; samples whose own class is the target are given it rightly, so leave "
@@ -253,10 +259,10 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     verdict = verdict_on(outcomes)
     most = max(outcomes, key=lambda outcome: outcome.share)
     if verdict == "not flipped":
-        if all("does not move the scores" in outcome.why_method for outcome in outcomes):
+        if not any(outcome.moves_scores for outcome in outcomes):
             return (
-                "not flipped: the chosen layers do not move the scores, so nothing can be removed "
-                "there; choose another layer"
+                "not flipped: flipping the chosen layers does not move the scores, so nothing can "
+                "be removed there; choose another layer, or a larger factor"
             )
         if any(outcome.stop_reason == "promise" for outcome in outcomes):
             return (
@@ -280,6 +286,12 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     if verdict == "partly flipped":
         most = flipped_for_a_class(outcomes)
     flipped = f"of {most.name!r}, {most.share_in_words()} was flipped"
+    if not any(outcome.moves_scores for outcome in outcomes):
+        return (
+            f"{verdict}: {flipped}, which does not move the scores, so nothing was removed: the "
+            "layer's update, or the factor, is too small to matter. A backdoor is probably still "
+            "there, if there was one. Choose another layer"
+        )
     if verdict == "partly flipped":
         return (
             f"partly flipped: {flipped}. Little of what it says for other classes was, as clean "
@@ -321,14 +333,20 @@ def _on_promise(promise: Promise | None, context: SearchContext) -> Iterator[Not
             "about too many of them, so they say nothing of others"
         )
     elif settings.measure != "score":
-        yield "nothing is promised of new samples: too few were given to hold some back"
+        why = (
+            f"held_back={settings.held_back:g} holds none back"
+            if settings.held_back is not None
+            else "too few were given, or too few that differ, to hold some back"
+        )
+        yield f"nothing is promised of new samples: {why}"
 
 
 def _on_neurons(
     outcome: LayerOutcome, network: Network, facts: SampleFacts, settings: Settings
 ) -> Iterator[Note]:
     dense = network.layers()[outcome.name].kind == "dense"
-    if facts.local and dense and settings.flip == "auto" and outcome.flip == "neurons":
+    whole = settings.flip == "auto" and outcome.flip == "neurons"
+    if facts.local and dense and whole and outcome.moves_scores:
         yield (
             f"{outcome.name!r}: whole neurons were tried; directions need float32 weights, a "
             "layer that runs once in a pass, at least 10 samples whose inputs vary, and a "

@@ -161,6 +161,10 @@ def test_a_model_may_come_from_a_factory(files, flain):
         "def final(): return flain_numpy.load('final.npz')\n"
         "def initial(): return flain_numpy.load('initial.npz')\n"
         "def broken(): raise RuntimeError('no weights here')\n"
+        "def leaves(): raise SystemExit(0)\n"
+        "class Leaving(flain_numpy.Network):\n"
+        "    def predict(self, x): raise SystemExit(0)\n"
+        "def leaving(): return Leaving(final().operations)\n"
         "def nothing(): return None\n"
     )
     words = ("--initial", "built:initial", "--data", files.auxiliary)
@@ -176,6 +180,8 @@ def test_a_model_may_come_from_a_factory(files, flain):
     for name, told in {
         "built:broken": "could not be called without arguments to build a model (RuntimeError: no",
         "built:nothing": "got NoneType",
+        "built:leaves": "could not be called without arguments to build a model (SystemExit: 0)",
+        "built:leaving": "ended the command before it was done (SystemExit: 0)",
         "built:missing": "has no function or class 'missing'",
         "no_such_module:final": "cannot import 'no_such_module'",
     }.items():

@@ -124,6 +124,14 @@ def test_a_partly_flipped_model_is_told_of_the_layer_that_makes_it_one_and_not_s
     assert shown == "doubtful"
 
 
+def test_what_does_not_move_the_scores_is_said_to_have_removed_nothing():
+    usual = reported.usual()
+    idle = "flipping the layer's weights does not move the scores"
+    layers = tuple(replace(layer, why_method=idle) for layer in usual.layers)
+    page = Page(render(replace(usual, layers=layers)))
+    assert "does not move the model's scores. A backdoor is probably still there" in page.text
+
+
 def test_warnings_stand_at_the_top_and_only_there():
     result = reported.usual()
     warned = replace(result, notes=(*result.notes, "Mind the gap."), warnings=("Mind the gap.",))

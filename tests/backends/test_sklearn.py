@@ -159,6 +159,7 @@ def test_bare_weights_open_like_an_estimator():
         ({"coefs_": [np.zeros((6, 11))]}, "coefs_: expected 3 arrays; got 1"),
         ({"coefs_": [np.zeros((11, 6))] * 3}, "'coefs_0': expected real numbers of shape"),
         ({"coefs_": [np.full((6, 11), np.nan)] * 3}, "'coefs_0': expected numbers that are finite"),
+        ({"coefs_": [np.ones((6, 11), int)] * 3}, "floating-point numbers for 'coefs_0'.*int64"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(weights, message):
@@ -365,3 +366,10 @@ def test_arrays_that_do_not_fit_are_named():
         flain.purify_arrays(arrays_of(initial), final, model, data=(X, labels(3)))
     with pytest.raises(ModelError, match="fitted MLPClassifier"):
         flain.purify_arrays(final, final, MLPClassifier(), data=(X, labels(3)))
+
+
+def test_an_estimator_of_whole_numbers_is_refused():
+    _, model = classifier()
+    model.coefs_ = [(100 * each).astype(int) for each in model.coefs_]
+    with pytest.raises(WeightsError, match=r"floating-point numbers for 'coefs_\[0\]'.*int64"):
+        open_network(model)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch_cases import CASES, Case, N, fingerprint, parts
 from torch_threads import one_thread  # noqa: F401
 
+import flain_core as flain
 from flain_core.errors import ModelError
 from flain_core.network import Network
 from flain_torch import open_network
@@ -112,3 +113,16 @@ def test_replacing_keeps_everything_else() -> None:
     before, after = fingerprint(model), fingerprint(changed)
     assert all(before[name] == after[name] for name in others)
     assert fingerprint(network.native) == before
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_models_made_in_inference_mode_are_purified_there() -> None:
+    x = np.random.default_rng(0).standard_normal((60, 6)).astype(np.float32)
+    with torch.inference_mode():
+        initial, final = models.mlp(), models.mlp()
+        final[0].weight += 0.1
+        y = final(torch.tensor(x)).argmax(1).numpy()
+        inside = flain.purify(final, initial=initial, data=(x, y))
+    outside = flain.purify(final, initial=initial, data=(x, y))
+    assert inside.layers[0].share == outside.layers[0].share > 0
+    assert torch.equal(inside.model[0].weight, outside.model[0].weight)

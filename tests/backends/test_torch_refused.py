@@ -203,3 +203,17 @@ def test_models_that_cannot_be_opened_say_why(build: Callable[[], Any], message:
 def test_weights_that_do_not_fit_are_refused(weight: np.ndarray, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         open_network(models.mlp(torch.float16)).replace({"0": weight})
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int64, torch.bool])
+def test_whole_numbers_are_no_weights(kind: torch.dtype) -> None:
+    model = models.mlp()
+    quantised = {name: (100 * each).to(kind) for name, each in model.state_dict().items()}
+    with pytest.raises(WeightsError, match=rf"floating-point.*'0.weight'.*got {kind}.*quantised"):
+        open_network(quantised, like=model)
+
+
+def test_tensors_without_numbers_are_refused() -> None:
+    x = torch.ones(4, 6, device="meta")
+    with pytest.raises(flain.DataError, match="meta device"):
+        flain.purify(models.mlp(), initial=models.mlp(), data=(x, np.zeros(4, int)))

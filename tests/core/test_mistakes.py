@@ -296,3 +296,67 @@ def test_pixels_that_nobody_scaled_are_pointed_out():
     assert said(purify(data=(pixels, y)).notes, "whole numbers from 0 to 255")
     for other in (np.round(x), -pixels, pixels + 0.5, 2 * pixels):
         assert not said(purify(data=(other, y)).notes, "whole numbers from 0 to 255")
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_samples_of_one_class_that_the_model_gets_wrong_leave_it_as_it_is():
+    x, y = CLEAN
+    result = purify((x[y == 0], y[y == 0] + 1))
+    assert said(result.warnings, "no better than chance")
+    assert result.verdict == "not flipped"
+    np.testing.assert_array_equal(result.model.predict(x), FINAL.predict(x))
+
+
+def test_a_probe_that_rises_is_pointed_out():
+    """As where the initial model is the trained one's purified self, or the mark got lost."""
+    purified = purify().model.layers()["fc1"]
+    lost = FINAL.replace({"fc1": purified.weight.copy()}, {"fc1": purified.bias.copy()})
+    with pytest.warns(FlainWarning, match=r"0\.0% before.*a backdoor was brought back"):
+        flain.purify(lost, initial=INITIAL, data=CLEAN, probes={"ASR": ASR}, again=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"held_back": 0}, "held_back=0 holds none back"),
+        ({"held_back": 1e-9}, "held_back=1e-09 holds none back"),
+        ({}, None),
+    ],
+)
+def test_why_nothing_is_promised(settings, why):
+    notes = purify(settings=Settings(**settings)).notes
+    assert said(notes, "nothing is promised of new samples: ") == (
+        [f"nothing is promised of new samples: {why}"] if why else []
+    )
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e-300])
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_a_flip_that_moves_no_scores_removes_nothing(factor):
+    result = purify(settings=Settings(factor=factor))
+    assert result.verdict in ("hardly flipped", "not flipped")
+    assert said(result.warnings, "does not move the scores")
+    assert not said(result.notes, "directions need")
+
+
+@pytest.mark.parametrize("factor", [1e300, -1e300])
+def test_samples_beyond_the_models_range_are_named(factor):
+    x, y = CLEAN
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(flain.DataError, match=r"in the range of float32.*up to \d.*scale"):
+            purify((x.astype(np.float64) * factor, y))
+
+
+def test_how_numpy_is_told_to_treat_errors_changes_nothing():
+    x, y = CLEAN
+    with np.errstate(all="raise"):
+        result = purify((x.astype(np.float64), y))
+        with pytest.warns(FlainWarning):
+            purify((x.astype(np.float64) * 1e-300, y))
+    np.testing.assert_array_equal(result.layers[0].flipped, purify().layers[0].flipped)
+
+
+def test_a_score_whose_sum_is_too_large_is_told_so():
+    with pytest.raises(flain.DataError, match=r"sum of what the score function.*up to 1\.0e\+308"):
+        purify(score=lambda scores, y: np.full(len(y), 1e308))

@@ -209,4 +209,21 @@ def test_scores_that_are_not_numbers_are_refused():
     lost = Recut(FINAL, lambda cut: {})
     lost.predict = lambda x: np.full((len(x), 3), np.nan)
     with pytest.raises(flain.DataError, match="NaN or infinity"):
-        check_deterministic(lost, X, 1e-7)
+        check_deterministic(lost, X, X[:8], 1e-7)
+
+
+def test_scores_that_depend_on_the_samples_beside_are_refused():
+    beside = Recut(FINAL, lambda cut: {})
+    beside.predict = lambda x: FINAL.predict(x - x.mean(axis=0))
+    with pytest.raises(flain.ModelError, match=r"differently beside others.*batch normalisation"):
+        check_deterministic(beside, X, X[:8], 1e-7)
+    with pytest.raises(flain.ModelError, match="differently beside others"):
+        flain.purify(beside, initial=INITIAL, data=backdoored.samples(100, seed=5))
+
+
+def test_scores_that_differ_each_time_are_refused():
+    drawn = Recut(FINAL, lambda cut: {})
+    random = np.random.default_rng(0)
+    drawn.predict = lambda x: FINAL.predict(x) + random.normal(size=(len(x), 3))
+    with pytest.raises(flain.ModelError, match=r"differently each time.*dropout"):
+        check_deterministic(drawn, X, X[:8], 1e-7)

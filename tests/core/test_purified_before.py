@@ -51,7 +51,8 @@ def test_a_copy_of_the_result_is_refused(result):
 
 def test_who_insists_gets_it_and_is_told(result):
     """And sees what the refusal is for: the backdoor is back."""
-    again = purify(result.model, again=True)
+    with pytest.warns(flain.FlainWarning, match="a backdoor was brought back"):
+        again = purify(result.model, again=True)
     assert "again now, as was asked for" in again.notes[0]
     assert result.after.probes["ASR"] < 0.05
     assert again.after.probes["ASR"] > 0.9
@@ -111,7 +112,9 @@ def test_a_file_says_that_it_was_purified(result, tmp_path, monkeypatch):
         purify(str(path))
     with pytest.raises(flain.ModelError, match=REFUSED):
         purify(flain_numpy.load(path))
-    assert purify(path, again=True).notes[0].startswith("the model was purified before")
+    with pytest.warns(flain.FlainWarning, match="a backdoor was brought back"):
+        again = purify(path, again=True)
+    assert again.notes[0].startswith("the model was purified before")
 
 
 def test_a_file_that_was_not_purified_carries_no_mark(tmp_path):

@@ -96,8 +96,16 @@ def test_a_partly_flipped_model_is_told_of_the_layer_that_makes_it_one():
 
 def test_layers_that_move_no_scores_are_the_reason():
     idle = "flipping the layer's weights does not move the scores"
-    assert "do not move the scores" in reason_for([outcome(0.0, why=idle)])
-    assert "do not move" not in reason_for([outcome(0.0, why=idle), outcome(0.0)])
+    assert "does not move the scores" in reason_for([outcome(0.0, why=idle)])
+    assert "does not move" not in reason_for([outcome(0.0, why=idle), outcome(0.0)])
+
+
+def test_what_does_not_move_the_scores_is_no_removal():
+    idle = "flipping the layer's weights does not move the scores"
+    assert verdict_on([outcome(1.0, why=idle)]) == "hardly flipped"
+    assert verdict_on([outcome(0.05, class_share=0.9, why=idle)]) == "hardly flipped"
+    assert "too small to matter" in reason_for([outcome(1.0, why=idle)])
+    assert verdict_on([outcome(1.0, why=idle), outcome(0.2)]) == "flipped"
 
 
 def test_a_promise_that_allows_nothing_is_the_reason():
