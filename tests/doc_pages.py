@@ -10,7 +10,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 # Pages that show a file of the repository are tested where the file is.
-INCLUDES = "--8<--"
+_INCLUDES = "--8<--"
 
 _FENCE = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
@@ -37,6 +37,11 @@ def blocks(page: str, *languages: str) -> list[Block]:
         lines = (line.removeprefix(indent) for line in code.splitlines(keepends=True))
         found.append(Block(language, title[1] if title else "", "".join(lines)))
     return [each for each in found if not languages or each.language in languages]
+
+
+def shown(page: str) -> list[Block]:
+    """The Python code that a page holds itself."""
+    return [each for each in blocks(page, "python") if _INCLUDES not in each.code]
 
 
 def commands(page: str) -> list[list[str]]:

@@ -23,17 +23,17 @@ pytestmark = [
 def test_the_command_takes_keras_files_on(engine: str) -> None:
     if find_spec(engine) is None:
         pytest.skip(f"{engine} is not installed")
-    assert passed(SUITE, engine) == 17
+    assert passed(engine, SUITE) == 17
 
 
 def test_a_keras_file_is_purified_on_the_torch_engine() -> None:
     pytest.importorskip("torch")
-    assert passed(SUITE, "torch", "-k", "purified_into_another and not h5") == 1
+    assert passed("torch", SUITE, part="purified_into_another and not h5") == 1
 
 
 def test_a_class_of_ones_own_is_named_on_the_torch_engine() -> None:
     pytest.importorskip("torch")
-    assert passed(SUITE, "torch", "-k", "ones_own_is_named") == 1
+    assert passed("torch", SUITE, part="ones_own_is_named") == 1
 
 
 def test_an_engine_that_does_not_exist_is_named(tmp_path: Path) -> None:

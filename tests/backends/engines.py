@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[2]
 ENGINES = ("tensorflow", "jax", "torch")
 
 
-def passed(suite: Path, engine: str, *options: str) -> int:
-    """Run a suite, or a part of it, on an engine and count the tests that passed."""
+def passed(engine: str, *suites: Path, part: str = "") -> int:
+    """Run suites, or the part of them that pytest's ``-k`` names, and count what passed."""
     if find_spec(engine) is None:
         pytest.skip(f"{engine} is not installed")
     roots = (ROOT, ROOT / "backends", ROOT / "adapters")
     paths = os.pathsep.join([*map(str, roots), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, suite],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", part, *suites],
         env=os.environ
         | {
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiling takes longer than running

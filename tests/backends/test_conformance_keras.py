@@ -16,9 +16,9 @@ BOTH_LAYOUTS = 2 * CHANNELS_LAST
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_backend_conforms_on(engine: str) -> None:
-    assert passed(SUITE, engine) == (BOTH_LAYOUTS if engine == "torch" else CHANNELS_LAST)
+    assert passed(engine, SUITE) == (BOTH_LAYOUTS if engine == "torch" else CHANNELS_LAST)
 
 
 @pytest.mark.slow
 def test_residual_networks_conform_on_the_torch_engine() -> None:
-    assert passed(SUITE, "torch", "-k", "TestKeras and residual and not ChannelsFirst") == 20
+    assert passed("torch", SUITE, part="TestKeras and residual and not ChannelsFirst") == 20

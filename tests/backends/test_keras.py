@@ -1,4 +1,4 @@
-"""Runs two suites once for each engine: a process can load Keras with one engine only."""
+"""Runs suites once for each engine: a process can load Keras with one engine only."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from engines import ENGINES, passed
 
-MODELS, ARRAYS = (
-    Path(__file__).with_name(name) for name in ("keras_suite.py", "keras_arrays_suite.py")
+SUITES = tuple(
+    Path(__file__).with_name(f"keras_{name}_suite.py")
+    for name in ("arrays", "copies", "cuts", "example", "files", "layers", "opening")
 )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("suite", "tests"), [(MODELS, 117), (ARRAYS, 6)])
-def test_a_suite_passes_on(suite: Path, tests: int, engine: str) -> None:
-    assert passed(suite, engine) == tests
+def test_all_suites_pass_on(engine: str) -> None:
+    assert passed(engine, *SUITES) == 125
 
 
-def test_the_core_of_the_suite_passes_on_the_torch_engine() -> None:
-    chosen = "residual or output or refused or exception or opened"
-    assert passed(MODELS, "torch", "-k", chosen) == 23
+def test_the_core_of_the_suites_passes_on_the_torch_engine() -> None:
+    part = "residual or output or refused or exception or opened"
+    assert passed("torch", *SUITES, part=part) == 23

@@ -1,4 +1,4 @@
-"""The site, built once for all tests that look at it."""
+"""The site, built once for all tests that look at it, and a folder to run code in."""
 
 import os
 import subprocess
@@ -31,3 +31,10 @@ def site(tmp_path_factory):
     )
     assert built.returncode == 0, built.stderr[-4000:]
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder, in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -47,9 +47,7 @@ names = {
     "two_outputs": built(FINAL, ("digits", "other")),
     "two_outputs_before": built(INITIAL, ("digits", "other")),
 }
-first, second = (
-    each.code for each in pages.blocks(PAGE, "python") if pages.INCLUDES not in each.code
-)
+first, second = (each.code for each in pages.shown(PAGE))
 exec(first, names)
 assert asr(names["model"]) > 0.9
 assert asr(names["purified"]) < 0.05

@@ -160,9 +160,8 @@ def test_the_readme_and_the_page_on_results_show_what_the_demo_prints():
 
 @pytest.mark.parametrize("page", pages.every())
 def test_code_on_a_page_is_python(page):
-    for block in pages.blocks(page, "python"):
-        if pages.INCLUDES not in block.code:
-            compile(block.code, page, "exec")
+    for block in pages.shown(page):
+        compile(block.code, page, "exec")
 
 
 def test_the_page_on_settings_says_how_many_samples_a_promise_needs():
