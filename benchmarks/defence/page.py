@@ -106,6 +106,7 @@ def rivals(stored: Stored, figures: Collection[str]) -> Iterator[str]:
         if runs:
             yield f"### {name}"
             yield tables.rivals(stored, test)
+            yield tables.foremost(stored, test)
     yield "### Refusals"
     yield tables.refusals(stored)
 

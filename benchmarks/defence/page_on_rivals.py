@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from . import summary, tables_of_samples
+from . import tables_of_samples
 from .page import depth, end, missing, rivals
 from .stored import Stored
-
-_COMMIT_OF_FORMER = "e1ef2914c8b8"
 
 
 def page_on_rivals(stored: Stored, figures: Collection[str]) -> str:
@@ -33,21 +31,8 @@ def _beginning(stored: Stored) -> Iterator[str]:
         "does it work](how-well.md) has flain on many more models. Those here were trained on "
         "another kind of processor, so figures of the two pages are not of the same models."
     )
-    if _is_former(stored):
-        yield (
-            f"**Here flain is that of commit `{_COMMIT_OF_FORMER}`,** which flipped most strongly "
-            "what the update says for the class with the greatest quiet share. Since then classes "
-            "are ordered by how far that share exceeds what the other classes suggest, two of them "
-            "are flipped most strongly, and models that are rather sure may lose less."
-        )
-
-
-def _is_former(stored: Stored) -> bool:
-    """Whether results of flain are from before classes were ordered by their excess."""
-    return any(
-        outcome.cell.defence == summary.FLAIN and outcome.content["commit"] == _COMMIT_OF_FORMER
-        for outcome in stored.outcomes.values()
-    )
+    if len({outcome.content["machine"] for outcome in stored.outcomes.values()}) > 1:
+        yield "CPU seconds are of machines of different speed."
 
 
 def _shifted(stored: Stored) -> Iterator[str]:

@@ -182,6 +182,23 @@ def rivals(stored: Stored, test: Test) -> str:
     return table(_RIVAL_HEADS, rows)
 
 
+def foremost(stored: Stored, test: Test) -> str:
+    """A sentence on who has the greatest mean DER in that table, and where flain stands."""
+    of_each = {
+        name: figure.value
+        for name, found in rivals_runs(stored, test).items()
+        if (figure := mean(field("der"), found)).value is not None
+    }
+    if not of_each:
+        return "No model has the results of all of them yet."
+    ranked = sorted(of_each, key=lambda name: -of_each[name])
+    first, *others = (f"{name} ({of_each[name]:.3f})" for name in ranked)
+    said = f"The greatest mean DER is that of {first}"
+    if ranked[0] == FLAIN:
+        return f"{said}; next comes {others[0]}." if others else f"{said}."
+    return f"{said}; flain is in place {ranked.index(FLAIN) + 1} of {len(ranked)}."
+
+
 def rivals_runs(stored: Stored, test: Test) -> dict[str, Runs]:
     """By defence, its results on the attacked rows on which no planned defence is missing."""
     wanted = _rivalled(stored, test)

@@ -119,6 +119,20 @@ def test_rivals_are_compared_on_rows_where_none_is_missing(matrix):
     assert "| clp | 2 | NotApplicable: no batch \\| norm |" in tables.refusals(matrix.read())
 
 
+def test_a_sentence_says_who_is_foremost_among_rivals(matrix):
+    made = matrix.add(row("mnist-patch"))
+    matrix.run(made, "nft", done=False)
+    assert "yet" in tables.foremost(matrix.read(), summary.is_mnist)
+    matrix.run(made, der=0.9)
+    matrix.run(made, "nft", der=0.7)
+    matrix.run(made, "clp", info={"refused": "NotApplicable: no batch norm"})
+    said = tables.foremost(matrix.read(), summary.is_mnist)
+    assert said == "The greatest mean DER is that of flain (0.900); next comes nft (0.700)."
+    matrix.run(made, "anp", der=0.95)
+    said = tables.foremost(matrix.read(), summary.is_mnist)
+    assert said == "The greatest mean DER is that of anp (0.950); flain is in place 2 of 3."
+
+
 def test_robust_strategies_keep_attacks_that_they_kept_from_taking(matrix):
     made = matrix.add(row("krum", strategy="krum"), asr=0.3)
     matrix.run(made, asr_before=0.3, asr=0.1)
