@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .blocks import largest_of
-from .errors import LayerError, WeightsError, listed, nearest
+from .errors import LayerError, ModelError, WeightsError, listed, nearest
 from .network import Array, Layer, Network, refused_layers
 
 _ONE_OF = 100  # at most one of so many weights is an outlier
@@ -95,6 +95,11 @@ def chosen_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
             f"{layers!r}"
         )
     found = network.layers()
+    if not isinstance(found, Mapping) or not all(isinstance(x, Layer) for x in found.values()):
+        raise ModelError(
+            "expected the network's layers() to return a dict of flain.Layer by name; its backend "
+            f"gave {found!r:.100}"
+        )
     if not found:
         refused = refused_layers(network)
         raise LayerError(
@@ -179,6 +184,11 @@ def _check_same_architecture(ours: Mapping[str, Layer], theirs: Mapping[str, Lay
             f"{', '.join(map(repr, extra))}, or their order differs; {remedy}"
         )
     for name, layer in ours.items():
+        if layer.bias is not None and len(layer.bias) != len(layer.weight):
+            raise ModelError(
+                f"layer {name!r} has {len(layer.weight)} outputs and shows a bias of "
+                f"{len(layer.bias)}; its backend is wrong"
+            )
         other = theirs[name]
         mine, its = ((each.kind, each.weight.shape, each.groups) for each in (layer, other))
         if mine != its:

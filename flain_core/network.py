@@ -65,6 +65,21 @@ class Layer:
     epsilon: float = SINGLE_PRECISION
     bias: Array | None = None
 
+    def __post_init__(self) -> None:
+        """Raise :class:`ModelError` for a weight or a bias that a backend gave in another form."""
+        if not _is_real(self.weight) or self.weight.ndim < 2:
+            raise ModelError(
+                f"layer {self.name!r}: expected weight as a NumPy array (out, in / groups, "
+                "*kernel) of floating-point numbers; its backend gave "
+                f"{_form_of(self.weight)}"
+            )
+        bias = self.bias
+        if bias is not None and not (_is_real(bias) and bias.ndim == 1):
+            raise ModelError(
+                f"layer {self.name!r}: expected bias as a NumPy array (out,) of floating-point "
+                f"numbers; its backend gave {_form_of(bias)}"
+            )
+
     @property
     def neurons(self) -> int:
         """Number of input neurons: features, or channels of a convolution."""
@@ -216,3 +231,13 @@ def refused_layers(network: Network) -> Mapping[str, str]:
         ) from error
     found = network.layers()
     return {name: reason for name, reason in reasons.items() if name not in found}
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+def _form_of(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return f"a value of type {type(value).__name__}"

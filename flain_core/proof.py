@@ -16,7 +16,7 @@ from .directions import Flipping
 from .errors import ModelError, WeightsError
 from .flipping_order import FlippingOrder
 from .network import Array, Batch, Network
-from .outputs import check_finite
+from .outputs import check_finite, check_numbers
 
 DOES_NOT_MOVE = "does not move the scores"
 
@@ -56,6 +56,7 @@ def check_deterministic(network: Network, x: Batch, fewer: Batch, epsilon: float
         DataError: It does not score with finite numbers.
     """
     scores = network.predict(x)
+    check_numbers(scores)
     check_finite(scores)
     apart = network.predict(fewer)
     difference = _difference(scores[: len(apart)], apart)
@@ -73,6 +74,23 @@ def check_deterministic(network: Network, x: Batch, fewer: Batch, epsilon: float
         f"{difference:.1e}), as batch normalisation without running statistics does, so nothing "
         "that is measured here holds for a single sample; use a model that treats each by itself"
     )
+
+
+def check_replaced(flipping: Flipping, x: Batch) -> None:
+    """Raise :class:`ModelError` if a layer's own weight, put in again, changes the scores.
+
+    Args:
+        flipping: The layer.
+        x: A few clean samples.
+    """
+    network, layer = flipping.network, flipping.layer
+    difference = _difference(network.predict(x), flipping.candidate(0).predict(x))
+    if difference > error_allowed(layer.epsilon):
+        raise ModelError(
+            f"the model scores differently (relative difference {difference:.1e}) once layer "
+            f"{layer.name!r} is replaced by its own weight, so its backend's layers() or replace() "
+            "is wrong; flain_core.conformance tells what a backend has to pass"
+        )
 
 
 def prove(flipping: Flipping, x: Batch, *, seed: int = 0) -> Proof:

@@ -148,10 +148,14 @@ def _layers(network: flain.Network) -> Tensors:
 
 
 def _difference(name: str, a: Array, b: Array) -> Difference:
+    kinds = {a.dtype.kind, b.dtype.kind}
+    whole = kinds <= set("biu")
+    wide = np.complex128 if "c" in kinds else np.longdouble if whole else np.float64
     with np.errstate(all="ignore"):
-        mine, its = a.astype(np.float64), b.astype(np.float64)
-        # NaN is no change where it was NaN before.
-        equal = (mine == its) | (np.isnan(mine) & np.isnan(its))
+        mine: Array = a.astype(wide)
+        its: Array = b.astype(wide)
+        # Large integers would be rounded; and NaN is no change where it was NaN before.
+        equal = a == b if whole else (mine == its) | (np.isnan(mine) & np.isnan(its))
         apart = np.where(equal, 0.0, its - mine).ravel()
         reference, norm = float(np.linalg.norm(mine.ravel())), float(np.linalg.norm(apart))
     return Difference(

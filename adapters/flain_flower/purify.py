@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,13 @@ from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord
 
 import flain_core as flain
+from flain_core.arrays.forms import as_array
+from flain_core.arrays.purify_arrays import opened
+from flain_core.layer_choice import chosen_layers
 from flain_core.network import Array
 from flain_core.options import check_names
+from flain_core.sample_source import SampleFacts
+from flain_core.settings import whole_number
 from flain_core.storage.npz import check_declared
 
 from .telling import log_purification, warnings_logged
@@ -125,6 +130,23 @@ def rehearse(
         )
 
 
+def check_without_samples(
+    initial_arrays: ArrayRecord,
+    *,
+    facts: SampleFacts,
+    settings: flain.Settings,
+    model: Any,
+    layers: str | Sequence[str] = "auto",
+    seed: int = 0,
+    **_: Any,
+) -> None:
+    """Raise what the real call would, as far as that shows without samples."""
+    whole_number(seed, "seed", least=0)
+    settings.resolved(classify=facts.classify, local=facts.local)
+    arrays = _as_given(to_arrays(initial_arrays, "initial_arrays"))
+    chosen_layers(opened(arrays, model, which="initial"), layers)
+
+
 def to_arrays(record: ArrayRecord, which: str) -> dict[str, Array]:
     """Read the arrays of a record by key; ``which`` is its name in error messages."""
     if not isinstance(record, ArrayRecord):
@@ -145,6 +167,24 @@ def _to_numpy(array: FlowerArray, name: str) -> Array:
             f"got {array.stype!r} ({error})"
         ) from error
     return plain
+
+
+def recorded(arrays: Any) -> ArrayRecord:
+    """Return a record; of arrays by name, or in order, as some strategies return them, a new one.
+
+    Raises:
+        WeightsError: They are neither.
+    """
+    if isinstance(arrays, ArrayRecord):
+        return arrays
+    if isinstance(arrays, (list, tuple)):
+        arrays = {str(index): each for index, each in enumerate(arrays)}
+    if not isinstance(arrays, Mapping):
+        raise flain.WeightsError(
+            f"expected the strategy to return a flwr.app.ArrayRecord; got a {type(arrays).__name__}"
+        )
+    plain = {str(name): as_array(f"arrays[{name!r}]", each) for name, each in arrays.items()}
+    return ArrayRecord({name: FlowerArray(np.array(each)) for name, each in plain.items()})
 
 
 def to_record(arrays: Mapping[str, Array] | list[Array], keys: Iterable[str]) -> ArrayRecord:

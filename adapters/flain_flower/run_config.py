@@ -85,10 +85,12 @@ def configured(run_config: Mapping[str, Any], options: Mapping[str, Any]) -> dic
         >>> options["layers"], options["settings"].tolerance, options["folder"]
         (['fc1', 'fc2'], 0.01, 'models')
     """
+    if not isinstance(run_config, Mapping):
+        raise SettingsError(f"expected context.run_config, a mapping; got {run_config!r}")
     chosen, settings = dict(options), dict[str, Any]()
     known = {**_OPTIONS, **_SETTINGS}
     for key, value in run_config.items():
-        if not key.startswith(_PREFIX) or value == "":
+        if not str(key).startswith(_PREFIX) or value == "":
             continue
         name = key.removeprefix(_PREFIX).replace("-", "_")
         if name not in known:

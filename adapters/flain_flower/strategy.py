@@ -19,7 +19,7 @@ from flain_core.reporting.metrics import metrics_of
 from flain_core.settings import settings_or_default
 
 from .kept import Kept
-from .purify import purified_records, rehearse
+from .purify import check_without_samples, purified_records, recorded, rehearse
 from .run_config import configured
 from .telling import log, log_purification, log_result, warnings_logged
 
@@ -67,7 +67,7 @@ class Purify(Strategy):
             that :func:`flain_core.purify_arrays` takes. Its own weights do not matter.
         data: A few hundred clean samples with labels, read at once, in any form that
             :func:`flain_core.purify` takes. Or :class:`~flain_flower.TrustedNodes`, who have such
-            samples; then nothing is rehearsed before training.
+            samples; then only what needs no samples is checked before training.
         on_error: ``"raise"`` raises a :class:`PurificationError` that carries the trained result if
             it cannot be purified; ``"keep"`` returns the trained result. Both log the failure. The
             trained result is returned, too, where it could be written nowhere.
@@ -143,6 +143,12 @@ class Purify(Strategy):
         self._purify: Callable[..., flain.PurifiedArrays] = partial(
             purified_records, model=model, data=self._data, **left
         )
+        self._check: Callable[[ArrayRecord], None] = partial(
+            check_without_samples,
+            facts=self._data.facts,
+            model=model,
+            **{**left, "settings": self._settings},
+        )
 
     @classmethod
     def from_config(
@@ -215,6 +221,8 @@ class Purify(Strategy):
         if self._data.facts.local:
             # Trusted nodes may only come while training runs, and are asked nothing before.
             rehearse(self._purify, initial_arrays, self._settings)
+        else:
+            self._check(initial_arrays)
         # The caller's record may have trained arrays put into it.
         initial = ArrayRecord(dict(initial_arrays))
         kept = Kept(self._parent)
@@ -239,11 +247,12 @@ class Purify(Strategy):
 
     def _keep_trained(self, kept: Kept, arrays: ArrayRecord) -> Path | None:
         """Write the trained model before anything can go wrong with it; None if nothing can be."""
-        if not arrays:
+        if _is_empty(arrays):
             return None
+        # A strategy may return anything, and none of it may keep the result from the caller.
         try:
-            where = kept.write_anywhere("trained", arrays)
-        except flain.OutputError as error:
+            where = kept.write_anywhere("trained", recorded(arrays))
+        except Exception as error:
             log.error(
                 "FLAIN: the trained model is in memory only, as nothing was written: %s", error
             )
@@ -252,7 +261,7 @@ class Purify(Strategy):
         return where
 
     def _purify_result(self, result: Result, initial: ArrayRecord, kept: Kept) -> None:
-        if not result.arrays:
+        if _is_empty(result.arrays):
             raise flain.WeightsError(
                 "no round aggregated, so there is no trained model; the log of the rounds says "
                 "which replies were missing or failed"
@@ -282,7 +291,7 @@ class Purify(Strategy):
         log.error("FLAIN: %s: %s", message, error)
         if self.on_error == "keep":
             return
-        if trained is None and result.arrays:
+        if trained is None and not _is_empty(result.arrays):
             log.error(
                 'FLAIN: nothing is raised in spite of on_error="raise", as the trained model is '
                 "written nowhere; it is returned instead. Look at failure, of the strategy"
@@ -327,6 +336,10 @@ class Purify(Strategy):
     def summary(self) -> None:
         """Log the summary of the wrapped strategy."""
         self.strategy.summary()
+
+
+def _is_empty(arrays: object) -> bool:
+    return arrays is None or (isinstance(arrays, (Mapping, list, tuple)) and not arrays)
 
 
 def _check_strategy(strategy: object) -> None:

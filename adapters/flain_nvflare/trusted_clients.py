@@ -56,7 +56,7 @@ class TrustedClients(Trusted[str]):
     _workflow: ModelController | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.clients, str):
+        if isinstance(self.clients, Sequence) and not isinstance(self.clients, str):
             # A job's configuration holds lists.
             object.__setattr__(self, "clients", list(self.clients))
         super().__post_init__()

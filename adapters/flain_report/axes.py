@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from flain_core.errors import FlainError
 from flain_core.network import Array
 
 from .binning import positive_range, spans_orders
@@ -32,8 +33,13 @@ SHARE, LOST = _as_percent(0), _as_percent(2)
 
 def new_axes(ax: Axes | None, height: float = 2.9, width: float = 4.4) -> Axes:
     """Return the axes that were given, or those of a new figure, in inches."""
-    if ax is not None:
+    if isinstance(ax, Axes):
         return ax
+    if ax is not None:
+        raise FlainError(
+            f"expected ax to be axes of matplotlib, or None; got a {type(ax).__name__}: say "
+            "figure.add_subplot()"
+        )
     import matplotlib.pyplot as plt  # chooses a window system, which a page does not need
 
     return plt.subplots(figsize=(width, height), layout="constrained")[1]

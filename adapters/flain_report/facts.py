@@ -52,12 +52,12 @@ def layer_of(result: Outcome, name: str | None) -> LayerOutcome:
     searched = {each.name: each for each in result.layers if each.steps}
     if name is None and searched:
         return next(iter(searched.values()))
-    if name in searched:
+    if isinstance(name, str) and name in searched:
         return searched[name]
     known = ", ".join(map(repr, searched)) or "none"
     raise LayerError(
         f"expected a layer that was searched ({known}); got {name!r}."
-        f"{nearest(name or '', searched)}"
+        f"{nearest(name if isinstance(name, str) else '', searched)}"
     )
 
 

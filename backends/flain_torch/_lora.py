@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flain_core.errors import ModelError, WeightsError
+from flain_core.errors import ModelError, WeightsError, listed
 
 # With these PEFT starts from B = 0; with others from an adapter that it takes from the base weight,
 # or from a random one.
@@ -139,7 +139,11 @@ def turn_off(model: nn.Module) -> None:
     Raises:
         ModelError: It has no adapter, or one that did not start at zero.
     """
-    adapters = [each for each in adapters_in(model).values() if isinstance(each, Adapter)]
+    found = adapters_in(model)
+    adapters = [each for each in found.values() if isinstance(each, Adapter)]
+    if found and not adapters:
+        reasons = listed([f"{name!r}: {why}" for name, why in found.items()], "; ", most=3)
+        raise ModelError(f"no LoRA adapter of the model can be purified: {reasons}")
     if not adapters:
         raise ModelError(
             "initial=None stands for the model with its LoRA adapter off, and the "

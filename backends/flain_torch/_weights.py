@@ -156,11 +156,16 @@ def weights_in(path: str | os.PathLike[str]) -> dict[str, Array]:
     Raises:
         WeightsError: The file cannot be read.
     """
-    return {
-        str(name): array_of(value)
-        for name, value in _read(Path(path)).items()
-        if isinstance(value, Tensor)
+    tensors = {
+        str(name): value for name, value in _read(Path(path)).items() if isinstance(value, Tensor)
     }
+    for name, tensor in tensors.items():
+        if tensor.is_meta or tensor.layout is not torch.strided:
+            kind = "without numbers, on PyTorch's meta device" if tensor.is_meta else "sparse"
+            raise WeightsError(
+                f"cannot use {os.fspath(path)}: the tensor {name!r} is {kind}; save dense ones"
+            )
+    return {name: array_of(tensor) for name, tensor in tensors.items()}
 
 
 def load(path: str | os.PathLike[str], architecture: Callable[[], nn.Module]) -> nn.Module:

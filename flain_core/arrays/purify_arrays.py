@@ -141,6 +141,27 @@ def purify_arrays(
     )
 
 
+def opened(arrays: Arrays, model: Any, *, which: str) -> Network:
+    """Open a model with arrays in place of its own, as :func:`purify_arrays` does.
+
+    Args:
+        arrays: In one of the forms there.
+        model: The architecture.
+        which: What the arrays are called in messages.
+
+    Raises:
+        WeightsError: They do not fit.
+        ModelError: The model cannot be opened, or its backend does not take arrays.
+
+    >>> from flain_numpy import Dense, Network
+    >>> network = Network([Dense("scores", np.zeros((2, 3)))])
+    >>> opened([np.ones((2, 3))], network, which="initial").layers()
+    {'scores': Layer('scores', dense, 2×3, 3 input neurons)}
+    """
+    architecture = registry.architecture(model)
+    return _Held.of(architecture, arrays, form_of(which, arrays)).opened(which, arrays)[0]
+
+
 @dataclass(frozen=True, eq=False)
 class _Held:
     """The arrays of an architecture that were given, all or some of them.

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from .messages import Answer, ModelState, Question
 from .wire import printable, read_answer, write_question, write_trained
 
 __all__ = ["MissedError", "Reply", "Trusted"]
+
+_MOST_TRIES = 10
 
 Id = TypeVar("Id", int, str)
 
@@ -86,19 +88,22 @@ class Trusted(ABC, Generic[Id]):
     tries: int = 2
 
     def __post_init__(self) -> None:
-        whom = self.whom
-        if whom != "all" and (
+        # NumPy's own types, as numpy.random.choice picks ids.
+        whom: Any = _plain(self.whom)
+        object.__setattr__(self, self.argument, whom)
+        if not (isinstance(whom, str) and whom == "all") and (
             isinstance(whom, str)
             or not isinstance(whom, Sequence)
             or not all(isinstance(each, self.id_type) and each != "" for each in whom)
             or not 0 < len(set(whom)) == len(whom)
         ):
-            noun = "id" if self.id_type is int else "name"
+            noun, kind = ("id", "int") if self.id_type is int else ("name", "str")
             raise SettingsError(
                 f"expected {self.argument} to be the {noun}s of the trusted {self.kind}s (at least "
-                f'one {self.kind} {noun}, each only once), or "all"; got {whom!r}'
+                f"one {self.kind} {noun}, each only once and of the type {kind}), or "
+                f'"all"; got {whom!r}'
             )
-        _ = self._rule
+        merging = self._rule
         if self.outputs is not None:
             one_of(self.outputs, OUTPUTS, "outputs")
         if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)):
@@ -110,6 +115,16 @@ class Trusted(ABC, Generic[Id]):
             object.__setattr__(self, "least", least)
         for name, what in (("lookahead", "lookahead, in thresholds,"), ("tries", "tries")):
             object.__setattr__(self, name, whole_number(getattr(self, name), what, least=1))
+        if self.tries > _MOST_TRIES:
+            raise SettingsError(
+                f"expected tries to be at most {_MOST_TRIES}, as each waits twice as long as the "
+                f"one before; got {self.tries}"
+            )
+        if self.whom != "all" and len(self.whom) < (needed := max(self.least or 1, merging.least)):
+            raise SettingsError(
+                f"expected at least {needed} {self.argument}, as merging={self.merging!r} and "
+                f"least={self.least} need; got {len(self.whom)}"
+            )
 
     @property
     def whom(self) -> Sequence[Id] | Literal["all"]:
@@ -269,3 +284,12 @@ def _unreadable(error: Exception) -> DataError:
 
 def _bytes(arrays: Mapping[str, Array]) -> int:
     return sum(array.nbytes for array in arrays.values() if isinstance(array, np.ndarray))
+
+
+def _plain(whom: object) -> object:
+    """Return holders as Python's own numbers and strings, where NumPy's were given."""
+    if isinstance(whom, np.ndarray):
+        return whom.tolist()
+    if isinstance(whom, (list, tuple)) and any(isinstance(each, np.generic) for each in whom):
+        return [each.item() if isinstance(each, np.generic) else each for each in whom]
+    return whom

@@ -18,7 +18,7 @@ from flain_core.directions import Directions, Flipping
 from flain_core.flipping_order import FlippingOrder
 from flain_core.network import SINGLE_PRECISION, Array, Batch, Network
 from flain_core.outputs import Outputs, Reading
-from flain_core.proof import Proof, check_deterministic, prove
+from flain_core.proof import Proof, check_deterministic, check_replaced, prove
 from flain_core.sample_source import Candidates
 from flain_core.score import Score, Scored
 from flain_core.settings import Measure
@@ -167,7 +167,10 @@ class LocalScorer:
         half = (len(leaves(few)[0]) + 1) // 2
         fewer = each_leaf(few, lambda array: array[:half])
         check_deterministic(flipping.network, few, fewer, flipping.layer.epsilon)
-        return prove(flipping, few, seed=seed) if self.batches else _RUNS_SEVERAL_TIMES
+        proof = prove(flipping, few, seed=seed) if self.batches else _RUNS_SEVERAL_TIMES
+        if not proof.faithful:
+            check_replaced(flipping, fewer)
+        return proof
 
     def toward_classes(self, updates: Array) -> tuple[Array, Array] | None:
         """Push the pre-activations of the auxiliary samples, where their cuts were kept."""

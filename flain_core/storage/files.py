@@ -23,11 +23,13 @@ def readable(path: str | os.PathLike[str]) -> Path:
         ...
     flain_core.errors.WeightsError: cannot read /nowhere/at/all.npz: there is no such file
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise WeightsError(f"expected the path of a file, a string or a Path; got {path!r}")
     source = Path(path)
     if not os.path.isfile(source):
         # A pipe would block for ever.
-        other = os.path.exists(source) and not os.path.isdir(source)
-        told = "expected a regular file" if other else "there is no such file"
+        there = os.path.exists(source)
+        told = "expected a regular file" if there else "there is no such file"
         raise WeightsError(f"cannot read {source}: {told}")
     return source
 

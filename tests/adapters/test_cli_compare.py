@@ -237,3 +237,28 @@ def test_bad_input_gets_one_error_and_nothing_is_written(files, flain, words, to
         assert ran.err.count("\n") == 1
         assert ran.out == ""
     assert files.there() == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "largest"),
+    [([1 + 1j], [1 - 9j], "10"), ([2**53], [2**53 + 1], "1"), ([2**62], [2**62 + 1], "1")],
+)
+def test_tensors_that_double_precision_cannot_tell_apart_differ(one, other, largest, files, flain):
+    torch = pytest.importorskip("torch")
+    for name, values in (("a.pt", one), ("b.pt", other)):
+        torch.save({"w": torch.tensor(values)}, files.folder / name)
+    told = json.loads(flain("compare", "a.pt", "b.pt", "--json").out)
+    (difference,) = told["differences"]
+    assert not told["same"]
+    assert (difference["changed"], f"{difference['largest']:g}") == (1, largest)
+
+
+@pytest.mark.parametrize(("device", "kind"), [("meta", "without numbers"), ("cpu", "sparse")])
+def test_tensors_without_numbers_of_their_own_are_refused(device, kind, files, flain):
+    torch = pytest.importorskip("torch")
+    tensor = torch.ones(2, device=device)
+    torch.save({"w": tensor if kind != "sparse" else tensor.to_sparse()}, files.folder / "a.pt")
+    torch.save({"w": torch.ones(2)}, files.folder / "b.pt")
+    ran = flain("compare", "b.pt", "a.pt")
+    assert ran.code == 1
+    assert f"the tensor 'w' is {kind}" in ran.err

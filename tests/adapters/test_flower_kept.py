@@ -172,6 +172,61 @@ def test_a_model_that_can_be_written_nowhere_is_returned(tmp_path, monkeypatch, 
     assert 'in spite of on_error="raise"' in caplog.text
 
 
+class Ends(flower.FedAvg):
+    """Ends with anything."""
+
+    last = None
+
+    def start(self, **options):
+        result = super().start(**options)
+        result.arrays = self.last
+        return result
+
+
+def ending(last):
+    strategy = Ends(fraction_evaluate=0.0)
+    strategy.last = last
+    return strategy
+
+
+WEIGHTS = federation.network().state_dict()
+
+
+@pytest.mark.parametrize("on_error", ["raise", "keep"])
+@pytest.mark.parametrize(
+    "last",
+    [
+        WEIGHTS,
+        {name: np.asfortranarray(each.numpy()) for name, each in WEIGHTS.items()},
+        [each.numpy() for each in WEIGHTS.values()],
+    ],
+    ids=["tensors", "arrays", "a list"],
+)
+def test_what_another_strategy_returns_in_place_of_a_record_is_kept_too(last, on_error):
+    strategy = wrapped(ending(last), on_error=on_error)
+    if on_error == "raise":
+        with pytest.raises(flain_flower.PurificationError, match=r"trained\.npz"):
+            run(strategy, num_rounds=1)
+    else:
+        assert run(strategy, num_rounds=1).arrays is last
+    assert isinstance(strategy.failure, flain.WeightsError)
+    kept = flain_flower.load_arrays(strategy.folder / "trained.npz")
+    values = last.values() if isinstance(last, dict) else last
+    for array, given in zip(kept.values(), values, strict=True):
+        np.testing.assert_array_equal(array.numpy(), given)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "keep"])
+@pytest.mark.parametrize(
+    "last", [np.ones(3), {"x" * 70_000: np.ones(2)}, {"\ud800": np.ones(2)}, 3]
+)
+def test_what_can_be_written_nowhere_is_returned(last, on_error, caplog):
+    strategy = wrapped(ending(last), on_error=on_error)
+    assert run(strategy, num_rounds=1).arrays is last
+    assert isinstance(strategy.failure, flain.WeightsError)
+    assert "in memory only" in caplog.text
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:200], lambda data: b"PK", lambda data: b""])
 def test_a_damaged_file_is_named(damage, tmp_path):
     path = tmp_path / "trained.npz"
@@ -180,6 +235,13 @@ def test_a_damaged_file_is_named(damage, tmp_path):
     path.write_bytes(damage((strategy.folder / "trained.npz").read_bytes()))
     with pytest.raises(flain.WeightsError, match=r"trained\.npz"):
         flain_flower.load_arrays(path)
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    with pytest.raises(flain.WeightsError, match="expected the path of a file.*got None"):
+        flain_flower.load_arrays(None)
+    with pytest.raises(flain.WeightsError, match="expected a regular file"):
+        flain_flower.load_arrays(tmp_path)
 
 
 @pytest.mark.parametrize("options", [{"folder": ""}, {"folder": 5}, {"enabled": 1}])
@@ -309,6 +371,7 @@ def test_switched_off_it_trains_alone_and_reads_nothing(tmp_path, caplog):
         ({"flain.seed": 0.5}, "to be a whole number"),
         ({"flain.layers": 3}, "to be text"),
         ({"flain.on-error": "ignore"}, '"raise" or "keep"'),
+        (None, "expected context.run_config, a mapping; got None"),
     ],
 )
 def test_what_the_configuration_cannot_mean_is_refused(given, words):

@@ -99,9 +99,9 @@ def test_the_modules_of_nodes_and_server_may_be_of_pytorch():
 
 def trained(grid, **options):
     federation.reseed()
+    options = {"model": federation.network()} | options
     strategy = flain_flower.Purify(
         flower.FedAvg(),
-        model=federation.network(),
         data=flain_flower.TrustedNodes(grid, [5, 6, 7], timeout=5),
         **options,
     )
@@ -143,6 +143,27 @@ def test_the_trained_model_is_not_lost_where_too_few_answer():
     strategy, start = trained(Fallible(without_a_query_function), on_error="keep")
     assert start().arrays == strategy.trained_arrays
     assert "at least 2 holders" in str(strategy.failure)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"layers": 3}, "layers"),
+        ({"layers": "nope"}, "'nope'"),
+        ({"settings": flain.Settings(flip="directions")}, "directions needs samples"),
+        ({"settings": flain.Settings(promise=0.1)}, "a promise needs samples"),
+        ({"model": None}, "expected a model"),
+        ({"model": federation.normalized_network()}, "missing: '3.weight'"),
+    ],
+)
+def test_what_shows_without_samples_fails_before_training(options, match):
+    grid = federation.Local(app_with_clean_samples())
+    _, start = trained(grid, **options)
+    with pytest.raises(flain.FlainError, match=match) as caught:
+        start()
+    assert not isinstance(caught.value, flain_flower.PurificationError)
+    assert grid.sent == []
 
 
 def test_options_that_belong_to_the_nodes_are_refused():

@@ -131,6 +131,15 @@ def test_a_layer_is_chosen_by_its_name():
             assert drawn == layer.flipped.size
     with pytest.raises(flain.LayerError, match="Did you mean 'fc1'"):
         result.plot.curves("fc_1")
+    for name in (3, ["fc1"]):
+        with pytest.raises(flain.LayerError, match="expected a layer that was searched"):
+            result.plot.curves(name)
+
+
+def test_a_figure_is_no_axes(usual):
+    with pytest.raises(flain.FlainError, match=r"got a Figure: say figure.add_subplot\(\)"):
+        usual.plot.scores(ax=plt.figure())
+    plt.close("all")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ peft = pytest.importorskip("peft", reason="PEFT is not installed")
 from lora_cases import WARNINGS, adapted, name  # noqa: E402
 from torch import nn  # noqa: E402
 
+from flain_core.errors import ModelError  # noqa: E402
 from flain_torch import open_network  # noqa: E402
+from flain_torch._network import adapter_off  # noqa: E402
 
 pytestmark = WARNINGS
 
@@ -42,7 +44,10 @@ def test_several_active_adapters_are_refused_and_one_of_several_is_taken():
 
 
 def test_dora_is_refused():
-    assert "DoRA" in refused(adapted(use_dora=True))[name("fc1")]
+    model = adapted(use_dora=True)
+    assert "DoRA" in refused(model)[name("fc1")]
+    with pytest.raises(ModelError, match=r"no LoRA adapter .* can be purified: .*DoRA"):
+        adapter_off(model)
 
 
 def test_a_variant_of_another_kind_is_refused():

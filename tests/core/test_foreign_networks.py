@@ -161,3 +161,92 @@ def test_an_incomplete_network_is_told_what_it_lacks(pair):
 
     with pytest.raises(flain.ModelError, match="lacks native"):
         flain.purify(Half(), initial=pair[0], data=CLEAN)
+
+
+class Forgetful(Opaque):
+    """Its weights become zero, whatever they are replaced by."""
+
+    def replace(self, weights, biases=None):
+        nothing = {name: 0 * weight for name, weight in weights.items()}
+        return Forgetful(self.inner.replace(nothing, biases))
+
+
+class InOtherUnits(Opaque):
+    """Its layers show a hundred times their weights."""
+
+    def layers(self):
+        return {
+            name: replace(layer, weight=100 * layer.weight)
+            for name, layer in self.inner.layers().items()
+        }
+
+    def replace(self, weights, biases=None):
+        return InOtherUnits(self.inner.replace(weights, biases))
+
+
+@pytest.mark.parametrize("wrong", [Forgetful, InOtherUnits])
+def test_a_weight_that_is_not_what_it_seems_is_found_out(pair, wrong):
+    with pytest.raises(flain.ModelError, match=r"replaced by its own weight.*conformance"):
+        purify(tuple(map(wrong, pair)))
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        (lambda scores: scores.tolist(), "got list"),
+        (lambda scores: None, "got NoneType"),
+        (lambda scores: scores.astype(str), "got <U32"),
+        (lambda scores: scores.astype(complex), "got complex128"),
+    ],
+)
+def test_scores_of_another_type_are_refused(pair, scores, told):
+    class Scores(Opaque):
+        def predict(self, x):
+            return scores(self.inner.predict(x))
+
+    with pytest.raises(flain.ModelError, match=f"score with a NumPy array.*{told}"):
+        purify(tuple(map(Scores, pair)))
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        (list, r"expected the network's layers\(\) to return a dict"),
+        (lambda layers: {n: each.weight for n, each in layers.items()}, "dict of flain.Layer"),
+    ],
+)
+def test_layers_of_another_form_are_refused(pair, layers, told):
+    class Shows(Opaque):
+        def layers(self):
+            return layers(self.inner.layers())
+
+    with pytest.raises(flain.ModelError, match=told):
+        purify(tuple(map(Shows, pair)))
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "told"),
+    [
+        ([[1.0]], None, "expected weight.*gave a value of type list"),
+        (np.ones(3), None, r"expected weight.*gave float64 of shape \(3,\)"),
+        (np.ones((2, 3), int), None, r"expected weight.*gave int64"),
+        (np.ones((2, 3), object), None, "expected weight.*gave object"),
+        (np.ones((2, 3)), np.ones((2, 1)), r"expected bias as a NumPy array \(out,\).*\(2, 1\)"),
+        (np.ones((2, 3)), [0.0, 0.0], "expected bias.*list"),
+    ],
+)
+def test_a_layer_of_another_form_is_refused(weight, bias, told):
+    with pytest.raises(flain.ModelError, match=told):
+        flain.Layer("fc", "dense", weight, bias=bias)
+
+
+def test_a_bias_of_another_length_is_refused(pair):
+    class Longer(Opaque):
+        def layers(self):
+            return {
+                name: replace(each, bias=np.append(each.bias, each.bias[:1]))
+                for name, each in self.inner.layers().items()
+            }
+
+    with pytest.raises(flain.ModelError, match=r"'fc1' has 10 outputs and shows a bias of 11"):
+        purify(tuple(map(Longer, pair)))

@@ -136,8 +136,22 @@ def test_and_says_that_it_needs_three_where_fewer_are():
         pytest.raises(flain.DataError, match=told),
     ):
         purify(sites)
-    with pytest.raises(flain.DataError, match="at least 3 trusted sites to ask; there are 2"):
-        purify(TrustedSites([0, 1], merging="trimmed_mean", least=1))
+    with pytest.raises(flain.SettingsError, match="at least 3 sites, as merging='trimmed_mean'"):
+        TrustedSites([0, 1], merging="trimmed_mean", least=1)
+
+
+def test_what_can_never_be_asked_is_refused_at_once():
+    with pytest.raises(flain.SettingsError, match=r"at least 9 sites.*least=9 need; got 2"):
+        TrustedSites([0, 1], least=9)
+    with pytest.raises(flain.SettingsError, match="tries to be at most 10"):
+        TrustedSites([0, 1], tries=1100)
+
+
+def test_ids_may_be_of_the_types_of_numpy():
+    assert TrustedSites(np.array([0, 1])).whom == [0, 1]
+    assert TrustedSites([np.int64(0), np.int64(1)]).whom == [0, 1]
+    with pytest.raises(flain.SettingsError, match="of the type int"):
+        TrustedSites([0.0, 1.0])
 
 
 # --- Questions that were missed ------------------------------------------------------------------
