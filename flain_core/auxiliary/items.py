@@ -17,7 +17,9 @@ __all__ = [
     "check_inputs",
     "class_indices",
     "each_leaf",
+    "fits_a_batch",
     "hashes",
+    "is_one_hot_sample",
     "leaf_lengths",
     "leaves",
     "pair_of",
@@ -110,6 +112,23 @@ def hashes(x: Batch, y: Array) -> Iterator[tuple[bytes, bytes]]:
 def leaf_lengths(x: Batch) -> set[int]:
     """Return the lengths of the arrays of a batch, -1 for a number."""
     return {len(leaf) if leaf.ndim else -1 for leaf in leaves(x)}
+
+
+def fits_a_batch(x: Batch, y: Array) -> bool:
+    """Return whether a pair has a label for each of its samples."""
+    return y.ndim > 0 and leaf_lengths(x) == {len(y)}
+
+
+def is_one_hot_sample(x: Batch, y: Array) -> bool:
+    """Return whether a pair that fits a batch may be one sample, of as many numbers as classes.
+
+    >>> is_one_hot_sample(np.array([0.3, 0.9]), np.array([0.0, 1.0]))
+    True
+    >>> is_one_hot_sample(np.array([[0.3], [0.9]]), np.array([0, 1]))
+    False
+    """
+    flat = y.ndim == 1 and len(y) > 1 and all(leaf.ndim == 1 for leaf in leaves(x))
+    return bool(flat and ((y == 0) | (y == 1)).all() and (y == 1).sum() == 1)
 
 
 def together(xs: list[Batch], join: Callable[[list[Array]], Array]) -> Batch:

@@ -13,7 +13,15 @@ import numpy as np
 from flain_core.errors import DataError, listed
 from flain_core.network import Array, Batch
 
-from .items import array_of, each_leaf, leaf_lengths, leaves, pair_of, together
+from .items import (
+    array_of,
+    each_leaf,
+    fits_a_batch,
+    is_one_hot_sample,
+    leaves,
+    pair_of,
+    together,
+)
 from .pairs import Pairs
 from .stream import SampleStream
 
@@ -112,7 +120,8 @@ def _gathered(
             f"{pairs.name}: expected at least one sample; the loader or dataset is empty"
         )
     if batches is None:
-        batches = all(y.ndim > 0 and leaf_lengths(x) == {len(y)} for x, y in kept)
+        batches = all(fits_a_batch(*pair) for pair in kept)
+        batches = batches and not all(is_one_hot_sample(*pair) for pair in kept)
     return _joined(kept, np.concatenate if batches else np.stack, pairs.name)
 
 

@@ -11,7 +11,7 @@ from flain_core.errors import DataError
 from flain_core.network import Array, Batch
 
 from .first_pass import FirstPass
-from .items import each_leaf, leaf_lengths, together
+from .items import each_leaf, fits_a_batch, is_one_hot_sample, leaf_lengths, together
 from .pairs import Pairs
 
 __all__ = ["SampleStream"]
@@ -118,9 +118,9 @@ class SampleStream:
     def _batched(self, pairs: Iterable[tuple[Batch, Array]]) -> Iterator[tuple[Batch, Array]]:
         """Yield batches of at least one sample."""
         for x, y in pairs:
-            fits = y.ndim > 0 and leaf_lengths(x) == {len(y)}
+            fits = fits_a_batch(x, y)
             if self._batches is None:
-                self._batches = fits
+                self._batches = fits and not is_one_hot_sample(x, y)
             if not self._batches:
                 yield each_leaf(x, lambda leaf: leaf[np.newaxis]), y[np.newaxis]
             elif not fits:

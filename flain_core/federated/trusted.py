@@ -67,7 +67,7 @@ class Trusted(ABC, Generic[Id]):
             every holder recognise it.
         timeout: Seconds to wait for the answers to a question; each time that a question is put
             again, twice as many.
-        tries: How often a question is put to a holder that misses it, at least 1.
+        tries: How often a question is put to a holder that misses it, from 1 to 10.
         lookahead: Number of thresholds to ask about in a message, roughly; a message is slow.
 
     Raises:

@@ -238,7 +238,7 @@ def test_a_damaged_file_is_named(damage, tmp_path):
 
 
 def test_what_is_no_file_is_named(tmp_path):
-    with pytest.raises(flain.WeightsError, match="expected the path of a file.*got None"):
+    with pytest.raises(flain.WeightsError, match=r"expected the path of a file.*got None"):
         flain_flower.load_arrays(None)
     with pytest.raises(flain.WeightsError, match="expected a regular file"):
         flain_flower.load_arrays(tmp_path)

@@ -9,8 +9,7 @@ from lora_cases import WARNINGS, adapted, name  # noqa: E402
 from torch import nn  # noqa: E402
 
 from flain_core.errors import ModelError  # noqa: E402
-from flain_torch import open_network  # noqa: E402
-from flain_torch._network import adapter_off  # noqa: E402
+from flain_torch import adapter_off, open_network  # noqa: E402
 
 pytestmark = WARNINGS
 

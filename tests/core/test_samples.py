@@ -274,3 +274,16 @@ def test_a_class_or_a_sequence_that_answers_everything_is_no_source():
     assert source_of(Agreeable((X, Y))).facts.classes == 3
     with pytest.raises(flain.DataError, match="data: expected"):
         source_of(Elsewhere)
+
+
+@pytest.mark.parametrize("memory_limit", [None, 100])
+def test_one_hot_samples_of_as_many_numbers_as_classes_are_no_batches(memory_limit):
+    x, y = np.random.default_rng(0).normal(size=(20, 3)), np.eye(3)[np.arange(20) % 3]
+    samples = Samples.of(list(zip(x, y, strict=True)), memory_limit=memory_limit)
+    np.testing.assert_array_equal(samples.x, x)
+    np.testing.assert_array_equal(samples.y, np.arange(20) % 3)
+
+
+def test_batches_of_single_numbers_are_batches():
+    batches = [(np.array([0.1, 0.2, 0.3]), y) for y in (np.array([0, 1, 0]), np.array([1, 1, 0]))]
+    assert Samples.of(batches).y.tolist() == [0, 1, 0, 1, 1, 0]
