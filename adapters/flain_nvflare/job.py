@@ -42,8 +42,9 @@ class Job:
         source = source_of(self.data, probes=self.probes, outputs=self.outputs)
         network = open_network(self.model)
         chosen_layers(network, self.layers)
-        if source.facts.local:
-            settings = self.settings.resolved(classify=True, local=True)
+        facts = source.facts
+        settings = self.settings.resolved(classify=facts.classify, local=facts.local)
+        if facts.local:
             source.scorer(network, settings, 0).score_of(network)
 
     def check_initial(self, initial: Mapping[str, Any]) -> None:

@@ -224,6 +224,8 @@ def test_another_task_is_not_answered():
         ({"clients": []}, "names of the trusted clients"),
         ({"clients": ["a", "a"]}, "only once"),
         ({"clients": "site-1"}, '"all"'),
+        ({"clients": None}, "names of the trusted clients"),
+        ({"clients": ["a"], "merging": "trimmed_mean"}, "at least 3 clients"),
         ({"merging": "medium"}, "median"),
         ({"trim": 0.7}, "trim"),
         ({"least": 0}, "least"),
@@ -240,3 +242,11 @@ def test_probes_belong_to_who_has_the_samples(tmp_path, monkeypatch):
     purify = Purify(data=TrustedClients("all"), probes={"ASR": "triggered.npz"})
     server = Server(tmp_path, purify).run(monkeypatch)
     assert "give probes" in server.panics[0]
+
+
+@pytest.mark.parametrize("settings", [{"flip": "directions"}, {"promise": 0.1}])
+def test_what_needs_samples_on_the_server_fails_before_training(settings, tmp_path, monkeypatch):
+    purify = Purify(data=TrustedClients("all"), settings=settings)
+    server = Server(tmp_path, purify).run(monkeypatch)
+    assert "needs samples in this process" in server.panics[0]
+    assert server.clients.asked == []
