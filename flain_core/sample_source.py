@@ -101,7 +101,8 @@ class Candidates:
     Attributes:
         advance: Scores several candidates. Where neurons are flipped, their numbers never decrease,
             from call to call either.
-        score_in_full: Scores the whole network with really flipped weights, on the clean samples.
+        score_in_full: Scores a candidate on the clean samples without any doubt about rounding: by
+            the whole network with really flipped weights, for those samples that it could decide.
         lookahead: Number of candidates that it pays to ask about at once, at least 1.
         as_written: Returns what the written candidate has to score; None where that is what the
             search said.

@@ -196,7 +196,7 @@ class Margins:
             window: Relative rounding error of the scores. Uncertain are the samples whose margin is
                 within ``window * max|scores|``.
         """
-        right, uncertain = np.count_nonzero(self.right), np.count_nonzero(self._near(window))
+        right, uncertain = np.count_nonzero(self.right), np.count_nonzero(self.near(window))
         return Tally(int(right), len(self.right), int(uncertain))
 
     def loss_since(self, trained: Margins, reading: Reading, window: float) -> Loss:
@@ -213,7 +213,8 @@ class Margins:
             uncertain=reading.uncertainty(self.probability, error),
         )
 
-    def _near(self, window: float) -> Array:
+    def near(self, window: float) -> Array:
+        """Return which samples are uncertain, ``(n,)`` boolean, as :meth:`tally` counts them."""
         near: Array = self.margin <= window * self.magnitude.max()
         return near
 

@@ -155,8 +155,8 @@ def opened(arrays: Arrays, model: Any, *, which: str) -> Network:
 
     >>> from flain_numpy import Dense, Network
     >>> network = Network([Dense("scores", np.zeros((2, 3)))])
-    >>> opened([np.ones((2, 3))], network, which="initial").layers()
-    {'scores': Layer('scores', dense, 2×3, 3 input neurons)}
+    >>> opened([np.ones((2, 3))], network, which="initial").layers()["scores"].weight[0]
+    array([1., 1., 1.])
     """
     architecture = registry.architecture(model)
     return _Held.of(architecture, arrays, form_of(which, arrays)).opened(which, arrays)[0]

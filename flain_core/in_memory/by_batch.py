@@ -16,7 +16,7 @@ import numpy as np
 from flain_core.blocks import give_back_freed
 from flain_core.flipping_order import FlippingOrder
 from flain_core.network import Array, Cut
-from flain_core.score import Scored
+from flain_core.score import Margins, Scored
 
 from .cut_batch import CutBatch, bytes_of, is_on_accelerator, tails_of
 from .grader import Graded, Grader
@@ -49,6 +49,8 @@ class ByBatch:
         self._runs_in_full = flipping.is_large and self._some_are_cut_anew
         self.last = 0
         """Number of neurons that the last candidate flipped; the next one may not flip fewer."""
+        self.doubtful: dict[int, Margins] = {}
+        """Clean margins of the latest candidates in doubt, where only right or wrong counts."""
 
     @property
     def lookahead(self) -> int:
@@ -86,7 +88,15 @@ class ByBatch:
             if self._some_are_cut_anew:
                 give_back_freed()
         self.last = n_flipped[-1]
-        return [self._grader.grade(each, self._window) for each in scores]
+        self.doubtful = {}
+        return [self._graded(*each) for each in zip(n_flipped, scores, strict=True)]
+
+    def _graded(self, n_flipped: int, scores: list[Graded]) -> Scored:
+        scored = self._grader.grade(scores, self._window)
+        by_right = self._grader.follows_samples and scored.loss is None
+        if by_right and scored.clean.uncertain and self._grader.latest:
+            self.doubtful[n_flipped] = self._grader.latest.copy()
+        return scored
 
     def _scores(self, index: int, batch: CutBatch, n_flipped: Sequence[int]) -> Iterator[Array]:
         if batch.cut is None:

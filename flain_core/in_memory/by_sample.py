@@ -58,6 +58,8 @@ class BySample:
         self._window = window
         self.last = 0
         """Number of neurons that the last candidate flipped; the next one may not flip fewer."""
+        self.doubtful: dict[int, Margins] = {}
+        """Clean margins of the latest candidates in doubt, where only right or wrong counts."""
         self._changed = np.empty(
             (self.lookahead * len(self._y), self._output.shape[1]), self._output.dtype
         )
@@ -76,6 +78,7 @@ class BySample:
     def advance(self, n_flipped: Sequence[int]) -> list[Scored]:
         """Score the candidates that flip the first ``n_flipped`` neurons of the order."""
         scored: list[Scored] = []
+        self.doubtful = {}
         left = iter(n_flipped)
         while some := list(islice(left, self.lookahead)):
             scored += self._advance(some)
@@ -90,11 +93,14 @@ class BySample:
         y = self._y[np.concatenate(changed)]
         now = self._run(self._changed[:filled], y) if filled else None
         start = 0
-        for each in changed:
+        for n, each in zip(n_flipped, changed, strict=True):
             if now is not None:
                 self._margins.put(each, now[start : start + each.size])
                 start += each.size
-            yield self._scored()
+            scored = self._scored()
+            if scored.loss is None and scored.clean.uncertain:
+                self.doubtful[n] = self._margins[self._where[None]].copy()
+            yield scored
 
     def _flip_up_to(self, n_flipped: int, changed: Array) -> Array:
         """Return the samples that the candidate changes; put pre-activations to ``changed``."""

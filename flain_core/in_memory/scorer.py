@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -20,7 +21,7 @@ from flain_core.network import SINGLE_PRECISION, Array, Batch, Network
 from flain_core.outputs import Outputs, Reading
 from flain_core.proof import Proof, check_deterministic, check_replaced, prove
 from flain_core.sample_source import Candidates
-from flain_core.score import Score, Scored
+from flain_core.score import Margins, Score, Scored
 from flain_core.settings import Measure
 from flain_core.threads import one_thread_for
 
@@ -193,12 +194,31 @@ class LocalScorer:
             work = flipping.space.centred.nbytes
         else:
             stepper = self.stepper(flipping, window)
-            candidates = Candidates(stepper.advance, in_full, stepper.lookahead)
+            exactly = partial(self._exactly, flipping, stepper, window)
+            candidates = Candidates(stepper.advance, exactly, stepper.lookahead)
             work = stepper.work
         # No other search goes through them, and they make room for copies of the network.
         self.batches = ()
         with one_thread_for(work):
             yield candidates
+
+    def _exactly(
+        self, flipping: FlippingOrder, stepper: Stepper, window: float, number: int
+    ) -> Scored:
+        """Run the whole network for a candidate, on the samples alone that rounding could decide.
+
+        Where a loss is what is measured, rounding moves every sample.
+        """
+        network = flipping.candidate(number)
+        margins = stepper.doubtful.get(number)
+        if margins is None:
+            return self.score_of(network, probes=False)
+        doubtful = np.flatnonzero(margins.near(window))
+        if doubtful.size:
+            some = self.samples.clean[doubtful].batches(self.batch_size)
+            seen = [self.grader.margins(network.predict(each.x), each.y) for each in some]
+            margins.put(doubtful, Margins.joined(seen))
+        return Scored(margins.tally(0.0))
 
     def stepper(self, flipping: FlippingOrder, window: float) -> Stepper:
         """Follow single samples where the cuts allow it, and whole batches elsewhere."""

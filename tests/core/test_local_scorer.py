@@ -15,11 +15,12 @@ from flain_core.in_memory import cut_batch
 from flain_core.in_memory import scorer as scoring
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
+from flain_core.proof import Proof
 from flain_numpy import Conv2d, Dense, Flatten, Network
 
 CLEAN = backdoored.samples(120, seed=11)
 TRIGGERED = backdoored.triggered(60, seed=12)
-_, FINAL = backdoored.networks()
+INITIAL, FINAL = backdoored.networks()
 
 
 class Watched:
@@ -57,7 +58,12 @@ def test_what_enters_the_layer_is_kept_for_directions():
 @pytest.mark.parametrize(("batch_size", "expected"), [(7, 7), (60, 32)])
 def test_a_proof_runs_no_more_at_once_than_a_batch(batch_size, expected, monkeypatch):
     ran = []
-    monkeypatch.setattr(scoring, "prove", lambda _, few, *, seed: ran.append((len(few), seed)))
+
+    def noted(_, few, *, seed):
+        ran.append((len(few), seed))
+        return Proof(True, "proved")
+
+    monkeypatch.setattr(scoring, "prove", noted)
     here = LocalScorer(LocalSamples.of(CLEAN, batch_size=batch_size))
     here.study(FINAL, "fc1")
     layer = FINAL.layers()["fc1"]
@@ -235,3 +241,45 @@ def test_the_probe_that_the_model_cannot_be_run_on_is_named():
     samples = LocalSamples.of((CLEAN[0][:, :5], CLEAN[1]))
     with pytest.raises(ModelError, match=r"^no samples of shape \(5,\)$"):
         LocalScorer(samples).score_of(network)
+
+
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_only_what_rounding_could_decide_runs_the_whole_network(by_batch):
+    """A wide window stands for coarse rounding, so that some samples are in doubt."""
+    ran = []
+
+    class Counted(Recut):
+        def __init__(self, network, change):
+            super().__init__(network, change)
+            self.predict = lambda x: ran.append(len(x)) or network.predict(x)
+
+        def replace(self, weights, biases=None):
+            return Counted(self.network.replace(weights, biases), self.change)
+
+    network = Counted(FINAL, lambda cut: {"tail_by_sample": None} if by_batch else {})
+    scorer = LocalScorer(LocalSamples.of(CLEAN, batch_size=30))
+    scorer.study(network, "fc1")
+    layer = FINAL.layers()["fc1"]
+    order = FlippingOrder(network, layer, INITIAL.layers()["fc1"].weight, 2.0, np.arange(12))
+    numbers = [0, 4, 8, 12]
+    with scorer.candidates(order, window=0.02) as candidates:
+        quick = candidates.advance(numbers)
+        doubtful = [pair for pair in zip(numbers, quick, strict=True) if pair[1].clean.uncertain]
+        for number, scored in doubtful:
+            del ran[:]
+            exact = candidates.score_in_full(number)
+            assert sum(ran) == scored.clean.uncertain
+            assert exact.clean == scorer.score_of(order.candidate(number)).clean
+            assert exact.loss is None
+    assert 0 < max(scored.clean.uncertain for _, scored in doubtful) < len(CLEAN[0])
+
+
+def test_where_a_loss_is_measured_every_sample_runs_the_whole_network():
+    scorer = LocalScorer(LocalSamples.of(CLEAN, batch_size=30), measure="probability")
+    scorer.study(FINAL, "fc1")
+    layer = FINAL.layers()["fc1"]
+    order = FlippingOrder(FINAL, layer, INITIAL.layers()["fc1"].weight, 2.0, np.arange(12))
+    with scorer.candidates(order, window=0.02) as candidates:
+        candidates.advance([0, 6])
+        exact = candidates.score_in_full(6)
+    assert exact.loss == scorer.score_of(order.candidate(6)).loss
