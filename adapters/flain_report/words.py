@@ -23,7 +23,7 @@ def headline(result: Outcome) -> str:
         return "Nothing was changed: the model is as it was, with a backdoor if it had one."
     others = sum(1 for layer in result.layers if layer.share) - 1
     more = f", and less in {counted(others, 'further layer')}" if others else ""
-    if result.verdict == "hardly flipped" and not any(each.moves_scores for each in result.layers):
+    if not any(layer.moves_scores for layer in result.layers if layer.share):
         return (
             f"What was changed, {percent(most.share)} of what training had added to the layer "
             f"“{most.name}”{more}, does not move the model's scores. A backdoor is probably still "

@@ -286,7 +286,7 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     if verdict == "partly flipped":
         most = flipped_for_a_class(outcomes)
     flipped = f"of {most.name!r}, {most.share_in_words()} was flipped"
-    if not any(outcome.moves_scores for outcome in outcomes):
+    if not any(outcome.moves_scores for outcome in outcomes if outcome.share):
         return (
             f"{verdict}: {flipped}, which does not move the scores, so nothing was removed: the "
             "layer's update, or the factor, is too small to matter. A backdoor is probably still "

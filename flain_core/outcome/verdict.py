@@ -23,7 +23,7 @@ def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
     if not any(outcome.share for outcome in outcomes):
         return "not flipped"
     # What does not move the scores removes nothing.
-    moving = [outcome for outcome in outcomes if outcome.moves_scores]
+    moving = [outcome for outcome in outcomes if outcome.moves_scores and outcome.share]
     if not moving:
         return "hardly flipped"
     if any(outcome.share >= _FAIR_SHARE for outcome in moving):

@@ -105,6 +105,7 @@ def test_what_does_not_move_the_scores_is_no_removal():
     assert verdict_on([outcome(1.0, why=idle)]) == "hardly flipped"
     assert verdict_on([outcome(0.05, class_share=0.9, why=idle)]) == "hardly flipped"
     assert "too small to matter" in reason_for([outcome(1.0, why=idle)])
+    assert "too small to matter" in reason_for([outcome(0.0), outcome(1.0, "fc2", why=idle)])
     assert verdict_on([outcome(1.0, why=idle), outcome(0.2)]) == "flipped"
 
 
