@@ -99,6 +99,10 @@ def lora():
         def __init__(self):
             super().__init__()
             self.value, self.key = torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)
+            # The last three numbers of a token stay quiet.
+            with torch.no_grad():
+                self.value.weight[3:] *= 0.005
+                self.value.bias[3:] *= 0.005
 
         def forward(self, x):
             return x + (x @ self.key(x).mT).softmax(dim=-1) @ self.value(x)
@@ -121,8 +125,11 @@ def lora():
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
+        elif "lora_A" in name:
+            # Most of the update waits for what is quiet.
+            parameter.data[:, 3:] *= 5
     x = torch.randn(600, 5, 6)
-    x[..., 3:] *= 0.02
+    x[..., 3:] *= 0.005
     with torch.no_grad():
         best, other = (scores := model.eval()(x)).topk(2).values.T
     clear = best - other > 2
