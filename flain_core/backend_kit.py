@@ -18,6 +18,7 @@ __all__ = [
     "AS_TRAINED",
     "CHANGED_MEANWHILE",
     "DenseInput",
+    "check_floating",
     "check_in_range",
     "chosen_output",
     "exchange_channels",
@@ -169,20 +170,21 @@ def _fitting(what: str, name: str, values: Any, shape: tuple[int, ...], dtype: A
     return rounded
 
 
-def check_in_range(samples: Array, dtype: Any, most: float) -> None:
+def check_in_range(samples: Array, dtype: Any, most: float | None = None) -> None:
     """Raise :class:`DataError` if samples leave the range of the type in which a model computes.
 
     Args:
         samples: Finite numbers, as they are given.
-        dtype: That type, for the message.
-        most: The largest number that it holds.
+        dtype: That type.
+        most: The largest number that it holds; None for a type that NumPy knows.
 
-    >>> check_in_range(np.array([1.0, -1e300]), "float32", 3.4e38)
+    >>> check_in_range(np.array([1.0, -1e300]), np.dtype(np.float32))
     Traceback (most recent call last):
         ...
     flain_core.errors.DataError: expected samples in the range of float32, in which the model
     computes; got numbers up to 1.0e+300: scale them as in training
     """
+    most = float(np.finfo(dtype).max) if most is None else most
     if samples.dtype.kind != "f" or not samples.size or float(np.finfo(samples.dtype).max) <= most:
         return
     largest = largest_of(samples)
@@ -191,6 +193,15 @@ def check_in_range(samples: Array, dtype: Any, most: float) -> None:
             f"expected samples in the range of {dtype}, in which the model computes; got numbers "
             f"up to {largest:.1e}: scale them as in training"
         )
+
+
+def check_floating(name: str, given: Any) -> None:
+    """Raise :class:`WeightsError` if an array holds whole numbers, where a model has others.
+
+    >>> check_floating("fc1", np.ones((2, 3)))
+    """
+    if (dtype := np.asarray(given).dtype).kind in "biu":
+        raise whole_numbers(name, dtype)
 
 
 def whole_numbers(name: str, given: object) -> WeightsError:

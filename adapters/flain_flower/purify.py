@@ -184,7 +184,7 @@ def recorded(arrays: Any) -> ArrayRecord:
             f"expected the strategy to return a flwr.app.ArrayRecord; got a {type(arrays).__name__}"
         )
     plain = {str(name): as_array(f"arrays[{name!r}]", each) for name, each in arrays.items()}
-    return ArrayRecord({name: FlowerArray(np.array(each)) for name, each in plain.items()})
+    return to_record(plain, plain)
 
 
 def to_record(arrays: Mapping[str, Array] | list[Array], keys: Iterable[str]) -> ArrayRecord:

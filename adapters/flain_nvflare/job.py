@@ -11,11 +11,11 @@ import numpy as np
 from nvflare.app_common.np.constants import NPConstants
 
 from flain_core import PurifiedArrays, Settings, WeightsError, purify_arrays
-from flain_core.arrays.forms import by_name, dispensable, fitting
+from flain_core.arrays.purify_arrays import opened
 from flain_core.layer_choice import chosen_layers
 from flain_core.local_samples import source_of
 from flain_core.network import Array
-from flain_core.opening.registry import architecture, arrays_of, open_network
+from flain_core.opening.registry import open_network
 from flain_core.outputs import Outputs
 from flain_core.progress import OnProgress
 from flain_core.sample_source import SampleSource
@@ -49,12 +49,7 @@ class Job:
 
     def check_initial(self, initial: Mapping[str, Any]) -> None:
         """Raise :class:`WeightsError` unless initial, and so trained, parameters fit the model."""
-        arrays = _as_arrays(initial, self.model)
-        vector = not isinstance(arrays, (dict, list))
-        model = architecture(self.model)
-        held = arrays_of(model, buffers=not vector)
-        lacking = dispensable(held, arrays_of(model, buffers=False))
-        fitting("initial", by_name("initial", arrays, held), held, may_lack=lacking)
+        opened(_as_arrays(initial, self.model), self.model, which="initial")
 
     def purify(
         self, initial: Mapping[str, Any], trained: Mapping[str, Any], progress: OnProgress

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from flain_core.backend_kit import find_layer, read_only, refusals, usable, whole_numbers
+from flain_core.backend_kit import check_floating, find_layer, read_only, refusals, usable
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Batch, Layer
 from flain_core.provenance.purified_before import carried, carry
@@ -240,8 +239,8 @@ def _set_weights(model: keras.Model, weights: Sequence[Array] | Mapping[str, Arr
         weights = [weights[name] for name in names]
     for variable, given in zip(model.weights, weights, strict=False):
         # Keras would cast them in silence.
-        if "float" in variable.dtype and np.asarray(given).dtype.kind in "biu":
-            raise whole_numbers(variable.path, np.asarray(given).dtype)
+        if "float" in variable.dtype:
+            check_floating(variable.path, given)
     try:
         model.set_weights(list(weights))
     except Exception as error:

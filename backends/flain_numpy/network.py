@@ -115,7 +115,7 @@ class Network:
         if not isinstance(x, np.ndarray) or x.ndim == 0 or x.dtype.kind not in "fiub":
             given = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
             raise ModelError(f"expected one NumPy array of real numbers (n, ...); got {given}")
-        check_in_range(x, self._dtype, float(np.finfo(self._dtype).max))
+        check_in_range(x, self._dtype)
         return x.astype(self._dtype, copy=False)
 
 

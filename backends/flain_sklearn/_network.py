@@ -13,11 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from flain_core.backend_kit import (
     CHANGED_MEANWHILE,
+    check_floating,
     find_layer,
     fitting_bias,
     fitting_weight,
     read_only,
-    whole_numbers,
 )
 from flain_core.errors import ModelError, WeightsError
 from flain_core.network import Array, Layer
@@ -59,7 +59,7 @@ def open_network(
     estimator = _copied(like)
     targets = _named_arrays(estimator)
     for name, array in (model if model.keys() == targets.keys() else _named(model, like)).items():
-        _check_floating(name, array)
+        check_floating(name, array)
         _assign(name, targets[name], array)
     return SklearnNetwork(estimator)
 
@@ -203,12 +203,7 @@ def _require_perceptron(model: Any) -> None:
             "call partial_fit on one batch and then set coefs_ and intercepts_"
         ) from error
     for place, weight in enumerate(model.coefs_):
-        _check_floating(f"coefs_[{place}]", weight)
-
-
-def _check_floating(name: str, weight: Any) -> None:
-    if (given := np.asarray(weight).dtype).kind in "biu":
-        raise whole_numbers(name, given)
+        check_floating(f"coefs_[{place}]", weight)
 
 
 def _assign(name: str, target: Array, weight: Any) -> None:

@@ -196,6 +196,8 @@ def foremost(stored: Stored, test: Test) -> str:
     said = f"The greatest mean DER is that of {first}"
     if ranked[0] == FLAIN:
         return f"{said}; next comes {others[0]}." if others else f"{said}."
+    if FLAIN not in of_each:
+        return f"{said}; flain has no result there."
     return f"{said}; flain is in place {ranked.index(FLAIN) + 1} of {len(ranked)}."
 
 
