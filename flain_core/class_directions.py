@@ -1,10 +1,11 @@
-"""Orders classes by how much of the update is quiet for them, and divides candidates by that.
+"""Orders classes by how far they stand out, and divides candidates by that.
 
-A backdoor leads to one class, and what speaks for that is quiet on clean data more than expected
-(see :mod:`~flain_core.quiet_excess`). The update is flipped at the full strength in the direction
-of the class with the greatest excess. The next class is flipped at less than half of it, as far as
-its direction is its own, because it may be the attacker's. All else is flipped far more weakly:
-what that spares of the tolerance is left to these two.
+A backdoor leads to one class. What speaks for that is quiet on clean data more than expected (see
+:mod:`~flain_core.quiet_excess`), and what the update says at quiet inputs leads to it (see
+:mod:`~flain_core.in_memory.toward_classes`). The update is flipped at the full strength in the
+direction of the class that stands out most by both. The next class is flipped at less than a tenth
+of it, as far as its direction is its own, because it may be the attacker's. All else is flipped at
+less than a hundredth: what that spares of the tolerance is left to these two.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ __all__ = ["FURTHEST_BEHIND", "QUIET_AT", "QUIET_BETWEEN_TWO", "class_directions
 
 FURTHEST_BEHIND = 12
 QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance
-_BEHIND = np.array([0, 2])  # by how many candidates the first and the second lie behind
+_BEHIND = np.array([0, 6])  # by how many candidates the first and the second lie behind
 _BETWEEN_LEVELS = 6
 QUIET_BETWEEN_TWO = QUIET_AT + _BETWEEN_LEVELS  # of a difference of two classes: 34 times
 _LEAST_OF_ITS_OWN = 1e-2
 
 
-def class_directions(toward: Array, excess: Array) -> Array:
-    """Return the directions of the outputs that speak for the two classes of the greatest excess.
+def class_directions(toward: Array, standing: Array) -> Array:
+    """Return the directions of the outputs that speak for the two classes that stand out most.
 
     Args:
         toward: ``(classes, out)`` along which outputs the score of each grows.
-        excess: ``(classes,)`` how far each stands out by its quiet shares.
+        standing: ``(classes,)`` how far each stands out.
 
     Returns:
         ``(2, out)`` float64, orthonormal: of the second class what it has not in common with the
@@ -40,7 +41,7 @@ def class_directions(toward: Array, excess: Array) -> Array:
         >>> class_directions(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4])).argmax(axis=1)
         array([1, 2])
     """
-    ordered = toward[np.argsort(-excess, kind="stable")]
+    ordered = toward[np.argsort(-standing, kind="stable")]
     first = ordered[:1] / np.linalg.norm(ordered[0])
     second = ordered[1:2]
     for _ in range(2):  # the second time takes away what rounding left

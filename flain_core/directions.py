@@ -41,7 +41,7 @@ from .flipping import check_range
 from .flipping_order import FlippingOrder
 from .input_space import CANDIDATES, InputSpace
 from .network import Array, Layer, Network
-from .quiet_excess import quiet_excess
+from .quiet_excess import quiet_excess, standing_out
 
 __all__ = ["Directions", "Flipping"]
 
@@ -66,10 +66,11 @@ class Directions:
         initial: The layer's initial weight, ``(out, in)``.
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
-        classes: ``(classes, out)`` along which outputs the score of each class grows, of length 1,
-            and ``(n,)`` to which of these classes each sample belongs, -1 to none of them; the
-            two whose quiet shares exceed most are flipped at strengths of their own. None flips all
-            outputs alike.
+        classes: ``(classes, out)`` along which outputs the score of each class grows, of length 1;
+            ``(n,)`` to which of these classes each sample belongs, -1 to none of them; and
+            ``(classes,)`` how probable each becomes by what the update says at quiet inputs. The
+            two that stand out most are flipped at strengths of their own. None flips all outputs
+            alike.
     """
 
     network: Network
@@ -77,7 +78,7 @@ class Directions:
     initial: Array
     factor: float
     space: InputSpace
-    classes: tuple[Array, Array] | None = None
+    classes: tuple[Array, Array, Array] | None = None
 
     @property
     def strengths(self) -> Array:
@@ -173,7 +174,7 @@ class Directions:
         """Along which outputs the update is flipped most strongly; None where all are alike."""
         if self.classes is None:
             return None
-        (toward, of_sample), final = self.classes, self.layer.weight
+        (toward, of_sample, reached), final = self.classes, self.layer.weight
         blocks = [(columns, np.s_[:, columns]) for columns in column_blocks(final)]
         size = max(largest_of(self._update(block)) for _, block in blocks)
         if not np.isfinite(size):
@@ -198,7 +199,7 @@ class Directions:
             moved += self.space.centred[:, ours] @ update[:, active].T
         by_sample = moved.reshape(-1, self.space.positions, len(toward)).mean(axis=1)
         excess = quiet_excess(quiet, whole, by_sample, of_sample)
-        return class_directions(toward, excess)
+        return class_directions(toward, excess + standing_out(reached))
 
     def _active_in(self, columns: slice) -> tuple[Array | slice, slice]:
         """Return which of some columns are active, and where these lie among all that are."""

@@ -23,6 +23,7 @@ RATIO = 1.5
 _WEAKEST, _STRONGEST = 4e-4 * RATIO**-40, 8.0
 CANDIDATES = int(np.log(_STRONGEST / _WEAKEST) / np.log(RATIO)) + 1
 _MOST_SHRUNK = 0.95
+_QUIET = 1e-3  # beside the inputs' mean variance: an input of this variance is half quiet
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class InputSpace:
         active: ``(k,)`` indices of the inputs that vary at all.
         centred: ``(n * positions, k)`` float64, the active inputs less their mean.
         shrinkage: From 0 to 1: share by which the covariance is moved towards its diagonal.
+        rectified: ``(in,)`` which inputs are never negative, as behind a ReLU.
         positions: How often the layer sees a sample.
     """
 
@@ -43,6 +45,7 @@ class InputSpace:
     active: Array
     centred: Array
     shrinkage: float
+    rectified: Array
     positions: int = 1
 
     @classmethod
@@ -55,9 +58,11 @@ class InputSpace:
         rows = rows_of(np.asarray(inputs))
         positions = len(rows) // max(len(inputs), 1)
         mean, variance = np.zeros(rows.shape[1]), np.empty(rows.shape[1])
+        rectified = np.empty(rows.shape[1], dtype=bool)
         with np.errstate(over="ignore", invalid="ignore"):
             for some in column_blocks(rows):
                 values = rows[:, some].astype(np.float64)
+                rectified[some] = values.min(axis=0) >= 0
                 if bias:
                     mean[some] = values.mean(axis=0)
                 values -= mean[some]
@@ -72,7 +77,17 @@ class InputSpace:
                 "the inputs of the layer are the same for all samples, or too large; check the "
                 "data and the layers before it"
             )
-        return cls(mean, variance, active, centred, shrinkage, positions)
+        return cls(mean, variance, active, centred, shrinkage, rectified, positions)
+
+    @property
+    def quiet(self) -> Array:
+        """``(in,)`` how quiet inputs are, from 0 to 1; 0 for those that are negative at times.
+
+        What such an input would be where a trigger activates it is not known.
+        """
+        beside = _QUIET * float(self.variance.mean())
+        quiet: Array = np.where(self.rectified, beside / (self.variance + beside), 0.0)
+        return quiet
 
     def strength(self, number: int) -> float:
         """Return the strength of a candidate, in units of the inputs' variance.

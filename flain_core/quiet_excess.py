@@ -23,7 +23,7 @@ import numpy as np
 
 from .network import Array
 
-__all__ = ["excess_of", "quiet_excess"]
+__all__ = ["excess_of", "quiet_excess", "standing_out"]
 
 _RIVALS = 10  # each class is compared with so many others, at most
 _RIDGE = 1.0  # in contrasts, as reasons have variance 1 over them
@@ -54,7 +54,7 @@ def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> 
     samples = moved, of_sample
     alone = _excess_of_contrasts(np.arange(len(whole)), None, quiet[0], whole, *samples)
     of_pairs = _excess_of_contrasts(*_pairs(len(whole)), quiet[1], whole, *samples)
-    return _standing_out(alone) + _standing_out(of_pairs)
+    return standing_out(alone) + standing_out(of_pairs)
 
 
 def _pairs(classes: int) -> tuple[Array, Array]:
@@ -179,8 +179,12 @@ def _slopes(reasons: Array, shares: Array) -> Array:
     return np.where(np.arange(len(alone)) == np.argmax(alone * along), alone, 0.0)
 
 
-def _standing_out(excess: Array) -> Array:
-    """Return the excess of each class in standard deviations of all; 0 where all are alike."""
-    spread = excess.std()
-    standing: Array = excess / spread if spread > _LEAST_SPREAD else np.zeros_like(excess)
+def standing_out(measure: Array) -> Array:
+    """Return what each class has of a measure, in standard deviations; 0 where all are alike.
+
+    >>> standing_out(np.array([0.0, 0.0, 0.0, 4.0])).round(1)
+    array([0. , 0. , 0. , 2.3])
+    """
+    spread = measure.std()
+    standing: Array = measure / spread if spread > _LEAST_SPREAD else np.zeros_like(measure)
     return standing

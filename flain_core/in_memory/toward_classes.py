@@ -5,6 +5,9 @@ of the scores are fitted by least squares. A push is as large as what a trigger 
 outputs count which clean samples leave inactive; no gradient is needed. Where the update of an
 output is far larger than that of the others, so are its pushes: what is flipped is the product of
 both, and an output that moves nothing must not seem to move a little.
+
+One more push is what the update says where all quiet inputs are active at once, as no clean sample
+has it and many a trigger does: which class do samples belong to then?
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from .grader import Grader
 __all__ = ["toward_classes"]
 
 _PUSH = 2.0  # in units of how far pre-activations lie from their mean
+_FAR_PUSH = 8.0  # likewise: what shows where the scores end, whatever the sample
 _PUSHES_PER_OUTPUT = 3
 _MOST_PUSHES_PER_OUTPUT = 24
 _LEAST_PUSHED = 0.05  # the mean square of what was pushed least, beside 1
@@ -36,8 +40,8 @@ _FREQUENCY = 5.0
 
 
 def toward_classes(
-    batches: Sequence[CutBatch], grader: Grader, updates: Array
-) -> tuple[Array, Array] | None:
+    batches: Sequence[CutBatch], grader: Grader, updates: Array, quiet: Array
+) -> tuple[Array, Array, Array] | None:
     """Return along which outputs the score of each class grows over the mean of all.
 
     Only classes with samples count.
@@ -46,12 +50,15 @@ def toward_classes(
         batches: All samples, with cuts that take pre-activations from outside.
         grader: Reads the scores.
         updates: ``(out,)`` the greatest magnitude in the update of each output.
+        quiet: ``(out,)`` what the update says where all quiet inputs are active at once.
 
     Returns:
-        ``(classes, out)`` float64, each of length 1; and ``(n,)`` to which of these each sample
-        belongs, -1 to none of them. None where the scores are no classifier's, there are samples of
-        a single class, the outputs are fewer than the classes, so that none has a direction of its
-        own, they do not move the scores, or most pushes end in infinity.
+        ``(classes, out)`` float64, each of length 1; ``(n,)`` to which of these each sample
+        belongs, -1 to none of them; and ``(classes,)`` the mean probability of each once what is
+        said at quiet inputs is pushed, all 0 if that is nothing. None where the scores are no
+        classifier's, there are samples of a single class, the outputs are fewer than the classes,
+        so that none has a direction of its own, they do not move the scores, or most pushes end in
+        infinity.
     """
     if not grader.follows_samples:
         return None
@@ -67,6 +74,7 @@ def toward_classes(
     with np.errstate(over="ignore", invalid="ignore"):
         effects = _effects(cuts, grader.reading, classes, np.maximum(updates / _far(updates), 1))
         size = np.linalg.norm(effects, axis=1)
+        reached = _reached(cuts, grader.reading, quiet)[classes]
     moving = size > np.finfo(float).eps * size.max(initial=0.0)
     if not np.isfinite(size).all() or np.count_nonzero(moving) < 2:
         return None
@@ -76,7 +84,7 @@ def toward_classes(
     of_sample = np.full(len(y), -1)
     for place, one in enumerate(classes[moving]):
         of_sample[y == one] = place
-    return toward, of_sample
+    return toward, of_sample, reached[moving]
 
 
 def _effects(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array) -> Array:
@@ -90,12 +98,11 @@ def _effects(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array
     """
     chance = np.random.default_rng(_SEED)
     before = [pre_activation(cut) for cut in cuts]
-    positions = len(rows_of(cuts[0].inputs[:1]))
-    outputs = before[0].shape[1] // positions
+    positions, outputs = _seen_as(cuts[0])
     deviations = _deviations([each.reshape(-1, outputs) for each in before])
     if not deviations.any():
         return np.zeros((len(classes), outputs))
-    deviation = np.square(np.minimum(deviations, _far(deviations))).mean() ** 0.5
+    deviation = _usual(deviations)
     seen = [
         output.reshape(len(output), positions, outputs).mean(axis=1, dtype=np.float64)
         for output in before
@@ -133,6 +140,48 @@ def _effects(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array
     products[np.diag_indices_from(products)] += _RIDGE * told
     effects: Array = np.linalg.solve(products, moved).T / sizes
     return effects
+
+
+def _reached(cuts: Sequence[Cut], reading: Reading, quiet: Array) -> Array:
+    """Return the mean probability of each class once all samples are pushed one way.
+
+    Args:
+        cuts: All samples.
+        reading: How to read the scores.
+        quiet: ``(out,)`` which way. All is 0 if this is, or if a push ends in infinity.
+    """
+    before = [pre_activation(cut) for cut in cuts]
+    positions, outputs = _seen_as(cuts[0])
+    size = _usual(_deviations([each.reshape(-1, outputs) for each in before])) * outputs**0.5
+    way = quiet / max(np.abs(quiet).max(), np.finfo(float).tiny)
+    pushed = _FAR_PUSH * size * np.tile(way / max(np.linalg.norm(way), 1.0), positions)
+    together = np.zeros(reading.classes)
+    for cut, output in zip(cuts, before, strict=True):
+        scores = scores_of(cut, (output + pushed).astype(output.dtype))
+        together += _probabilities(_logits(scores, reading)).sum(axis=0)
+    known = quiet.any() and np.isfinite(together).all()
+    reached: Array = together / together.sum() if known else np.zeros(reading.classes)
+    return reached
+
+
+def _seen_as(cut: Cut) -> tuple[int, int]:
+    """Return how often the layer of a cut sees a sample, and how many outputs it has."""
+    positions = len(rows_of(cut.inputs[:1]))
+    return positions, pre_activation(cut).shape[1] // positions
+
+
+def _usual(deviations: Array) -> float:
+    """Return how far outputs lie from their mean, of which none counts for far more than most."""
+    if not deviations.any():
+        return 0.0
+    return float(np.square(np.minimum(deviations, _far(deviations))).mean() ** 0.5)
+
+
+def _probabilities(logits: Array) -> Array:
+    """Return ``(n, classes)`` the softmax of logits."""
+    powers: Array = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def _far(sizes: Array) -> float:

@@ -24,16 +24,16 @@ def strength_at(found, number, direction):
 
 def test_two_classes_are_flipped_more_strongly_than_all_others():
     found = class_directions(np.eye(5), np.array([0.2, 0.9, 0.3, 0.5, 0.4]))
-    for direction, behind in zip(np.eye(5), [12, 0, 12, 2, 12], strict=True):
+    for direction, behind in zip(np.eye(5), [12, 0, 12, 6, 12], strict=True):
         assert strength_at(found, 60, direction) == pytest.approx(60 - behind)
 
 
 def test_what_classes_have_in_common_is_flipped_as_strongly_as_the_first_wants_it():
     toward, found = space()
     assert strength_at(found, 63, toward[0]) == pytest.approx(63)
-    assert 63 > strength_at(found, 63, toward[1]) > 61
+    assert 63 > strength_at(found, 63, toward[1]) > 57
     own = toward[1] - (toward[1] @ toward[0]) * toward[0]
-    assert strength_at(found, 63, own / np.linalg.norm(own)) == pytest.approx(61)
+    assert strength_at(found, 63, own / np.linalg.norm(own)) == pytest.approx(57)
 
 
 @given(st.integers(1, 90), st.integers(1, 8), st.integers(0, 5))

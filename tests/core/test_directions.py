@@ -1,6 +1,7 @@
 """Flipping in directions, against plain dense algebra."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_a_sample_is_left_out_as_if_refitted_without_it(bias, shrinkage, count, 
     """
     x = inputs(count)
     whole = InputSpace.of(x, bias=bias)
-    space = InputSpace(whole.mean, whole.variance, whole.active, whole.centred, shrinkage)
+    space = replace(whole, shrinkage=shrinkage)
     found = directions(x, bias=bias, space=space)
     strength = space.strength(number)
     update = found.layer.weight - found.initial
@@ -281,9 +282,7 @@ def test_a_sample_that_nothing_else_tells_about_is_judged_by_a_thousand_times_wh
 ):
     """It alone decides what is taken from it, so that a fit without it says next to nothing."""
     x = inputs(4).reshape(2, 2, IN).swapaxes(1, 2) if positions == 2 else inputs(4)
-    shrunk = InputSpace.of(x, bias=False)
-    fields = {name: getattr(shrunk, name) for name in InputSpace.__dataclass_fields__}
-    space = InputSpace(**{**fields, "shrinkage": 0.0})
+    space = replace(InputSpace.of(x, bias=False), shrinkage=0.0)
     found = at_strength(directions(x, bias=False, space=space), 1e-7)
     expected = 1000 * found.taken(1)
     largest = np.abs(expected).max()
@@ -358,3 +357,17 @@ def test_tokens_of_one_sample_count_as_one_in_the_shrinkage():
     assert three.variance == pytest.approx(one.variance)
     flattened = InputSpace.of(twice.swapaxes(1, 2).reshape(-1, IN), bias=True)
     assert flattened.shrinkage < 0.5 * one.shrinkage
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_inputs_are_quiet_where_they_hardly_vary_and_are_never_negative(bias):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, size=(50, 4)) * [1, 0.01, 0, 1]
+    x[:, 3] -= 0.01  # a trigger may push it either way
+    variance = x.var(axis=0) if bias else np.square(x).mean(axis=0)
+    half = variance.mean() / 1000
+    expected = np.append(half / (half + variance[:3]), 0)
+    space = InputSpace.of(x, bias=bias)
+    np.testing.assert_allclose(space.quiet, expected)
+    np.testing.assert_array_equal(space.rectified, [True, True, True, False])
+    assert space.quiet[2] == 1 > space.quiet[1] > 0.8 > 0.01 > space.quiet[0]

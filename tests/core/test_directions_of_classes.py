@@ -11,6 +11,7 @@ from flain_core import directions as module
 from flain_core.class_directions import FURTHEST_BEHIND, parts_of
 from flain_core.conformance.never_cut import never_cut
 from flain_core.directions import Directions
+from flain_core.in_memory.scorer import LocalScorer
 from flain_core.input_space import InputSpace
 from flain_numpy import Dense, Network
 
@@ -114,8 +115,25 @@ def test_a_class_that_is_hard_to_learn_does_not_come_before_an_attacked_one(told
     network = Network([Dense("only", update)])
     layer, space = network.layers()["only"], InputSpace.of(x, bias=False)
     labels = of_sample if told else rng.permutation(of_sample)
-    found = Directions(network, layer, np.zeros((8, 16)), 2.0, space, (np.eye(8), labels))
+    classes = np.eye(8), labels, np.zeros(8)
+    found = Directions(network, layer, np.zeros((8, 16)), 2.0, space, classes)
     assert (abs(found._strongest[0]).argmax() == 1) == told
+
+
+@pytest.mark.parametrize("excess", [[0, 0, 0, 0, 0], [0.5, -1, 1, 0, -0.5], [9, 0, 1, 0, 0]])
+def test_the_class_that_quiet_inputs_lead_to_comes_first_unless_another_exceeds_by_far(
+    excess, monkeypatch
+):
+    """Where one class alone is reached, that is 2.5 standard deviations."""
+    monkeypatch.setattr(module, "quiet_excess", lambda *given: np.array(excess, dtype=float))
+    x = np.abs(np.random.default_rng(4).normal(size=(400, 5)))
+    network = Network([Dense("only", np.eye(5))])
+    given = network, network.layers()["only"], np.zeros((5, 5)), 2.0, InputSpace.of(x, bias=False)
+    firsts = [
+        abs(Directions(*given, of_classes(np.eye(5), 400, reached))._strongest[0]).argmax()
+        for reached in 0.9 * np.eye(5) + 0.02
+    ]
+    assert firsts == ([0] * 5 if max(excess) > 2.5 else [0, 1, 2, 3, 4])
 
 
 @pytest.mark.parametrize("positions", [1, 3])
@@ -229,10 +247,28 @@ def test_a_single_output_and_very_many_are_flipped_alike(outputs, monkeypatch):
     (found,) = asked
     assert bool(found) == (outputs not in (1, 1025))
     if found:
-        toward, of_sample = found
+        toward, of_sample, _ = found
         assert toward.shape == (of_sample.max() + 1, outputs)
 
 
 def samples(classes):
     rng = np.random.default_rng(1)
     return rng.normal(size=(20, 12)).astype(np.float32), rng.integers(0, classes, 20)
+
+
+def test_what_is_pushed_is_said_of_the_update_at_quiet_inputs(monkeypatch):
+    asked, original = [], LocalScorer.toward_classes
+
+    def toward_classes(scorer, updates, quiet):
+        asked.append((updates, quiet))
+        return original(scorer, updates, quiet)
+
+    monkeypatch.setattr(LocalScorer, "toward_classes", toward_classes)
+    flain.purify(FINAL, initial=INITIAL, data=CLEAN, settings=Settings(held_back=0))
+    ((updates, quiet),) = asked
+    layer, name = FINAL.layers(), next(iter(FINAL.layers()))
+    update = layer[name].weight.astype(np.float64) - INITIAL.layers()[name].weight
+    seen = np.asarray(FINAL.cut(name, CLEAN[0]).inputs)
+    np.testing.assert_allclose(updates, np.abs(update).max(axis=1))
+    assert quiet.any()
+    np.testing.assert_allclose(quiet, update @ InputSpace.of(seen, bias=True).quiet, rtol=1e-9)
