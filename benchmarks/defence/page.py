@@ -196,6 +196,14 @@ def _tried() -> Iterator[str]:
         "target was an easy class of CIFAR-10, most of the backdoor was left.\n"
         "- *Each class beside all others alone*, without the differences of two classes. The "
         "attacker's class came first less often, and with a smaller lead.\n"
+        "- *The order of the classes by quiet shares alone*, without what the update says at quiet "
+        "inputs. Of triggers that cover the image of CIFAR-10, and behind batch norm, the "
+        "attacker's class often came third or later, and the backdoor stayed. *By what is said at "
+        "quiet inputs alone*, or *in proportion to what other inputs lead to*, it came first less "
+        "often on MNIST. *With random patterns* of the quiet inputs instead of all at once it was "
+        "no better; *with pushes a quarter as far* it came first less often behind batch norm.\n"
+        "- *The second class a third as far behind the first.* At the same loss more was left of "
+        "triggers that cover the image.\n"
         "- *The three classes behind the first, each more weakly than the one before*, instead of "
         "the second alone. At the same loss more was left of the backdoors whose class comes first "
         "or second, which are most; of one whose class comes third, less was left.\n"
@@ -221,7 +229,8 @@ def _tried() -> Iterator[str]:
         "sample at a time costs less and is nearer to the truth.\n"
         "- *A sign of the target class without a trigger*: random patterns on the quiet inputs, "
         "passed through the update, and the same with random signs as the null. It accused no "
-        "model without an attacker, but named the target only of triggers that cover the image."
+        "model without an attacker, but named the target only of triggers that cover the image. "
+        "It helps to order the classes, and names none."
     )
 
 

@@ -150,18 +150,18 @@ def _reached(cuts: Sequence[Cut], reading: Reading, quiet: Array) -> Array:
         reading: How to read the scores.
         quiet: ``(out,)`` which way. All is 0 if this is, or if a push ends in infinity.
     """
+    if not quiet.any():
+        return np.zeros(reading.classes)
     before = [pre_activation(cut) for cut in cuts]
     positions, outputs = _seen_as(cuts[0])
     size = _usual(_deviations([each.reshape(-1, outputs) for each in before])) * outputs**0.5
-    way = quiet / max(np.abs(quiet).max(), np.finfo(float).tiny)
-    pushed = _FAR_PUSH * size * np.tile(way / max(np.linalg.norm(way), 1.0), positions)
+    way = quiet / np.abs(quiet).max()  # as the square of a number may be too small or too large
+    pushed = _FAR_PUSH * size * np.tile(way / np.linalg.norm(way), positions)
     together = np.zeros(reading.classes)
     for cut, output in zip(cuts, before, strict=True):
         scores = scores_of(cut, (output + pushed).astype(output.dtype))
         together += _probabilities(_logits(scores, reading)).sum(axis=0)
-    known = quiet.any() and np.isfinite(together).all()
-    reached: Array = together / together.sum() if known else np.zeros(reading.classes)
-    return reached
+    return together / together.sum() if np.isfinite(together).all() else np.zeros(reading.classes)
 
 
 def _seen_as(cut: Cut) -> tuple[int, int]:
