@@ -23,6 +23,7 @@ RATIO = 1.5
 _WEAKEST, _STRONGEST = 4e-4 * RATIO**-40, 8.0
 CANDIDATES = int(np.log(_STRONGEST / _WEAKEST) / np.log(RATIO)) + 1
 _MOST_SHRUNK = 0.95
+_IDLE = 0.25  # beside the greatest
 _QUIET = 1e-3  # beside the inputs' mean variance: an input of this variance is half quiet
 
 
@@ -36,7 +37,8 @@ class InputSpace:
         active: ``(k,)`` indices of the inputs that vary at all.
         centred: ``(n * positions, k)`` float64, the active inputs less their mean.
         shrinkage: From 0 to 1: share by which the covariance is moved towards its diagonal.
-        rectified: ``(in,)`` which inputs are never negative, as behind a ReLU.
+        idle: ``(in,)`` which inputs clean data leaves idle at times: none is negative, and the
+            least is at most a quarter of the greatest.
         positions: How often the layer sees a sample.
     """
 
@@ -45,7 +47,7 @@ class InputSpace:
     active: Array
     centred: Array
     shrinkage: float
-    rectified: Array
+    idle: Array
     positions: int = 1
 
     @classmethod
@@ -58,11 +60,12 @@ class InputSpace:
         rows = rows_of(np.asarray(inputs))
         positions = len(rows) // max(len(inputs), 1)
         mean, variance = np.zeros(rows.shape[1]), np.empty(rows.shape[1])
-        rectified = np.empty(rows.shape[1], dtype=bool)
+        idle = np.empty(rows.shape[1], dtype=bool)
         with np.errstate(over="ignore", invalid="ignore"):
             for some in column_blocks(rows):
                 values = rows[:, some].astype(np.float64)
-                rectified[some] = values.min(axis=0) >= 0
+                least, greatest = values.min(axis=0), values.max(axis=0)
+                idle[some] = (least >= 0) & (least <= _IDLE * greatest)
                 if bias:
                     mean[some] = values.mean(axis=0)
                 values -= mean[some]
@@ -77,16 +80,16 @@ class InputSpace:
                 "the inputs of the layer are the same for all samples, or too large; check the "
                 "data and the layers before it"
             )
-        return cls(mean, variance, active, centred, shrinkage, rectified, positions)
+        return cls(mean, variance, active, centred, shrinkage, idle, positions)
 
     @property
     def quiet(self) -> Array:
-        """``(in,)`` how quiet inputs are, from 0 to 1; 0 for those that are negative at times.
+        """``(in,)`` how quiet inputs are, from 0 to 1; 0 for those that are never idle.
 
-        What such an input would be where a trigger activates it is not known.
+        Whether a trigger would raise or lower such an input is not known.
         """
-        beside = _QUIET * float(self.variance.mean())
-        quiet: Array = np.where(self.rectified, beside / (self.variance + beside), 0.0)
+        beside = self.variance / float(self.variance.mean())
+        quiet: Array = np.where(self.idle, _QUIET / (_QUIET + beside), 0.0)
         return quiet
 
     def strength(self, number: int) -> float:

@@ -7,7 +7,7 @@ output is far larger than that of the others, so are its pushes: what is flipped
 both, and an output that moves nothing must not seem to move a little.
 
 One more push is what the update says where all quiet inputs are active at once, as no clean sample
-has it and many a trigger does: which class do samples belong to then?
+has it and many a trigger does: how probable is each class then?
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = ["toward_classes"]
 
 _PUSH = 2.0  # in units of how far pre-activations lie from their mean
 _FAR_PUSH = 8.0  # likewise: what shows where the scores end, whatever the sample
+_LEAST_TOLD = 1e-3  # between the probabilities of classes
 _PUSHES_PER_OUTPUT = 3
 _MOST_PUSHES_PER_OUTPUT = 24
 _LEAST_PUSHED = 0.05  # the mean square of what was pushed least, beside 1
@@ -148,7 +149,11 @@ def _reached(cuts: Sequence[Cut], reading: Reading, quiet: Array) -> Array:
     Args:
         cuts: All samples.
         reading: How to read the scores.
-        quiet: ``(out,)`` which way. All is 0 if this is, or if a push ends in infinity.
+        quiet: ``(out,)`` which way.
+
+    Returns:
+        ``(classes,)``. All is 0 if no way is given, if they end alike or in infinity, or if the
+        network refuses what lies so far from what it knows.
     """
     if not quiet.any():
         return np.zeros(reading.classes)
@@ -159,9 +164,14 @@ def _reached(cuts: Sequence[Cut], reading: Reading, quiet: Array) -> Array:
     pushed = _FAR_PUSH * size * np.tile(way / np.linalg.norm(way), positions)
     together = np.zeros(reading.classes)
     for cut, output in zip(cuts, before, strict=True):
-        scores = scores_of(cut, (output + pushed).astype(output.dtype))
+        try:
+            scores = scores_of(cut, (output + pushed).astype(output.dtype))
+        except Exception:  # frameworks and models refuse in their own ways
+            return np.zeros(reading.classes)
         together += _probabilities(_logits(scores, reading)).sum(axis=0)
-    return together / together.sum() if np.isfinite(together).all() else np.zeros(reading.classes)
+    reached: Array = together / together.sum()
+    told = np.isfinite(reached).all() and np.ptp(reached) > _LEAST_TOLD
+    return reached if told else np.zeros(reading.classes)
 
 
 def _seen_as(cut: Cut) -> tuple[int, int]:

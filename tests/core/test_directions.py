@@ -360,14 +360,19 @@ def test_tokens_of_one_sample_count_as_one_in_the_shrinkage():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_inputs_are_quiet_where_they_hardly_vary_and_are_never_negative(bias):
+@pytest.mark.parametrize("size", [1.0, 1e-160])
+def test_inputs_are_quiet_where_they_hardly_vary_and_are_idle_at_times(bias, size):
+    """A trigger may push others either way."""
     rng = np.random.default_rng(0)
-    x = rng.uniform(0, 1, size=(50, 4)) * [1, 0.01, 0, 1]
-    x[:, 3] -= 0.01  # a trigger may push it either way
-    variance = x.var(axis=0) if bias else np.square(x).mean(axis=0)
-    half = variance.mean() / 1000
-    expected = np.append(half / (half + variance[:3]), 0)
-    space = InputSpace.of(x, bias=bias)
-    np.testing.assert_allclose(space.quiet, expected)
-    np.testing.assert_array_equal(space.rectified, [True, True, True, False])
-    assert space.quiet[2] == 1 > space.quiet[1] > 0.8 > 0.01 > space.quiet[0]
+    x = rng.uniform(0, 1, size=(500, 6)) * [1, 0.01, 0, 0.01, 0.01, 0.01]
+    x[:, 3] -= 0.001
+    x[:, 4] += 0.01
+    x[:, 5] += 0.002
+    space = InputSpace.of(size * x, bias=bias)
+    np.testing.assert_array_equal(space.idle, [True, True, True, False, False, True])
+    np.testing.assert_array_equal(space.quiet > 0, space.idle)
+    assert space.quiet[2] == 1 > space.quiet[1] > 0.5 > 0.01 > space.quiet[0]
+    if size == 1:
+        variance = x.var(axis=0) if bias else np.square(x).mean(axis=0)
+        half = variance.mean() / 1000
+        np.testing.assert_allclose(space.quiet[space.idle], (half / (half + variance))[space.idle])

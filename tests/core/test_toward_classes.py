@@ -200,17 +200,42 @@ def test_only_the_ways_of_quiet_inputs_count_and_not_their_opposite():
     assert there[0] > 0.99 > 0.01 > back[0]
 
 
-def test_nothing_is_reached_where_nothing_is_said_or_the_scores_end_in_infinity():
-    np.testing.assert_array_equal(reached(network(), np.zeros(OUT)), np.zeros(CLASSES))
-    seen = np.abs(X @ FIRST.T)[:, 0].max()
-    model = network(Fails(5 * seen))
-    np.testing.assert_array_equal(reached(model, np.eye(OUT)[0]), np.zeros(CLASSES))
+class Refuses(Fails):
+    """Takes no sample whose first output is far from 0."""
+
+    def __call__(self, x):
+        if np.abs(x[:, 0]).max() > self.limit:
+            raise ValueError("out of range")
+        return x
 
 
-def test_only_classes_that_outputs_move_are_said_to_be_reached():
-    last = LAST.copy()
-    last[1], last[2] = 0, -last[0]
-    assert len(reached(network(last=last), np.ones(OUT))) == 2
+def test_nothing_is_reached_where_nothing_is_said_or_shows():
+    seen, quiet = np.abs(X @ FIRST.T)[:, 0].max(), np.eye(OUT)[0]
+    nothing = np.zeros(CLASSES)
+    np.testing.assert_array_equal(reached(network(), np.zeros(OUT)), nothing)
+    for between in (Fails(5 * seen), Refuses(5 * seen)):
+        np.testing.assert_array_equal(reached(network(between), quiet), nothing)
+        assert reached(network(between), np.eye(OUT)[1]).any()
+    alike = network(last=1e-6 * LAST)
+    np.testing.assert_array_equal(reached(alike, quiet), nothing)
+
+
+def test_only_classes_with_samples_that_outputs_move_are_said_to_be_reached():
+    last = RNG.normal(size=(6, OUT)).astype(np.float32) / 50
+    last[2] = last[[0, 3, 5]].mean(axis=0)  # nothing moves it beside those
+    model, quiet = network(last=last), np.ones(OUT)
+    seen = np.array([0, 2, 3, 5])
+    some, each = reached(model, quiet, y=seen[np.arange(90) % 4]), np.arange(90) % 6
+    np.testing.assert_allclose(some, reached(model, quiet, y=each)[[0, 3, 5]])
+
+
+def test_a_layer_that_sees_a_sample_several_times_is_pushed_alike_each_time():
+    """The mean over three positions moves as one position would."""
+    quiet = np.array([0.5, -1, 0, 0.2, 0, 0.1])
+    weak = 0.01 * LAST
+    model = network(lambda tokens: tokens.mean(axis=1), last=weak)
+    once, thrice = reached(network(last=weak), quiet), reached(model, quiet, x=np.stack(3 * [X], 1))
+    np.testing.assert_allclose(thrice, once, rtol=1e-4)
 
 
 def test_it_does_not_matter_how_samples_are_batched():
