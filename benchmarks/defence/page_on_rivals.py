@@ -28,8 +28,7 @@ def _beginning(stored: Stored) -> Iterator[str]:
     yield (
         f"`python -m benchmarks.defence render --profile {stored.profile.name}` writes this page "
         f"from the results of the `{stored.profile.name}` matrix; nobody types a figure. [How well "
-        "does it work](how-well.md) has flain on many more models. Those here were trained on "
-        "another kind of processor, so figures of the two pages are not of the same models."
+        "does it work](how-well.md) has flain on these models and on many more."
     )
     if len({outcome.content["machine"] for outcome in stored.outcomes.values()}) > 1:
         yield "CPU seconds are of machines of different speed."
