@@ -24,6 +24,7 @@ from .summary import (
 
 # Advice calls a backdoor alive with more ASR than this, and a loss of ACC dear with more points.
 ALIVE, DEAR = 0.2, 0.01
+_TELLING = 0.02  # how far apart the ASR that numbers of samples leave must be to prefer one
 _MISSING = "the results that would tell are missing."
 asr = field("asr")
 
@@ -57,8 +58,9 @@ def samples(stored: Stored) -> str:
         for size, (found, value) in by_size.items()
     )
     return (
-        f"Of {_listed(SAMPLES, 'and')} samples, give it {best}: on attacked MNIST rows no other "
-        f"number left a larger share of clean models, to the nearest percent ({told})."
+        f"Of {_listed(SAMPLES, 'and')} samples, give it {best} for a model like those of MNIST: on "
+        "attacked rows no other number left a larger share of clean models, to the nearest "
+        f"percent ({told})."
         f"{_never(stored)}{_unpromised(stored)}"
     )
 
@@ -70,14 +72,23 @@ def _never(stored: Stored) -> str:
         found = [plain(stored, FLAIN, size, attacked(test)) for size in SAMPLES]
         shares = [summary.share(summary.is_clean, each).value for each in found]
         if all(value == 0 for value in shares):
-            never[name] = [_percent(value) for each in found if (value := _asr(each)) is not None]
+            never[name] = [value for each in found if (value := _asr(each)) is not None]
     if not never:
         return ""
-    left = "; ".join(f"{name} {', '.join(values)} %" for name, values in never.items())
+    left = "; ".join(
+        f"{name} {', '.join(map(_percent, values))} %{_best_of(values)}"
+        for name, values in never.items()
+    )
     return (
         f" On {_listed(list(never), 'and')} no number left a clean model; the mean ASR after with "
         f"{_listed(SAMPLES, 'and')} samples was: {left}."
     )
+
+
+def _best_of(left: Sequence[float]) -> str:
+    """Which number of samples left the least ASR, where that tells anything."""
+    tells = len(left) == len(SAMPLES) and max(left) - min(left) > _TELLING
+    return f", so give it {SAMPLES[left.index(min(left))]}" if tells else ""
 
 
 def _listed(values: Sequence[object], last: str) -> str:

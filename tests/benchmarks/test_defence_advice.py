@@ -70,14 +70,18 @@ def test_advice_says_so_where_a_robust_strategy_adds_nothing(matrix):
     assert "a mean ASR of 3 %, and the best of the others, krum followed by flain, 1 %" in said
 
 
-def test_advice_names_data_on_which_no_number_of_samples_helps(matrix):
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [((0.8, 0.525, 0.5), "50, 52.5, 80 %, so give it 800."), ((0.8, 0.79, 0.8), "80, 79, 80 %.")],
+)
+def test_advice_names_data_on_which_no_number_of_samples_helps(left, said, matrix):
     good, bad = matrix.add(row("good")), matrix.add(row("cifar", data="cifar", network="cifar"))
-    for samples, asr in ((100, 0.8), (300, 0.525), (800, 0.5)):
+    for samples, asr in zip((100, 300, 800), left, strict=True):
         matrix.run(good, samples=samples)
         matrix.run(bad, samples=samples, asr=asr)
     assert (
         "On CIFAR-10 no number left a clean model; the mean ASR after with 800, 300 and 100 "
-        "samples was: CIFAR-10 50, 52.5, 80 %."
+        f"samples was: CIFAR-10 {said}"
     ) in advice.samples(matrix.read())
 
 
