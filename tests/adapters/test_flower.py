@@ -57,7 +57,7 @@ def test_the_backdoor_is_gone_and_the_trained_model_is_kept():
     assert strategy.failure is None
 
 
-@pytest.mark.filterwarnings("ignore:hardly flipped:flain_core.FlainWarning")
+@pytest.mark.filterwarnings("ignore:(partly|hardly) flipped:flain_core.FlainWarning")
 def test_only_the_chosen_layer_changes():
     strategy = wrapped(layers=["2"])
     result = run(strategy)

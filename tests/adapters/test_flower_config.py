@@ -38,7 +38,7 @@ held-back = 0.25
 """
 
 
-@pytest.mark.filterwarnings("ignore:partly flipped:flain_core.FlainWarning")
+@pytest.mark.filterwarnings("ignore:(partly|hardly) flipped:flain_core.FlainWarning")
 def test_the_configuration_overrides_the_code_and_the_command_the_configuration(tmp_path):
     def configured(override=None):
         return flain_flower.Purify.from_config(
