@@ -316,9 +316,10 @@ def _shares_flipped(
 
 
 def _updates_of(layer: Layer, initial: Array, quiet: Array) -> tuple[Array, Array]:
-    """Return ``(out,)`` the greatest magnitude in the update of each output, and what that says.
+    """Return ``(out,)`` how large the update of each output is, and what it says at quiet inputs.
 
-    The latter is the sum over the inputs, weighted by how quiet these are.
+    The first is the greatest magnitude; the second the sum over the inputs, weighted by how quiet
+    these are.
     """
     greatest, said = np.empty((2, len(layer.weight)))
     for rows in row_blocks(layer.weight):

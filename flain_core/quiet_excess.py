@@ -33,7 +33,7 @@ _LEAST_MOVE = 1e-9  # beside the greatest
 _LEAST_BLUR = 1e-3
 _LEAST_OF_LOGARITHMS = 1e-9
 _ROUNDING = 1e-12  # beside what a difference was taken of
-_LEAST_SPREAD = 1e-9  # of logarithms: less is rounding
+_LEAST_SPREAD = 1e-9  # less is rounding, of logarithms, of excesses and of probabilities
 _TINY = float(np.finfo(float).tiny)
 
 

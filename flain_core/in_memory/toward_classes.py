@@ -98,9 +98,8 @@ def _effects(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array
         sizes: ``(out,)`` how large the pushes of each output are, beside those of most.
     """
     chance = np.random.default_rng(_SEED)
-    before = [pre_activation(cut) for cut in cuts]
-    positions, outputs = _seen_as(cuts[0])
-    deviations = _deviations([each.reshape(-1, outputs) for each in before])
+    before, positions, deviations = _outputs_of(cuts)
+    outputs = len(deviations)
     if not deviations.any():
         return np.zeros((len(classes), outputs))
     deviation = _usual(deviations)
@@ -157,9 +156,8 @@ def _reached(cuts: Sequence[Cut], reading: Reading, quiet: Array) -> Array:
     """
     if not quiet.any():
         return np.zeros(reading.classes)
-    before = [pre_activation(cut) for cut in cuts]
-    positions, outputs = _seen_as(cuts[0])
-    size = _usual(_deviations([each.reshape(-1, outputs) for each in before])) * outputs**0.5
+    before, positions, deviations = _outputs_of(cuts)
+    size = _usual(deviations) * len(deviations) ** 0.5
     way = quiet / np.abs(quiet).max()  # as the square of a number may be too small or too large
     pushed = _FAR_PUSH * size * np.tile(way / np.linalg.norm(way), positions)
     together = np.zeros(reading.classes)
@@ -174,10 +172,19 @@ def _reached(cuts: Sequence[Cut], reading: Reading, quiet: Array) -> Array:
     return reached if told else np.zeros(reading.classes)
 
 
-def _seen_as(cut: Cut) -> tuple[int, int]:
-    """Return how often the layer of a cut sees a sample, and how many outputs it has."""
-    positions = len(rows_of(cut.inputs[:1]))
-    return positions, pre_activation(cut).shape[1] // positions
+def _outputs_of(cuts: Sequence[Cut]) -> tuple[list[Array], int, Array]:
+    """Return the pre-activations of each cut and how they lie.
+
+    Returns:
+        A list of ``(n, positions * out)``; how often the layer sees a sample; and ``(out,)`` the
+        standard deviations.
+    """
+    before = [pre_activation(cut) for cut in cuts]
+    positions = len(rows_of(cuts[0].inputs[:1]))
+    rows = np.concatenate([each.reshape(-1, each.shape[1] // positions) for each in before])
+    together = rows.astype(np.float64)
+    deviations: Array = np.square(together - together.mean(axis=0)).mean(axis=0) ** 0.5
+    return before, positions, deviations
 
 
 def _usual(deviations: Array) -> float:
@@ -213,13 +220,6 @@ def _pushes(seen: Array, to_keys: Array, from_keys: Array) -> Array:
     keys = seen @ to_keys / len(to_keys) ** 0.5
     pushes: Array = 2**0.5 * np.sin(_FREQUENCY * keys @ from_keys)
     return pushes
-
-
-def _deviations(rows: Sequence[Array]) -> Array:
-    """Return ``(out,)`` the standard deviations of pre-activations."""
-    together = np.concatenate(rows).astype(np.float64)
-    deviations: Array = np.square(together - together.mean(axis=0)).mean(axis=0) ** 0.5
-    return deviations
 
 
 def _logits(scores: Array, reading: Reading) -> Array:

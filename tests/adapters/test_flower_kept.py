@@ -20,7 +20,6 @@ federation = pytest.importorskip("flower_federation")
 records = pytest.importorskip("flwr.app")
 flower = pytest.importorskip("flwr.serverapp.strategy")
 flain_flower = pytest.importorskip("flain_flower")
-config = pytest.importorskip("flwr.common.config")
 
 from flower_strategies import ROUNDS, initial, run, wrapped  # noqa: E402
 
