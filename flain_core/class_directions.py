@@ -1,11 +1,11 @@
 """Orders classes by how far they stand out, and divides candidates by that.
 
-A backdoor leads to one class. What speaks for that is quiet on clean data more than expected (see
-:mod:`~flain_core.quiet_excess`), and what the update says at quiet inputs leads to it (see
-:mod:`~flain_core.in_memory.toward_classes`). The update is flipped at the full strength in the
-direction of the class that stands out most by both. The next class is flipped at less than a tenth
-of it, as far as its direction is its own, because it may be the attacker's. All else is flipped at
-less than a hundredth: what that spares of the tolerance is left to these two.
+A backdoor leads to one class. What speaks for that is quiet on clean data more than expected, and
+quiet inputs vote for it (see :mod:`~flain_core.quiet_excess`). The update is flipped at the
+full strength in the direction of the class that stands out most by both. The next class may be the
+attacker's as well, the more so the less it stands behind: as far as its direction is its own, it is
+flipped as strongly at a tie, and behind a clear lead no more than all else. That is flipped at less
+than a hundredth: what that spares of the tolerance is left to these two.
 """
 
 from __future__ import annotations
@@ -20,38 +20,44 @@ __all__ = ["FURTHEST_BEHIND", "QUIET_AT", "QUIET_BETWEEN_TWO", "class_directions
 
 FURTHEST_BEHIND = 12
 QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance
-_BEHIND = np.array([0, 6])  # by how many candidates the first and the second lie behind
+_BEHIND = 5.0  # candidates by which the second lies behind for each deviation of the lead
 _BETWEEN_LEVELS = 6
 QUIET_BETWEEN_TWO = QUIET_AT + _BETWEEN_LEVELS  # of a difference of two classes: 34 times
 _LEAST_OF_ITS_OWN = 1e-2
 
 
-def class_directions(toward: Array, standing: Array) -> Array:
+def class_directions(toward: Array, standing: Array) -> tuple[Array, Array]:
     """Return the directions of the outputs that speak for the two classes that stand out most.
 
     Args:
         toward: ``(classes, out)`` along which outputs the score of each grows.
-        standing: ``(classes,)`` how far each stands out.
+        standing: ``(classes,)`` how far each stands out, in standard deviations.
 
     Returns:
         ``(2, out)`` float64, orthonormal: of the second class what it has not in common with the
-        first. ``(1, out)`` where it has next to nothing of its own.
+        first; and ``(2,)`` by how many candidates each lies behind. ``(1, out)`` and ``(1,)`` where
+        the second has next to nothing of its own.
 
     Example:
-        >>> class_directions(np.eye(4), np.array([0.5, 0.8, 0.6, 0.4])).argmax(axis=1)
-        array([1, 2])
+        >>> found, behind = class_directions(np.eye(4), np.array([0.5, 2.8, 2.6, 0.4]))
+        >>> found.argmax(axis=1), behind.round(1)
+        (array([1, 2]), array([0., 1.]))
     """
-    ordered = toward[np.argsort(-standing, kind="stable")]
+    order = np.argsort(-standing, kind="stable")
+    lead = np.ptp(standing[order[:2]])
+    behind = np.array([0.0, min(_BEHIND * lead, FURTHEST_BEHIND)])
+    ordered = toward[order]
     first = ordered[:1] / np.linalg.norm(ordered[0])
     second = ordered[1:2]
     for _ in range(2):  # the second time takes away what rounding left
         second = second - second @ first.T @ first
     size = np.linalg.norm(second, axis=1, keepdims=True)
     own = second[size[:, 0] > _LEAST_OF_ITS_OWN]
-    return np.vstack([first, own / size[: len(own)]])
+    directions = np.vstack([first, own / size[: len(own)]])
+    return directions, behind[: len(directions)]
 
 
-def parts_of(directions: Array, number: int) -> Iterator[tuple[int, Array]]:
+def parts_of(directions: Array, behind: Array, number: int) -> Iterator[tuple[int, Array]]:
     """Yield what a candidate is made of: candidates, and what it takes over of each.
 
     Only every sixth strength is fitted, whatever is tried, and between two it is interpolated.
@@ -59,9 +65,10 @@ def parts_of(directions: Array, number: int) -> Iterator[tuple[int, Array]]:
 
     Args:
         directions: As :func:`class_directions` returns them.
+        behind: So, too.
         number: The candidate, from 1.
     """
-    own = _step(number - _BEHIND[: len(directions)])
+    own = _step(number - behind)
     rest = _step(number - FURTHEST_BEHIND)
     for step in range(int(np.floor(rest)), int(np.ceil(own.max())) + 1):
         at_rest = _nearness(rest, step)

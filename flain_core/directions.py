@@ -41,7 +41,7 @@ from .flipping import check_range
 from .flipping_order import FlippingOrder
 from .input_space import CANDIDATES, InputSpace
 from .network import Array, Layer, Network
-from .quiet_excess import quiet_excess, standing_out
+from .quiet_excess import quiet_excess, standing_out, votes_of
 
 __all__ = ["Directions", "Flipping"]
 
@@ -67,10 +67,8 @@ class Directions:
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
         classes: ``(classes, out)`` along which outputs the score of each class grows, of length 1;
-            ``(n,)`` to which of these classes each sample belongs, -1 to none of them; and
-            ``(classes,)`` how probable each becomes by what the update says at quiet inputs. The
-            two that stand out most are flipped at strengths of their own. None flips all outputs
-            alike.
+            and ``(n,)`` to which of these classes each sample belongs, -1 to none of them. The two
+            that stand out most are flipped at strengths of their own. None flips all outputs alike.
     """
 
     network: Network
@@ -78,7 +76,7 @@ class Directions:
     initial: Array
     factor: float
     space: InputSpace
-    classes: tuple[Array, Array, Array] | None = None
+    classes: tuple[Array, Array] | None = None
 
     @property
     def strengths(self) -> Array:
@@ -92,7 +90,7 @@ class Directions:
     @property
     def first(self) -> Array | None:
         """``(out,)`` along which the update is flipped most strongly; None where all are alike."""
-        return None if self._strongest is None else self._strongest[0]
+        return None if self._strongest is None else self._strongest[0][0]
 
     def candidate(self, number: int) -> Network:
         """Return a copy of the network with a candidate's weight and bias.
@@ -124,7 +122,7 @@ class Directions:
         if self._strongest is None:
             return self._taken_at(number, unseen=unseen)
         taken = np.zeros((len(self.space.centred), len(self.layer.weight)))
-        for level, part in parts_of(self._strongest, number):
+        for level, part in parts_of(*self._strongest, number):
             taken += self._taken_at(level, unseen=unseen) @ part.T
         return taken
 
@@ -149,7 +147,7 @@ class Directions:
                 update = self._update(np.s_[:, columns])
                 yield columns, self._flipped(number, weight, solved, update, columns)
             return
-        parts = [(*part, *self._solved(part[0])) for part in parts_of(self._strongest, number)]
+        parts = [(*part, *self._solved(part[0])) for part in parts_of(*self._strongest, number)]
         for columns in column_blocks(self.layer.weight):
             update = self._update(np.s_[:, columns])
             change = np.zeros_like(update)
@@ -170,11 +168,11 @@ class Directions:
         return change
 
     @cached_property
-    def _strongest(self) -> Array | None:
-        """Along which outputs the update is flipped most strongly; None where all are alike."""
+    def _strongest(self) -> tuple[Array, Array] | None:
+        """As :func:`class_directions` returns them; None where all outputs are flipped alike."""
         if self.classes is None:
             return None
-        (toward, of_sample, reached), final = self.classes, self.layer.weight
+        (toward, of_sample), final = self.classes, self.layer.weight
         blocks = [(columns, np.s_[:, columns]) for columns in column_blocks(final)]
         size = max(largest_of(self._update(block)) for _, block in blocks)
         if not np.isfinite(size):
@@ -189,9 +187,11 @@ class Directions:
         whole = np.zeros((len(toward), len(toward)))
         quiet = np.zeros((len(fits), *whole.shape))
         moved = np.zeros((len(self.space.centred), len(toward)))
+        how_quiet, votes = self.space.quiet, np.zeros(len(toward))
         for columns, block in blocks:
             update = toward @ self._update(block) / size
             whole += update @ update.T
+            votes += votes_of(update, how_quiet[columns])
             for place, fit in enumerate(fits):
                 flipped = self._flipped(*fit, update, columns) / self.factor
                 quiet[place] += flipped @ flipped.T
@@ -199,7 +199,9 @@ class Directions:
             moved += self.space.centred[:, ours] @ update[:, active].T
         by_sample = moved.reshape(-1, self.space.positions, len(toward)).mean(axis=1)
         excess = quiet_excess(quiet, whole, by_sample, of_sample)
-        return class_directions(toward, excess + standing_out(reached))
+        # Votes have the unit of the update.
+        shares = votes / max(votes.max(), np.finfo(float).tiny)
+        return class_directions(toward, excess + standing_out(shares))
 
     def _active_in(self, columns: slice) -> tuple[Array | slice, slice]:
         """Return which of some columns are active, and where these lie among all that are."""

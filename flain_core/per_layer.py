@@ -231,7 +231,7 @@ def _ways(
     space = _space(layer, inputs, settings) if proof.faithful else None
     if space is not None:
         few = len(layer.weight) <= _MOST_OUTPUTS
-        classes = scorer.toward_classes(*_updates_of(layer, initial, space.quiet)) if few else None
+        classes = scorer.toward_classes(_greatest_of_each(layer.weight, initial)) if few else None
         factor = settings.factor_of("directions")
         directions = Directions(network, layer, initial, factor, space, classes)
         yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
@@ -315,17 +315,14 @@ def _shares_flipped(
     return share, float(flipped / max(whole, tiny))
 
 
-def _updates_of(layer: Layer, initial: Array, quiet: Array) -> tuple[Array, Array]:
-    """Return ``(out,)`` how large the update of each output is, and what it says at quiet inputs.
-
-    The first is the greatest magnitude; the second the sum over the inputs, weighted by how quiet
-    these are.
-    """
-    greatest, said = np.empty((2, len(layer.weight)))
-    for rows in row_blocks(layer.weight):
-        update = _difference(layer.weight, initial, np.s_[rows, :])
-        greatest[rows], said[rows] = np.abs(update).max(axis=1), update @ quiet
-    return greatest, said
+def _greatest_of_each(weight: Array, initial: Array) -> Array:
+    """Return ``(out,)`` the greatest magnitude in the update of each output."""
+    return np.concatenate(
+        [
+            np.abs(_difference(weight, initial, np.s_[rows, :])).max(axis=1)
+            for rows in row_blocks(weight)
+        ]
+    )
 
 
 def _difference(one: Array, other: Array, block: tuple[slice, slice]) -> Array:

@@ -13,6 +13,9 @@ are compared of contrasts: of each class with the mean of all, and of two classe
 the difference of theirs, of each class with ten others at most. What training remembers of a hard
 class sets it apart from the few that resemble it; what a backdoor adds sets its class apart from
 every other.
+
+A second sign is for which classes what is said at quiet inputs speaks, input by input: each of them
+votes.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ import numpy as np
 
 from .network import Array
 
-__all__ = ["excess_of", "quiet_excess", "standing_out"]
+__all__ = ["excess_of", "quiet_excess", "standing_out", "votes_of"]
 
+_VOTES = (2, 1, 1)  # for the first choice, the second and the third
 _RIVALS = 10  # each class is compared with so many others, at most
 _RIDGE = 1.0  # in contrasts, as reasons have variance 1 over them
 _FURTHEST_REASON = 3.0
@@ -33,7 +37,7 @@ _LEAST_MOVE = 1e-9  # beside the greatest
 _LEAST_BLUR = 1e-3
 _LEAST_OF_LOGARITHMS = 1e-9
 _ROUNDING = 1e-12  # beside what a difference was taken of
-_LEAST_SPREAD = 1e-9  # less is rounding, of logarithms, of excesses and of probabilities
+_LEAST_SPREAD = 1e-9  # less is rounding, of logarithms, of excesses and of votes
 _TINY = float(np.finfo(float).tiny)
 
 
@@ -49,7 +53,7 @@ def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> 
         of_sample: ``(n,)`` to which class each sample belongs; -1 to none of them.
 
     Returns:
-        ``(classes,)``; only their order means something.
+        ``(classes,)`` the sum of two measures, each in standard deviations.
     """
     samples = moved, of_sample
     alone = _excess_of_contrasts(np.arange(len(whole)), None, quiet[0], whole, *samples)
@@ -177,6 +181,35 @@ def _slopes(reasons: Array, shares: Array) -> Array:
         return together
     alone = np.maximum(along / products.diagonal(), 0.0)
     return np.where(np.arange(len(alone)) == np.argmax(alone * along), alone, 0.0)
+
+
+def votes_of(said: Array, quiet: Array) -> Array:
+    """Let each quiet input vote for the three classes that the update speaks for most there.
+
+    The first of them gets two votes, the others one each. A class that the update does not speak
+    for gets none; of equal ones the first come first.
+
+    Args:
+        said: ``(classes, in)`` what the update says for each class where an input is active.
+        quiet: ``(in,)`` how quiet inputs are, from 0 to 1.
+
+    Returns:
+        ``(classes,)`` the sum of the votes. Each weighs as much as all that is said there, times
+        how quiet the input is.
+
+    Example:
+        >>> said = np.array([[9.0, 4.0, 0.0], [5.0, 2.0, 1.0], [2.0, 4.0, 0.0]])
+        >>> votes_of(said, np.array([0.0, 0.5, 1.0]))
+        array([6., 5., 3.])
+    """
+    weights = quiet * np.linalg.norm(said, axis=0)
+    votes, left, columns = np.zeros(len(said)), said.copy(), np.arange(said.shape[1])
+    for count in _VOTES:
+        chosen = left.argmax(axis=0)
+        given = np.where(left[chosen, columns] > 0, count * weights, 0.0)
+        votes += np.bincount(chosen, given, minlength=len(said))
+        left[chosen, columns] = -np.inf
+    return votes
 
 
 def standing_out(measure: Array) -> Array:

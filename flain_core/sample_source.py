@@ -167,17 +167,15 @@ class Scorer(Protocol):
         """
         ...
 
-    def toward_classes(self, updates: Array, quiet: Array) -> tuple[Array, Array, Array] | None:
+    def toward_classes(self, updates: Array) -> tuple[Array, Array] | None:
         """Find out along which outputs of the layer studied last the score of each class grows.
 
         Args:
             updates: ``(out,)`` the greatest magnitude in the update of each output, not all 0.
-            quiet: ``(out,)`` what the update says where all quiet inputs are active at once.
 
         Returns:
-            ``(classes, out)`` of length 1; ``(n,)`` to which of these classes each sample belongs,
-            -1 to none; and ``(classes,)`` the mean probability of each once what is said at quiet
-            inputs is pushed. None where that is not known.
+            ``(classes, out)`` of length 1, and ``(n,)`` to which of these classes each sample
+            belongs, -1 to none; None where that is not known.
         """
         ...
 

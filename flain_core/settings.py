@@ -106,7 +106,7 @@ class Settings:
             in each direction of the layer's input space, and so spares what clean data uses. For a
             classifier, in layers of at most 1,024 outputs and of no fewer than classes, what the
             update says for one class is flipped most strongly: that of which clean data uses less
-            than other classes suggest, or to which inputs lead that clean data hardly activates.
+            than other classes suggest, and for which inputs speak that clean data hardly activates.
             ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
             ``"auto"`` takes directions in dense layers, unless a setting below concerns neurons.
             For samples that lie elsewhere it takes neurons.

@@ -32,10 +32,9 @@ def directions(x, *, bias=True, factor=2.0, space=None, seed=1, dtype=np.float64
     return Directions(network, network.layers()["only"], initial, factor, space, classes)
 
 
-def of_classes(toward, count, reached=None):
-    """Directions of classes, to which of these each sample belongs, and how probable each gets."""
-    reached = np.zeros(len(toward)) if reached is None else reached
-    return toward, np.arange(count) % len(toward), reached
+def of_classes(toward, count):
+    """Directions of classes, and to which of these each sample belongs."""
+    return toward, np.arange(count) % len(toward)
 
 
 def covariance(space, x):

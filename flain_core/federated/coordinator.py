@@ -166,7 +166,7 @@ class Coordinator:
         proofs = [one.proof for one in self.answers(question).values() if one.proof]
         return max(proofs, key=lambda proof: (not proof.faithful, proof.error))
 
-    def toward_classes(self, updates: Array, quiet: Array) -> None:
+    def toward_classes(self, updates: Array) -> None:
         """Nothing is flipped in directions, so nobody is asked."""
 
     def candidates(

@@ -5,9 +5,6 @@ of the scores are fitted by least squares. A push is as large as what a trigger 
 outputs count which clean samples leave inactive; no gradient is needed. Where the update of an
 output is far larger than that of the others, so are its pushes: what is flipped is the product of
 both, and an output that moves nothing must not seem to move a little.
-
-One more push is what the update says where all quiet inputs are active at once, as no clean sample
-has it and many a trigger does: how probable is each class then?
 """
 
 from __future__ import annotations
@@ -26,8 +23,6 @@ from .grader import Grader
 __all__ = ["toward_classes"]
 
 _PUSH = 2.0  # in units of how far pre-activations lie from their mean
-_FAR_PUSH = 8.0  # likewise: what shows where the scores end, whatever the sample
-_LEAST_TOLD = 1e-3  # between the probabilities of classes
 _PUSHES_PER_OUTPUT = 3
 _MOST_PUSHES_PER_OUTPUT = 24
 _LEAST_PUSHED = 0.05  # the mean square of what was pushed least, beside 1
@@ -41,8 +36,8 @@ _FREQUENCY = 5.0
 
 
 def toward_classes(
-    batches: Sequence[CutBatch], grader: Grader, updates: Array, quiet: Array
-) -> tuple[Array, Array, Array] | None:
+    batches: Sequence[CutBatch], grader: Grader, updates: Array
+) -> tuple[Array, Array] | None:
     """Return along which outputs the score of each class grows over the mean of all.
 
     Only classes with samples count.
@@ -51,15 +46,12 @@ def toward_classes(
         batches: All samples, with cuts that take pre-activations from outside.
         grader: Reads the scores.
         updates: ``(out,)`` the greatest magnitude in the update of each output.
-        quiet: ``(out,)`` what the update says where all quiet inputs are active at once.
 
     Returns:
-        ``(classes, out)`` float64, each of length 1; ``(n,)`` to which of these each sample
-        belongs, -1 to none of them; and ``(classes,)`` the mean probability of each once what is
-        said at quiet inputs is pushed, all 0 if that is nothing. None where the scores are no
-        classifier's, there are samples of a single class, the outputs are fewer than the classes,
-        so that none has a direction of its own, they do not move the scores, or most pushes end in
-        infinity.
+        ``(classes, out)`` float64, each of length 1; and ``(n,)`` to which of these each sample
+        belongs, -1 to none of them. None where the scores are no classifier's, there are samples of
+        a single class, the outputs are fewer than the classes, so that none has a direction of its
+        own, they do not move the scores, or most pushes end in infinity.
     """
     if not grader.follows_samples:
         return None
@@ -75,7 +67,6 @@ def toward_classes(
     with np.errstate(over="ignore", invalid="ignore"):
         effects = _effects(cuts, grader.reading, classes, np.maximum(updates / _far(updates), 1))
         size = np.linalg.norm(effects, axis=1)
-        reached = _reached(cuts, grader.reading, quiet)[classes]
     moving = size > np.finfo(float).eps * size.max(initial=0.0)
     if not np.isfinite(size).all() or np.count_nonzero(moving) < 2:
         return None
@@ -85,7 +76,7 @@ def toward_classes(
     of_sample = np.full(len(y), -1)
     for place, one in enumerate(classes[moving]):
         of_sample[y == one] = place
-    return toward, of_sample, reached[moving]
+    return toward, of_sample
 
 
 def _effects(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array) -> Array:
@@ -98,11 +89,13 @@ def _effects(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array
         sizes: ``(out,)`` how large the pushes of each output are, beside those of most.
     """
     chance = np.random.default_rng(_SEED)
-    before, positions, deviations = _outputs_of(cuts)
-    outputs = len(deviations)
+    before = [pre_activation(cut) for cut in cuts]
+    positions = len(rows_of(cuts[0].inputs[:1]))
+    outputs = before[0].shape[1] // positions
+    deviations = _deviations([each.reshape(-1, outputs) for each in before])
     if not deviations.any():
         return np.zeros((len(classes), outputs))
-    deviation = _usual(deviations)
+    deviation = np.square(np.minimum(deviations, _far(deviations))).mean() ** 0.5
     seen = [
         output.reshape(len(output), positions, outputs).mean(axis=1, dtype=np.float64)
         for output in before
@@ -142,65 +135,6 @@ def _effects(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array
     return effects
 
 
-def _reached(cuts: Sequence[Cut], reading: Reading, quiet: Array) -> Array:
-    """Return the mean probability of each class once all samples are pushed one way.
-
-    Args:
-        cuts: All samples.
-        reading: How to read the scores.
-        quiet: ``(out,)`` which way.
-
-    Returns:
-        ``(classes,)``. All is 0 if no way is given, if they end alike or in infinity, or if the
-        network refuses what lies so far from what it knows.
-    """
-    if not quiet.any():
-        return np.zeros(reading.classes)
-    before, positions, deviations = _outputs_of(cuts)
-    size = _usual(deviations) * len(deviations) ** 0.5
-    way = quiet / np.abs(quiet).max()  # as the square of a number may be too small or too large
-    pushed = _FAR_PUSH * size * np.tile(way / np.linalg.norm(way), positions)
-    together = np.zeros(reading.classes)
-    for cut, output in zip(cuts, before, strict=True):
-        try:
-            scores = scores_of(cut, (output + pushed).astype(output.dtype))
-        except Exception:  # frameworks and models refuse in their own ways
-            return np.zeros(reading.classes)
-        together += _probabilities(_logits(scores, reading)).sum(axis=0)
-    reached: Array = together / together.sum()
-    told = np.isfinite(reached).all() and np.ptp(reached) > _LEAST_TOLD
-    return reached if told else np.zeros(reading.classes)
-
-
-def _outputs_of(cuts: Sequence[Cut]) -> tuple[list[Array], int, Array]:
-    """Return the pre-activations of each cut and how they lie.
-
-    Returns:
-        A list of ``(n, positions * out)``; how often the layer sees a sample; and ``(out,)`` the
-        standard deviations.
-    """
-    before = [pre_activation(cut) for cut in cuts]
-    positions = len(rows_of(cuts[0].inputs[:1]))
-    rows = np.concatenate([each.reshape(-1, each.shape[1] // positions) for each in before])
-    together = rows.astype(np.float64)
-    deviations: Array = np.square(together - together.mean(axis=0)).mean(axis=0) ** 0.5
-    return before, positions, deviations
-
-
-def _usual(deviations: Array) -> float:
-    """Return how far outputs lie from their mean, of which none counts for far more than most."""
-    if not deviations.any():
-        return 0.0
-    return float(np.square(np.minimum(deviations, _far(deviations))).mean() ** 0.5)
-
-
-def _probabilities(logits: Array) -> Array:
-    """Return ``(n, classes)`` the softmax of logits."""
-    powers: Array = np.exp(logits - logits.max(axis=1, keepdims=True))
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
-
-
 def _far(sizes: Array) -> float:
     """Return which size is far from that of most; those that are next to nothing do not count.
 
@@ -220,6 +154,13 @@ def _pushes(seen: Array, to_keys: Array, from_keys: Array) -> Array:
     keys = seen @ to_keys / len(to_keys) ** 0.5
     pushes: Array = 2**0.5 * np.sin(_FREQUENCY * keys @ from_keys)
     return pushes
+
+
+def _deviations(rows: Sequence[Array]) -> Array:
+    """Return ``(out,)`` the standard deviations of pre-activations."""
+    together = np.concatenate(rows).astype(np.float64)
+    deviations: Array = np.square(together - together.mean(axis=0)).mean(axis=0) ** 0.5
+    return deviations
 
 
 def _logits(scores: Array, reading: Reading) -> Array:

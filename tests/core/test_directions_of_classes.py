@@ -8,11 +8,11 @@ from direction_cases import IN, OUT, TOWARD, arrays, covariance, directions, inp
 import flain_core as flain
 from flain_core import Settings, per_layer
 from flain_core import directions as module
-from flain_core.class_directions import FURTHEST_BEHIND, parts_of
+from flain_core.class_directions import FURTHEST_BEHIND, class_directions, parts_of
 from flain_core.conformance.never_cut import never_cut
 from flain_core.directions import Directions
-from flain_core.in_memory.scorer import LocalScorer
 from flain_core.input_space import InputSpace
+from flain_core.quiet_excess import votes_of
 from flain_numpy import Dense, Network
 
 CLEAN = backdoored.samples(300, seed=11)
@@ -29,7 +29,7 @@ def written_out(found, seen, number):
         strength = found.space.strength(number)
         return found.factor * strength * update @ np.linalg.inv(seen + strength * np.eye(IN))
 
-    return sum(part @ alike(level) for level, part in parts_of(found._strongest, number))
+    return sum(part @ alike(level) for level, part in parts_of(*found._strongest, number))
 
 
 def change(found, x, number):
@@ -98,8 +98,8 @@ def test_the_class_whose_quiet_share_exceeds_most_is_flipped_most_strongly():
         network = Network([Dense("only", update)])
         space = InputSpace.of(x, bias=False)
         given = network, network.layers()["only"], np.zeros((OUT, IN)), 2.0, space
-        first = Directions(*given, of_classes(TOWARD, 200))._strongest[0]
-        np.testing.assert_allclose(abs(first @ TOWARD[target]), 1.0)
+        found = Directions(*given, of_classes(TOWARD, 200))
+        np.testing.assert_allclose(abs(found.first @ TOWARD[target]), 1.0)
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -115,26 +115,48 @@ def test_a_class_that_is_hard_to_learn_does_not_come_before_an_attacked_one(told
     network = Network([Dense("only", update)])
     layer, space = network.layers()["only"], InputSpace.of(x, bias=False)
     labels = of_sample if told else rng.permutation(of_sample)
-    classes = np.eye(8), labels, np.zeros(8)
-    found = Directions(network, layer, np.zeros((8, 16)), 2.0, space, classes)
-    assert (abs(found._strongest[0]).argmax() == 1) == told
+    found = Directions(network, layer, np.zeros((8, 16)), 2.0, space, (np.eye(8), labels))
+    assert (abs(found.first).argmax() == 1) == told
 
 
-@pytest.mark.parametrize("sure", [0.9, 0.01])
 @pytest.mark.parametrize("excess", [[0, 0, 0, 0, 0], [0.5, -1, 1, 0, -0.5], [9, 0, 1, 0, 0]])
-def test_the_class_that_quiet_inputs_lead_to_comes_first_unless_another_exceeds_by_far(
-    excess, sure, monkeypatch
+@pytest.mark.parametrize("large", [1, 1000])
+def test_the_class_that_quiet_inputs_speak_for_comes_first_unless_another_exceeds_by_far(
+    excess, large, monkeypatch
 ):
-    """Where one class alone is reached, that is 2.5 standard deviations."""
+    """Where all speak for one class alone, that is 2.5 standard deviations."""
     monkeypatch.setattr(module, "quiet_excess", lambda *given: np.array(excess, dtype=float))
-    x = np.abs(np.random.default_rng(4).normal(size=(400, 5)))
-    network = Network([Dense("only", np.eye(5))])
-    given = network, network.layers()["only"], np.zeros((5, 5)), 2.0, InputSpace.of(x, bias=False)
-    firsts = [
-        abs(Directions(*given, of_classes(np.eye(5), 400, reached))._strongest[0]).argmax()
-        for reached in sure * np.eye(5) + 0.02
-    ]
+    monkeypatch.setattr(module, "column_blocks", lambda whole: [slice(0, 4), slice(4, 10)])
+    x = np.abs(np.random.default_rng(4).normal(size=(400, 10))) * np.repeat([1, 0.01], 5)
+    firsts = []
+    for target in range(5):
+        update = np.hstack([3 * np.eye(5), large * np.eye(5)[[target] * 5].T])
+        network = Network([Dense("only", update)])
+        given = network, network.layers()["only"], np.zeros((5, 10)), 2.0
+        space = InputSpace.of(x, bias=False)
+        firsts.append(abs(Directions(*given, space, of_classes(np.eye(5), 400)).first).argmax())
     assert firsts == ([0] * 5 if max(excess) > 2.5 else [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1.0, 1e150])
+def test_the_votes_of_all_quiet_inputs_are_added_to_the_quiet_shares(scale, monkeypatch):
+    """Written out, for inputs of differing quietness in several blocks."""
+    excess, asked = np.array([0.4, 1.5, 0.2, -0.3, 0.0]), []
+    monkeypatch.setattr(module, "quiet_excess", lambda *given: excess)
+    monkeypatch.setattr(module, "column_blocks", lambda whole: [slice(0, 5), slice(5, 12)])
+    monkeypatch.setattr(
+        module,
+        "class_directions",
+        lambda toward, standing: asked.append(standing) or class_directions(toward, standing),
+    )
+    rng = np.random.default_rng(8)
+    x = np.abs(rng.normal(size=(400, 12))) * np.geomspace(1, 1e-3, 12)[rng.permutation(12)]
+    update, space = rng.normal(size=(5, 12)), InputSpace.of(x, bias=False)
+    network = Network([Dense("only", scale * update)])
+    given = network, network.layers()["only"], np.zeros((5, 12)), 2.0, space
+    Directions(*given, of_classes(np.eye(5), 400)).taken(50)
+    votes = votes_of(update, space.quiet)
+    np.testing.assert_allclose(asked[0], excess + votes / votes.std(), rtol=1e-9)
 
 
 @pytest.mark.parametrize("positions", [1, 3])
@@ -188,7 +210,7 @@ def test_the_last_candidate_flips_what_lies_furthest_behind_as_strongly_as_all_a
     last = len(unlike.strengths)
     assert last == len(alike.strengths) + FURTHEST_BEHIND
     np.testing.assert_array_equal(unlike.strengths[:-FURTHEST_BEHIND], alike.strengths)
-    flipped = sum(level * part for level, part in parts_of(unlike._strongest, last))
+    flipped = sum(level * part for level, part in parts_of(*unlike._strongest, last))
     assert np.linalg.eigvalsh(flipped).min() >= len(alike.strengths) - 1e-9
 
 
@@ -248,28 +270,10 @@ def test_a_single_output_and_very_many_are_flipped_alike(outputs, monkeypatch):
     (found,) = asked
     assert bool(found) == (outputs not in (1, 1025))
     if found:
-        toward, of_sample, _ = found
+        toward, of_sample = found
         assert toward.shape == (of_sample.max() + 1, outputs)
 
 
 def samples(classes):
     rng = np.random.default_rng(1)
     return rng.normal(size=(20, 12)).astype(np.float32), rng.integers(0, classes, 20)
-
-
-def test_what_is_pushed_is_said_of_the_update_at_quiet_inputs(monkeypatch):
-    asked, original = [], LocalScorer.toward_classes
-
-    def toward_classes(scorer, updates, quiet):
-        asked.append((updates, quiet))
-        return original(scorer, updates, quiet)
-
-    monkeypatch.setattr(LocalScorer, "toward_classes", toward_classes)
-    flain.purify(FINAL, initial=INITIAL, data=CLEAN, settings=Settings(held_back=0))
-    ((updates, quiet),) = asked
-    layer, name = FINAL.layers(), next(iter(FINAL.layers()))
-    update = layer[name].weight.astype(np.float64) - INITIAL.layers()[name].weight
-    seen = np.asarray(FINAL.cut(name, CLEAN[0]).inputs)
-    np.testing.assert_allclose(updates, np.abs(update).max(axis=1))
-    assert quiet.any()
-    np.testing.assert_allclose(quiet, update @ InputSpace.of(seen, bias=True).quiet, rtol=1e-9)

@@ -67,6 +67,7 @@ def test_a_group_names_the_layers_that_it_leaves_out(group):
 
 @pytest.mark.parametrize("layers", ["auto", "fc1", ["fc3"]])
 @pytest.mark.filterwarnings("ignore:.auto. took:flain_core.FlainWarning")
+@pytest.mark.filterwarnings("ignore:partly flipped:flain_core.FlainWarning")
 def test_layers_by_name_leave_nothing_out(layers):
     assert not any("left out" in note for note in purify(["fc2"], layers).notes)
 

@@ -270,7 +270,7 @@ def test_a_model_that_is_less_sure_than_it_is_right_is_pointed_out():
     y = unsure.predict(CLEAN[0]).argmax(axis=1)
     with pytest.warns(FlainWarning, match="about 100% .* of only 7.% .* steered the search: were"):
         result = flain.purify(unsure, initial=INITIAL, data=(CLEAN[0], y), probes={"ASR": ASR})
-    assert result.after.probes["ASR"] == 0
+    assert result.after.probes["ASR"] < 0.01
     by_accuracy = Settings(measure="score")
     result = flain.purify(unsure, initial=INITIAL, data=(CLEAN[0], y), settings=by_accuracy)
     assert said(result.notes, "were they scaled as in training?")

@@ -157,7 +157,7 @@ def test_several_layers_share_the_tolerance(pair):
 
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 def test_a_later_layer_is_left_alone_once_the_tolerance_is_crossed(pair):
-    settings = Settings(tolerance=0.01, crossing="keep")
+    settings = Settings(tolerance=0.02, crossing="keep")
     result = purify(pair, layers=["fc1", "fc2"], settings=settings)
     assert result.layers[1].stop_reason == "nothing within tolerance"
     np.testing.assert_array_equal(weight(result.model, "fc2"), weight(pair[1], "fc2"))

@@ -21,11 +21,10 @@ def network(*between, last=LAST, after=()):
     return Network([Dense("first", FIRST), *between, Dense("last", last), *after])
 
 
-def found(model, y=Y, x=X, updates=None, quiet=None, **options):
+def found(model, y=Y, x=X, updates=None, **options):
     scorer = LocalScorer(LocalSamples.of((x, y), **options), measure="auto", keeps_inputs=True)
     scorer.study(model, "first")
-    updates = np.ones(OUT) if updates is None else updates
-    return scorer.toward_classes(updates, np.zeros(len(updates)) if quiet is None else quiet)
+    return scorer.toward_classes(np.ones(OUT) if updates is None else updates)
 
 
 def toward_of(model, *given, **options):
@@ -80,7 +79,7 @@ def test_a_class_that_the_outputs_do_not_move_is_left_out():
     last = LAST.copy()
     last[1] = 0
     last[2] = -last[0]
-    toward, of_sample, _ = found(network(last=last))
+    toward, of_sample = found(network(last=last))
     np.testing.assert_array_equal(of_sample, np.array([0, -1, 1])[Y])
     own = last[0] / np.linalg.norm(last[0])
     np.testing.assert_allclose(toward, [own, -own], rtol=0, atol=0.02)
@@ -165,82 +164,8 @@ def test_outputs_that_vary_far_more_than_others_leave_the_pushes_of_those_as_the
     np.testing.assert_allclose(toward, expected(last), rtol=0, atol=0.02)
 
 
-def reached(model, quiet, **options):
-    """How probable each class gets."""
-    return found(model, quiet=quiet, **options)[2]
-
-
-@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
-@pytest.mark.parametrize("after", [[], [Softmax()]])
-def test_what_is_said_at_quiet_inputs_is_pushed_eight_deviations(size, after):
-    """Written out for a linear tail."""
-    quiet = np.array([0.5, -1, 0, 0.2, 0, 0.1])
-    outputs = (X @ FIRST.T).astype(np.float64)
-    deviation = (outputs.var(axis=0).mean() * OUT) ** 0.5
-    pushed = outputs + 8 * deviation * quiet / np.linalg.norm(quiet)
-    weak = 0.01 * LAST
-    powers = np.exp(pushed @ weak.T)
-    expected = (powers / powers.sum(axis=1, keepdims=True)).mean(axis=0)
-    given = reached(network(last=weak, after=after), size * quiet)
-    np.testing.assert_allclose(given, expected, rtol=1e-5)
-    assert given.max() < 0.9
-
-
-@pytest.mark.parametrize("output", range(OUT))
-def test_the_class_that_quiet_inputs_lead_to_is_reached(output):
-    """Behind a ReLU too, and whatever the class of a sample."""
-    given = reached(network(ReLU(), last=3 * LAST), np.eye(OUT)[output])
-    assert given.argmax() == LAST[:, output].argmax()
-    assert given.max() > 0.7
-
-
-def test_only_the_ways_of_quiet_inputs_count_and_not_their_opposite():
-    quiet = expected(LAST)[0]
-    there, back = (reached(network(), way * quiet) for way in (1, -1))
-    assert there[0] > 0.99 > 0.01 > back[0]
-
-
-class Refuses(Fails):
-    """Takes no sample whose first output is far from 0."""
-
-    def __call__(self, x):
-        if np.abs(x[:, 0]).max() > self.limit:
-            raise ValueError("out of range")
-        return x
-
-
-def test_nothing_is_reached_where_nothing_is_said_or_shows():
-    seen, quiet = np.abs(X @ FIRST.T)[:, 0].max(), np.eye(OUT)[0]
-    nothing = np.zeros(CLASSES)
-    np.testing.assert_array_equal(reached(network(), np.zeros(OUT)), nothing)
-    for between in (Fails(5 * seen), Refuses(5 * seen)):
-        np.testing.assert_array_equal(reached(network(between), quiet), nothing)
-        assert reached(network(between), np.eye(OUT)[1]).any()
-    alike = network(last=1e-6 * LAST)
-    np.testing.assert_array_equal(reached(alike, quiet), nothing)
-
-
-def test_only_classes_with_samples_that_outputs_move_are_said_to_be_reached():
-    last = RNG.normal(size=(6, OUT)).astype(np.float32) / 50
-    last[2], last[3] = 0, -last[0]
-    model, quiet = network(last=last), np.ones(OUT)
-    some = reached(model, quiet, y=np.array([0, 2, 3])[Y])
-    np.testing.assert_allclose(some, reached(model, quiet, y=np.arange(90) % 6)[[0, 3]])
-
-
-def test_a_layer_that_sees_a_sample_several_times_is_pushed_alike_each_time():
-    """The mean over three positions moves as one position would."""
-    quiet = np.array([0.5, -1, 0, 0.2, 0, 0.1])
-    weak = 0.01 * LAST
-    model = network(lambda tokens: tokens.mean(axis=1), last=weak)
-    once, thrice = reached(network(last=weak), quiet), reached(model, quiet, x=np.stack(3 * [X], 1))
-    np.testing.assert_allclose(thrice, once, rtol=1e-4)
-
-
 def test_it_does_not_matter_how_samples_are_batched():
-    quiet = np.eye(OUT)[0]
-    one = found(network(ReLU()), quiet=quiet)
-    many = found(network(ReLU()), quiet=quiet, batch_size=7)
+    one, many = found(network(ReLU())), found(network(ReLU()), batch_size=7)
     for ours, theirs in zip(one, many, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
@@ -263,7 +188,7 @@ def test_samples_and_outputs_stay_as_they_are():
     scorer = LocalScorer(LocalSamples.of((X, Y)), measure="auto", keeps_inputs=True)
     scorer.study(network(ReLU()), "first")
     outputs = [pre_activation(batch.cut).copy() for batch in scorer.batches]
-    scorer.toward_classes(np.ones(OUT), np.ones(OUT))
+    scorer.toward_classes(np.ones(OUT))
     np.testing.assert_array_equal(X, before)
     for batch, output in zip(scorer.batches, outputs, strict=True):
         np.testing.assert_array_equal(pre_activation(batch.cut), output)
