@@ -203,6 +203,8 @@ def _tried() -> Iterator[str]:
         "outputs*, instead of votes, it came first less often on CIFAR-10 and behind batch norm, "
         "with few samples above all; *by both* it was no better than by votes alone. *With one "
         "class to vote for* instead of three it came first less often too.\n"
+        "- *The second class as far behind the first whatever the lead.* Where the first led by "
+        "little and was not the attacker's, most of the backdoor was left.\n"
         "- *The three classes behind the first, each more weakly than the one before*, instead of "
         "the second alone. At the same loss more was left of the backdoors whose class comes first "
         "or second, which are most; of one whose class comes third, less was left.\n"
