@@ -3,9 +3,9 @@
 A backdoor leads to one class. What speaks for that is quiet on clean data more than expected, and
 quiet inputs vote for it (see :mod:`~flain_core.quiet_excess`). The update is flipped at the
 full strength in the direction of the class that stands out most by both. The next class may be the
-attacker's as well, the more so the less it stands behind: as far as its direction is its own, it is
-flipped as strongly at a tie, and behind a clear lead no more than all else. That is flipped at less
-than a hundredth: what that spares of the tolerance is left to these two.
+attacker's instead, the more likely the less it stands behind. At a tie it is flipped as strongly,
+as far as its direction is its own; behind a clear lead, no more than all else. All else is flipped
+at less than a hundredth of the strength: what that spares of the tolerance is left to these two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["FURTHEST_BEHIND", "QUIET_AT", "QUIET_BETWEEN_TWO", "class_directions
 
 FURTHEST_BEHIND = 12
 QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance
-_BEHIND = 5.0  # candidates by which the second lies behind for each deviation of the lead
+_BEHIND_PER_DEVIATION = 5.0  # candidates, for each standard deviation of the lead
 _BETWEEN_LEVELS = 6
 QUIET_BETWEEN_TWO = QUIET_AT + _BETWEEN_LEVELS  # of a difference of two classes: 34 times
 _LEAST_OF_ITS_OWN = 1e-2
@@ -31,7 +31,8 @@ def class_directions(toward: Array, standing: Array) -> tuple[Array, Array]:
 
     Args:
         toward: ``(classes, out)`` along which outputs the score of each grows.
-        standing: ``(classes,)`` how far each stands out, in standard deviations.
+        standing: ``(classes,)`` how far each stands out: the sum of three measures, each in
+            standard deviations.
 
     Returns:
         ``(2, out)`` float64, orthonormal: of the second class what it has not in common with the
@@ -45,7 +46,7 @@ def class_directions(toward: Array, standing: Array) -> tuple[Array, Array]:
     """
     order = np.argsort(-standing, kind="stable")
     lead = np.ptp(standing[order[:2]])
-    behind = np.array([0.0, min(_BEHIND * lead, FURTHEST_BEHIND)])
+    behind = np.array([0.0, min(_BEHIND_PER_DEVIATION * lead, FURTHEST_BEHIND)])
     ordered = toward[order]
     first = ordered[:1] / np.linalg.norm(ordered[0])
     second = ordered[1:2]
@@ -65,7 +66,7 @@ def parts_of(directions: Array, behind: Array, number: int) -> Iterator[tuple[in
 
     Args:
         directions: As :func:`class_directions` returns them.
-        behind: So, too.
+        behind: ``(2,)`` or ``(1,)`` by how many candidates each lies behind, likewise.
         number: The candidate, from 1.
     """
     own = _step(number - behind)

@@ -67,8 +67,9 @@ class Directions:
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
         classes: ``(classes, out)`` along which outputs the score of each class grows, of length 1;
-            and ``(n,)`` to which of these classes each sample belongs, -1 to none of them. The two
-            that stand out most are flipped at strengths of their own. None flips all outputs alike.
+            and ``(n,)`` to which of these classes each sample belongs, -1 to none of them. What the
+            update says for the class that stands out most is flipped most strongly, and for the
+            next by how far it stands behind. None flips all outputs alike.
     """
 
     network: Network
@@ -90,7 +91,7 @@ class Directions:
     @property
     def first(self) -> Array | None:
         """``(out,)`` along which the update is flipped most strongly; None where all are alike."""
-        return None if self._strongest is None else self._strongest[0][0]
+        return None if self._foremost is None else self._foremost[0][0]
 
     def candidate(self, number: int) -> Network:
         """Return a copy of the network with a candidate's weight and bias.
@@ -119,10 +120,10 @@ class Directions:
             number: The candidate.
             unseen: Judge each sample as if it had had no part in the fit.
         """
-        if self._strongest is None:
+        if self._foremost is None:
             return self._taken_at(number, unseen=unseen)
         taken = np.zeros((len(self.space.centred), len(self.layer.weight)))
-        for level, part in parts_of(*self._strongest, number):
+        for level, part in parts_of(*self._foremost, number):
             taken += self._taken_at(level, unseen=unseen) @ part.T
         return taken
 
@@ -141,13 +142,13 @@ class Directions:
 
         Inputs that never vary are flipped wholly.
         """
-        if self._strongest is None:
+        if self._foremost is None:
             weight, solved, _ = self._solved(number)
             for columns in column_blocks(self.layer.weight):
                 update = self._update(np.s_[:, columns])
                 yield columns, self._flipped(number, weight, solved, update, columns)
             return
-        parts = [(*part, *self._solved(part[0])) for part in parts_of(*self._strongest, number)]
+        parts = [(*part, *self._solved(part[0])) for part in parts_of(*self._foremost, number)]
         for columns in column_blocks(self.layer.weight):
             update = self._update(np.s_[:, columns])
             change = np.zeros_like(update)
@@ -168,7 +169,7 @@ class Directions:
         return change
 
     @cached_property
-    def _strongest(self) -> tuple[Array, Array] | None:
+    def _foremost(self) -> tuple[Array, Array] | None:
         """As :func:`class_directions` returns them; None where all outputs are flipped alike."""
         if self.classes is None:
             return None
@@ -199,9 +200,9 @@ class Directions:
             moved += self.space.centred[:, ours] @ update[:, active].T
         by_sample = moved.reshape(-1, self.space.positions, len(toward)).mean(axis=1)
         excess = quiet_excess(quiet, whole, by_sample, of_sample)
-        # Votes have the unit of the update.
-        shares = votes / max(votes.max(), np.finfo(float).tiny)
-        return class_directions(toward, excess + standing_out(shares))
+        # A small spread would be taken for rounding.
+        beside_most = votes / max(votes.max(), np.finfo(float).tiny)
+        return class_directions(toward, excess + standing_out(beside_most))
 
     def _active_in(self, columns: slice) -> tuple[Array | slice, slice]:
         """Return which of some columns are active, and where these lie among all that are."""

@@ -1,4 +1,4 @@
-"""Finds the classes for which more of an update is quiet than the others suggest.
+"""Finds the classes that stand out by what an update says where clean data is quiet.
 
 A backdoor leads to one class: training added to the layer what speaks for that class, at inputs
 that clean data hardly uses. So more of what the update says for it is quiet. That is so of a class
@@ -14,8 +14,7 @@ the difference of theirs, of each class with ten others at most. What training r
 class sets it apart from the few that resemble it; what a backdoor adds sets its class apart from
 every other.
 
-A second sign is for which classes what is said at quiet inputs speaks, input by input: each of them
-votes.
+Quiet inputs give a second sign: each votes for the classes that the update speaks for most there.
 """
 
 from __future__ import annotations
@@ -194,8 +193,8 @@ def votes_of(said: Array, quiet: Array) -> Array:
         quiet: ``(in,)`` how quiet inputs are, from 0 to 1.
 
     Returns:
-        ``(classes,)`` the sum of the votes. Each weighs as much as all that is said there, times
-        how quiet the input is.
+        ``(classes,)`` the sum of the votes. Each weighs the length of what is said there for all
+        classes, times how quiet the input is.
 
     Example:
         >>> said = np.array([[9.0, 4.0, 0.0], [5.0, 2.0, 1.0], [2.0, 4.0, 0.0]])

@@ -294,9 +294,9 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
         )
     if verdict == "partly flipped":
         return (
-            f"partly flipped: {flipped}. Little of what it says for other classes was, as clean "
-            "samples use that; a backdoor that leads to one of them is probably still there, if "
-            "there was one. Give more samples, or use another defence beside this "
+            f"partly flipped: {flipped}. Little of what it says for most other classes was, as "
+            "clean samples use that; a backdoor that leads to one of those is probably still "
+            "there, if there was one. Give more samples, or use another defence beside this "
             "one; only a probe with its trigger shows whether a backdoor is gone"
         )
     if verdict == "hardly flipped":

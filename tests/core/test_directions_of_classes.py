@@ -29,7 +29,7 @@ def written_out(found, seen, number):
         strength = found.space.strength(number)
         return found.factor * strength * update @ np.linalg.inv(seen + strength * np.eye(IN))
 
-    return sum(part @ alike(level) for level, part in parts_of(*found._strongest, number))
+    return sum(part @ alike(level) for level, part in parts_of(*found._foremost, number))
 
 
 def change(found, x, number):
@@ -210,7 +210,7 @@ def test_the_last_candidate_flips_what_lies_furthest_behind_as_strongly_as_all_a
     last = len(unlike.strengths)
     assert last == len(alike.strengths) + FURTHEST_BEHIND
     np.testing.assert_array_equal(unlike.strengths[:-FURTHEST_BEHIND], alike.strengths)
-    flipped = sum(level * part for level, part in parts_of(*unlike._strongest, last))
+    flipped = sum(level * part for level, part in parts_of(*unlike._foremost, last))
     assert np.linalg.eigvalsh(flipped).min() >= len(alike.strengths) - 1e-9
 
 
