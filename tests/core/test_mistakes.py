@@ -266,11 +266,11 @@ def test_of_twenty_samples_six_too_many_of_a_class_may_be_luck():
 def test_a_model_that_is_less_sure_than_it_is_right_is_pointed_out():
     """So it is with samples that nobody scaled as in training. Accuracy stops the search early."""
     last = list(FINAL.layers())[-1]
-    unsure = FINAL.replace({last: FINAL.layers()[last].weight / 6})
+    unsure = FINAL.replace({last: FINAL.layers()[last].weight / 7})
     y = unsure.predict(CLEAN[0]).argmax(axis=1)
-    with pytest.warns(FlainWarning, match="about 100% .* of only 7.% .* steered the search: were"):
+    with pytest.warns(FlainWarning, match="about 100% .* of only 6.% .* steered the search: were"):
         result = flain.purify(unsure, initial=INITIAL, data=(CLEAN[0], y), probes={"ASR": ASR})
-    assert result.after.probes["ASR"] < 0.01
+    assert result.after.probes["ASR"] == 0
     by_accuracy = Settings(measure="score")
     result = flain.purify(unsure, initial=INITIAL, data=(CLEAN[0], y), settings=by_accuracy)
     assert said(result.notes, "were they scaled as in training?")
