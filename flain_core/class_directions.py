@@ -49,9 +49,7 @@ def class_directions(toward: Array, standing: Array) -> tuple[Array, Array]:
     behind = np.array([0.0, min(_BEHIND_PER_DEVIATION * lead, FURTHEST_BEHIND)])
     ordered = toward[order]
     first = ordered[:1] / np.linalg.norm(ordered[0])
-    second = ordered[1:2]
-    for _ in range(2):  # the second time takes away what rounding left
-        second = second - second @ first.T @ first
+    second = ordered[1:2] - ordered[1:2] @ first.T @ first
     size = np.linalg.norm(second, axis=1, keepdims=True)
     own = second[size[:, 0] > _LEAST_OF_ITS_OWN]
     directions = np.vstack([first, own / size[: len(own)]])
