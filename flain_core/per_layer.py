@@ -11,11 +11,11 @@ from itertools import count
 import numpy as np
 
 from .blocks import handed_over, largest_of, row_blocks
-from .directions import Directions, Flipping
 from .errors import LayerError, ModelError
 from .flipping import match_norm
 from .flipping_order import FlippingOrder
-from .input_space import InputSpace
+from .in_directions.directions import Directions, Flipping
+from .in_directions.input_space import InputSpace
 from .network import SINGLE_PRECISION, Array, Layer, Network
 from .outcome.layer import LayerOutcome, Step, StopReason
 from .outputs import check_label

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .directions import Flipping
 from .errors import ModelError, WeightsError
 from .flipping_order import FlippingOrder
+from .in_directions.directions import Flipping
 from .network import Array, Batch, Network
 from .outputs import check_finite, check_numbers
 

@@ -46,8 +46,9 @@ def purify(
     Backdoors live where clean data hardly activates a layer. So the weight update of a layer is
     flipped there, ever further, until the clean samples begin to lose the probability of their true
     class. In dense layers it is flipped in directions of the input space
-    (:mod:`flain_core.directions`), elsewhere in whole input neurons of low activation, as in the
-    paper (Ding, Yang and Huang, "FLAIN", ICMR 2025, doi 10.1145/3731715.3733342).
+    (:mod:`flain_core.in_directions.directions`), elsewhere in whole input neurons of low
+    activation, as in the paper (Ding, Yang and Huang, "FLAIN", ICMR 2025, doi
+    10.1145/3731715.3733342).
 
     Purify once: purifying the result again with the same initial model flips the updates back, and
     may bring back the backdoor. So a model that this process purified, and a file that carries the

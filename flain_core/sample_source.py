@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from .activation import ActivationStatistics
 from .asked import Asked
 from .binomial import standard_error
-from .directions import Flipping
+from .in_directions.directions import Flipping
 from .network import Array, Network
 from .outputs import Reading
 from .proof import Proof

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flain_core.directions import Directions
-from flain_core.input_space import InputSpace
+from flain_core.in_directions.directions import Directions
+from flain_core.in_directions.input_space import InputSpace
 from flain_numpy import Dense, Network
 
 OUT, IN, COUNT = 3, 7, 25

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flain_core.directions import Directions
-from flain_core.input_space import InputSpace
+from flain_core.in_directions.directions import Directions
+from flain_core.in_directions.input_space import InputSpace
 from flain_numpy import Dense, Network
 
 from .canvas import FLIPPED, INK, KEPT, figure, plain

@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from flain_core.directions import Directions
-from flain_core.input_space import rows_of
+from flain_core.in_directions.directions import Directions
+from flain_core.in_directions.input_space import rows_of
 from flain_core.network import Array, Cut
 from flain_core.sample_source import Candidates
 from flain_core.score import Scored

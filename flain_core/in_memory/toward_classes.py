@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flain_core.input_space import rows_of
+from flain_core.in_directions.input_space import rows_of
 from flain_core.network import Array, Cut
 from flain_core.outputs import Reading
 

@@ -130,8 +130,8 @@ def test_flipping_in_directions_is_a_product_from_the_right_so_it_keeps_the_rank
 
 
 def test_directions_on_the_adapter_are_those_on_the_merged_weight_without_a_bias():
-    from flain_core.directions import Directions
-    from flain_core.input_space import InputSpace
+    from flain_core.in_directions.directions import Directions
+    from flain_core.in_directions.input_space import InputSpace
 
     model = pooled()
     x = np.random.default_rng(3).normal(size=(60, 12))

@@ -9,8 +9,8 @@ import pytest
 from recut import Recut
 
 from flain_core.auxiliary.samples import Samples
-from flain_core.directions import Directions, InputSpace
 from flain_core.errors import DataError
+from flain_core.in_directions.directions import Directions, InputSpace
 from flain_core.in_memory import scorer as scorer_module
 from flain_core.in_memory.by_direction import by_direction, takes_outputs
 from flain_core.in_memory.cut_batch import CutBatch

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flain_core.class_directions import FURTHEST_BEHIND, QUIET_AT, class_directions, parts_of
+from flain_core.in_directions.class_directions import (
+    FURTHEST_BEHIND,
+    QUIET_AT,
+    class_directions,
+    parts_of,
+)
 
 OUT = 5
 

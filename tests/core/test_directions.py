@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 import flain_core as flain
 from flain_core import blocks
-from flain_core import directions as flipping_directions
-from flain_core.directions import Directions, inverse_of_lower
-from flain_core.input_space import InputSpace
+from flain_core.in_directions import directions as flipping_directions
+from flain_core.in_directions.directions import Directions
+from flain_core.in_directions.input_space import InputSpace
+from flain_core.in_directions.ridge import inverse_of_lower
 from flain_core.schedule import Schedule
 from flain_numpy import Dense, Network
 

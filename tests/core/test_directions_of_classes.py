@@ -7,12 +7,12 @@ from direction_cases import IN, OUT, TOWARD, arrays, covariance, directions, inp
 
 import flain_core as flain
 from flain_core import Settings, per_layer
-from flain_core import directions as module
-from flain_core.class_directions import FURTHEST_BEHIND, class_directions, parts_of
 from flain_core.conformance.never_cut import never_cut
-from flain_core.directions import Directions
-from flain_core.input_space import InputSpace
-from flain_core.quiet_excess import votes_of
+from flain_core.in_directions import directions as module
+from flain_core.in_directions.class_directions import FURTHEST_BEHIND, class_directions, parts_of
+from flain_core.in_directions.directions import Directions
+from flain_core.in_directions.input_space import InputSpace
+from flain_core.in_directions.votes import votes_of
 from flain_numpy import Dense, Network
 
 CLEAN = backdoored.samples(300, seed=11)

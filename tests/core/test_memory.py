@@ -7,8 +7,8 @@ import pytest
 
 import flain_core as flain
 from flain_core.blocks import is_small
-from flain_core.directions import Directions
-from flain_core.input_space import InputSpace
+from flain_core.in_directions.directions import Directions
+from flain_core.in_directions.input_space import InputSpace
 from flain_core.settings import Settings
 from flain_numpy import Dense, Network, ReLU
 

@@ -11,9 +11,9 @@ flips less than the whole elsewhere; a factor of 3 removes the update already wh
 ``s``, so that a backdoor in directions that clean data uses a little goes at a smaller strength.
 
 That is so where it is not known how the outputs move the scores. Elsewhere the strength differs
-between the classes that they speak for: see :mod:`~flain_core.class_directions`. A candidate is
-then made of several such weights. The sample that judges it is left out of each, though not of what
-orders the classes.
+between the classes that they speak for: see :mod:`~flain_core.in_directions.class_directions`. A
+candidate is then made of several such weights. The sample that judges it is left out of each,
+though not of what orders the classes.
 
 A layer may see a sample several times, as a transformer's do once for each token. Each sight is
 then a row of ``X``, and what was fitted without a sample is fitted without all of its rows.
@@ -23,12 +23,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeAlias
 
 import numpy as np
 
-from .blocks import column_blocks, handed_over, is_small, largest_of, row_blocks
+from flain_core.blocks import column_blocks, handed_over, is_small, largest_of, row_blocks
+from flain_core.errors import LayerError
+from flain_core.flipping import check_range
+from flain_core.flipping_order import FlippingOrder
+from flain_core.network import Array, Layer, Network
+
 from .class_directions import (
     FURTHEST_BEHIND,
     QUIET_AT,
@@ -36,22 +41,18 @@ from .class_directions import (
     class_directions,
     parts_of,
 )
-from .errors import LayerError
-from .flipping import check_range
-from .flipping_order import FlippingOrder
 from .input_space import CANDIDATES, InputSpace
-from .network import Array, Layer, Network
-from .quiet_excess import quiet_excess, standing_out, votes_of
+from .quiet_excess import quiet_excess, standing_out
+from .ridge import inverse_of_lower, kept_of_each, left_out
+from .votes import votes_of
 
 __all__ = ["Directions", "Flipping"]
 
-_LEAST_KEPT = 1e-3
-_SMALL_BLOCK = 48
 _BYTES_OF_FITS = 64 * 2**20
 
 Fit: TypeAlias = "tuple[Array, Array, Array]"
 """A candidate's weight of each input, its solution, and what samples keep of it, which is what
-:func:`_left_out` takes."""
+:func:`left_out` takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,7 @@ class Directions:
         """``(n * positions, out)``: what is taken where all outputs are flipped alike."""
         _, solved, kept = self._solved(number)
         size = self.factor * self.space.strength(number) / self._scale
-        return _left_out(solved, kept, size) if unseen else solved * size
+        return left_out(solved, kept, size) if unseen else solved * size
 
     def change(self, number: int) -> Array:
         """``(out, in)``: what a candidate, not 0, takes from the weight."""
@@ -260,6 +261,8 @@ class Directions:
         The smaller of the two is, so that the cost grows with the larger number only linearly.
         """
         space = self.space
+        share_of_mean = 1 / len(space.centred) if self.layer.bias is not None else 0.0
+        kept_of = partial(kept_of_each, positions=space.positions, share_of_mean=share_of_mean)
         variance = space.shrinkage * space.variance[space.active]
         weight = 1 / (variance + self.space.strength(number))
         root_of_weight = self._scale * np.sqrt(weight)
@@ -270,7 +273,7 @@ class Directions:
                 rows = space.centred[:, some] * root_of_weight[some]
                 inner += rows @ rows.T
             root = inverse_of_lower(np.linalg.cholesky(inner))
-            kept = self._kept_of_each(root.T, wide=True)
+            kept = kept_of(root.T, one_less=True)
             return weight, root.T @ (root @ target), kept
         rows = space.centred * root_of_weight
         inner = rows.T @ rows
@@ -278,7 +281,7 @@ class Directions:
         root = inverse_of_lower(np.linalg.cholesky(inner))
         for some in row_blocks(rows):
             rows[some] = rows[some] @ root.T
-        kept = self._kept_of_each(rows, wide=False)
+        kept = kept_of(rows, one_less=False)
         del rows
         between = np.sqrt(weight)[:, np.newaxis] * (root.T @ root) * root_of_weight
         return weight, self._from_update(lambda update: update @ between), kept
@@ -292,77 +295,9 @@ class Directions:
             products[:, rows] = self.space.centred @ made(update).T
         return products
 
-    def _kept_of_each(self, factors: Array, *, wide: bool) -> Array:
-        """Return what samples keep of what is solved: one less their leverages.
-
-        The mean counts as one more regressor.
-
-        Args:
-            factors: One row for each row of a sample; their products are the leverages, or if wide
-                one less these.
-            wide: See there.
-
-        Returns:
-            ``(n,)``; ``(n, positions, positions)`` for samples of several rows.
-        """
-        positions = self.space.positions
-        share_of_mean = 1 / len(factors) if self.layer.bias is not None else 0.0
-        if positions == 1:
-            products = np.einsum("ij,ij->i", factors, factors)
-            kept = (products if wide else 1 - products) - share_of_mean
-            least: Array = np.maximum(kept, _LEAST_KEPT)
-            return least
-        by_sample = factors.reshape(-1, positions, factors.shape[1])
-        of_sample: Array = by_sample @ by_sample.swapaxes(1, 2)
-        one = np.eye(positions)
-        # In place, as with many positions this is larger than all else.
-        if not wide:
-            np.subtract(one, of_sample, out=of_sample)
-        of_sample += _LEAST_KEPT * one - share_of_mean
-        return of_sample
-
 
 Flipping: TypeAlias = FlippingOrder | Directions
 """One layer of a network whose update is to be flipped, candidate by candidate."""
-
-
-def _left_out(solved: Array, kept: Array, size: float) -> Array:
-    """Return for each sample what would have been solved without it, times a size.
-
-    Leaving a sample out of a ridge regression divides its residual by one less its leverage
-    (Allen's PRESS, 1974). For a sample of several rows these are matrices over its rows.
-
-    Args:
-        solved: ``(n * positions, out)`` with all samples.
-        kept: One less the leverages: ``(n,)`` or ``(n, positions, positions)``.
-        size: A factor of the result.
-    """
-    if kept.ndim == 1:
-        return solved * (size / kept)[:, np.newaxis]
-    left_out = np.empty_like(solved)
-    for sample, each in enumerate(kept):
-        rows = slice(sample * len(each), (sample + 1) * len(each))
-        left_out[rows] = np.linalg.solve(each, solved[rows])
-    left_out *= size
-    return left_out
-
-
-def inverse_of_lower(lower: Array) -> Array:
-    """Return the inverse of a lower triangular matrix, in a sixth of what ``inv`` computes.
-
-    >>> inverse_of_lower(np.array([[2.0, 0.0], [1.0, 4.0]]))
-    array([[ 0.5  ,  0.   ],
-           [-0.125,  0.25 ]])
-    """
-    half = len(lower) // 2
-    if half < _SMALL_BLOCK:
-        inverted: Array = np.linalg.inv(lower)
-        return inverted
-    first, last = inverse_of_lower(lower[:half, :half]), inverse_of_lower(lower[half:, half:])
-    inverse = np.zeros_like(lower)
-    inverse[:half, :half], inverse[half:, half:] = first, last
-    inverse[half:, :half] = -last @ (lower[half:, :half] @ first)
-    return inverse
 
 
 def _fitted(array: Array, like: Array) -> Array:

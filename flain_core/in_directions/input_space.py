@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .blocks import column_blocks
-from .errors import LayerError
-from .network import Array
+from flain_core.blocks import column_blocks
+from flain_core.errors import LayerError
+from flain_core.network import Array
 
 __all__ = ["CANDIDATES", "RATIO", "InputSpace", "rows_of"]
 

@@ -1,7 +1,7 @@
 """Orders classes by how far they stand out, and divides candidates by that.
 
-A backdoor leads to one class. What speaks for that is quiet on clean data more than expected, and
-quiet inputs vote for it (see :mod:`~flain_core.quiet_excess`). The update is flipped at the
+A backdoor leads to one class. What speaks for that is quiet on clean data more than expected
+(:mod:`.quiet_excess`), and quiet inputs vote for it (:mod:`.votes`). The update is flipped at the
 full strength in the direction of the class that stands out most by both. The next class may be the
 attacker's instead, the more likely the less it stands behind. At a tie it is flipped as strongly,
 as far as its direction is its own; behind a clear lead, no more than all else. All else is flipped
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .network import Array
+from flain_core.network import Array
 
 __all__ = ["FURTHEST_BEHIND", "QUIET_AT", "QUIET_BETWEEN_TWO", "class_directions", "parts_of"]
 

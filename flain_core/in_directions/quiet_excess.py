@@ -1,4 +1,4 @@
-"""Finds the classes that stand out by what an update says where clean data is quiet.
+"""Finds the classes for which more of what an update says is quiet than the others suggest.
 
 A backdoor leads to one class: training added to the layer what speaks for that class, at inputs
 that clean data hardly uses. So more of what the update says for it is quiet. That is so of a class
@@ -13,8 +13,6 @@ are compared of contrasts: of each class with the mean of all, and of two classe
 the difference of theirs, of each class with ten others at most. What training remembers of a hard
 class sets it apart from the few that resemble it; what a backdoor adds sets its class apart from
 every other.
-
-Quiet inputs give a second sign: each votes for the classes that the update speaks for most there.
 """
 
 from __future__ import annotations
@@ -23,11 +21,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .network import Array
+from flain_core.network import Array
 
-__all__ = ["excess_of", "quiet_excess", "standing_out", "votes_of"]
+__all__ = ["excess_of", "quiet_excess", "standing_out"]
 
-_VOTES = (2, 1, 1)  # for the first choice, the second and the third
 _RIVALS = 10  # each class is compared with so many others, at most
 _RIDGE = 1.0  # in contrasts, as reasons have variance 1 over them
 _FURTHEST_REASON = 3.0
@@ -180,35 +177,6 @@ def _slopes(reasons: Array, shares: Array) -> Array:
         return together
     alone = np.maximum(along / products.diagonal(), 0.0)
     return np.where(np.arange(len(alone)) == np.argmax(alone * along), alone, 0.0)
-
-
-def votes_of(said: Array, quiet: Array) -> Array:
-    """Let each quiet input vote for the three classes that the update speaks for most there.
-
-    The first of them gets two votes, the others one each. A class that the update does not speak
-    for gets none; of equal ones the first come first.
-
-    Args:
-        said: ``(classes, in)`` what the update says for each class where an input is active.
-        quiet: ``(in,)`` how quiet inputs are, from 0 to 1.
-
-    Returns:
-        ``(classes,)`` the sum of the votes. Each weighs the length of what is said there for all
-        classes, times how quiet the input is.
-
-    Example:
-        >>> said = np.array([[9.0, 4.0, 0.0], [5.0, 2.0, 1.0], [2.0, 4.0, 0.0]])
-        >>> votes_of(said, np.array([0.0, 0.5, 1.0]))
-        array([6., 5., 3.])
-    """
-    weights = quiet * np.linalg.norm(said, axis=0)
-    votes, left, columns = np.zeros(len(said)), said.copy(), np.arange(said.shape[1])
-    for count in _VOTES:
-        chosen = left.argmax(axis=0)
-        given = np.where(left[chosen, columns] > 0, count * weights, 0.0)
-        votes += np.bincount(chosen, given, minlength=len(said))
-        left[chosen, columns] = -np.inf
-    return votes
 
 
 def standing_out(measure: Array) -> Array:

@@ -1,0 +1,1 @@
+"""The flip in directions of a layer's input space that clean data hardly uses."""
