@@ -14,7 +14,7 @@ import numpy as np
 
 from flain_core.activation import ActivationStatistics
 from flain_core.federated.messages import Answer, Question
-from flain_core.score import Loss, Scored, Tally
+from flain_core.tallies import Loss, Scored, Tally
 
 __all__ = ["LIES", "Lie", "claiming"]
 

@@ -24,7 +24,7 @@ from lies import (
 
 from flain_core.activation import ActivationStatistics
 from flain_core.federated.messages import Answer, Question
-from flain_core.score import Scored
+from flain_core.tallies import Scored
 
 __all__ = ["PLOTS", "Plot", "told"]
 

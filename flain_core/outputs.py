@@ -9,22 +9,15 @@ from typing import Literal, get_args
 import numpy as np
 
 from .binomial import standard_error
-from .errors import DataError, ModelError
+from .errors import DataError
 from .network import Array
+from .score_checks import check_classes, check_finite, check_numbers, check_shape, has_one
 from .settings import one_of
 
 Outputs = Literal["logits", "probabilities"]
 
 OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
 """The kinds of scores that a classifier can give."""
-
-LABELS_ARE_PLACES = (
-    "Labels are the places of the classes in the model's scores: subtract 1 from those that begin "
-    "at 1; others become places by np.searchsorted(classes, y), with the model's classes in the "
-    "order of its scores. For another task than classification give a score function (score=, in "
-    "Python)"
-)
-"""What a message says where labels are no classes."""
 
 _SUM_TO_ONE = 1e-3
 _STATED_SUM_TO_ONE = 1e-2  # who states it may have computed in half precision before
@@ -102,11 +95,11 @@ class Reading:
         if stated is not None:
             one_of(stated, OUTPUTS, "outputs")
         check_numbers(scores)
-        _check_shape(scores, len(scores), _has_one(scores))
+        check_shape(scores, len(scores), has_one(scores))
         if not scores.size:
             raise DataError("expected the scores of at least one sample; got none")
         check_finite(scores)
-        single = _has_one(scores)
+        single = has_one(scores)
         classes = 2 if single else scores.shape[1]
         if stated == "probabilities":
             _check_probabilities(scores, single)
@@ -218,7 +211,7 @@ class Reading:
                    [0.5 , 0.5 ]])
         """
         check_numbers(scores)
-        _check_shape(scores, len(scores), self.single)
+        check_shape(scores, len(scores), self.single)
         if not self.single:
             return scores
         both = np.zeros((len(scores), 2), dtype=scores.dtype)
@@ -314,58 +307,11 @@ def _are_decided(scores: Array, outputs: Outputs) -> bool:
     if outputs == "probabilities":
         decided = (scores == 0) | (scores == 1)
         return bool(decided.reshape(len(scores), -1).all(axis=1).mean() >= _DECIDED)
-    if _has_one(scores):
+    if has_one(scores):
         return bool(np.median(np.abs(scores)) > _FAR_APART)
     second, first = np.partition(scores, -2, axis=1)[:, -2:].T
     with np.errstate(over="ignore"):
         return bool(np.median(first - second) > _FAR_APART)
-
-
-def _has_one(scores: Array) -> bool:
-    return scores.ndim == 1 or (scores.ndim == 2 and scores.shape[1] == 1)
-
-
-def check_numbers(scores: Array) -> None:
-    """Raise :class:`ModelError` unless a network scored with floating-point numbers."""
-    if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or not scores.ndim:
-        raise ModelError(
-            "expected the network to score with a NumPy array of real floating-point numbers; "
-            f"got {getattr(scores, 'dtype', type(scores).__name__)}"
-        )
-
-
-def _check_shape(scores: Array, n: int, single: bool) -> None:
-    fits = _has_one(scores) if single else scores.ndim == 2 and scores.shape[1] >= 2
-    if not fits or len(scores) != n:
-        raise DataError(
-            f"accuracy needs one score per class: expected scores of shape ({n}, classes) "
-            f"with at least 2 classes, or of shape ({n},) or ({n}, 1) from a model with one output "
-            f"for classes 0 and 1; the model gave {scores.shape}. For another kind of output "
-            "give a score function (score=, in Python), which returns each sample's worth from "
-            "(scores, y)"
-        )
-
-
-def check_classes(scores: Array, y: Array) -> None:
-    """Raise :class:`DataError` unless scores are ``(n, classes)`` and fit the labels ``(n,)``."""
-    _check_shape(scores, len(y), single=False)
-    if y.size:
-        check_label(int(y.max()), scores.shape[1])
-
-
-def check_label(greatest: int, classes: int) -> None:
-    """Raise :class:`DataError` if the greatest label is none of the classes that are scored."""
-    if greatest >= classes:
-        raise DataError(
-            f"expected labels from 0 to {classes - 1}, as the model scores {classes} classes; got "
-            f"{greatest}. {LABELS_ARE_PLACES}"
-        )
-
-
-def check_finite(scores: Array) -> None:
-    """Raise :class:`DataError` if a score is NaN or infinite."""
-    if not np.isfinite(scores).all():
-        raise DataError("the model's scores hold NaN or infinity; check its weights and the data")
 
 
 def _check_probabilities(scores: Array, single: bool) -> None:

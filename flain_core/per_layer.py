@@ -18,15 +18,15 @@ from .in_directions.directions import Directions, Flipping
 from .in_directions.input_space import InputSpace
 from .network import SINGLE_PRECISION, Array, Layer, Network
 from .outcome.layer import LayerOutcome, Step, StopReason
-from .outputs import check_label
 from .progress import OnProgress, Progress
 from .proof import Proof
 from .sample_source import HolderLostError, SampleFacts, Scorer
 from .schedule import AllNegativeError, Schedule
-from .score import Scored, Tally
+from .score_checks import check_label
 from .search import Found, bracket, search
 from .settings import Settings
 from .stop import crossed
+from .tallies import Scored, Tally
 
 _LEAST_WINDOW = 2e-5
 _WINDOW_PER_ERROR = 4.0

@@ -16,7 +16,7 @@ from .errors import ModelError, WeightsError
 from .flipping_order import FlippingOrder
 from .in_directions.directions import Flipping
 from .network import Array, Batch, Network
-from .outputs import check_finite, check_numbers
+from .score_checks import check_finite, check_numbers
 
 DOES_NOT_MOVE = "does not move the scores"
 

@@ -19,8 +19,8 @@ from .in_directions.directions import Flipping
 from .network import Array, Network
 from .outputs import Reading
 from .proof import Proof
-from .score import Scored, Tally
 from .settings import Settings
+from .tallies import Scored, Tally
 
 if TYPE_CHECKING:
     from .in_memory.held_back import HeldBack

@@ -12,9 +12,9 @@ from .network import Array
 from .outcome.layer import Step, StopReason
 from .sample_source import Candidates
 from .schedule import Schedule
-from .score import Scored
 from .settings import Settings
 from .stop import crossed, is_close, overspent
+from .tallies import Scored
 
 _USUAL_END = 51
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from .score import Loss, Scored, Tally
 from .settings import Settings, as_fraction
+from .tallies import Loss, Scored, Tally
 
 __all__ = ["crossed", "is_close", "overspent"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .errors import WeightsError
 from .network import Network
 from .sample_source import SampleFacts, Scorer
-from .score import Tally
+from .tallies import Tally
 
 __all__ = ["check_not_swapped"]
 

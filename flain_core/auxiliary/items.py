@@ -10,7 +10,7 @@ import numpy as np
 
 from flain_core.errors import DataError, listed
 from flain_core.network import Array, Batch
-from flain_core.outputs import LABELS_ARE_PLACES
+from flain_core.score_checks import LABELS_ARE_PLACES
 
 __all__ = [
     "array_of",

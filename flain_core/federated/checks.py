@@ -12,7 +12,7 @@ from flain_core.errors import DataError
 from flain_core.network import Layer
 from flain_core.outputs import Reading
 from flain_core.proof import Proof, error_allowed
-from flain_core.score import Loss, Scored, Tally
+from flain_core.tallies import Loss, Scored, Tally
 
 from .messages import Answer, Question
 

@@ -25,8 +25,8 @@ from flain_core.network import Array, Network
 from flain_core.outputs import OUTPUTS, Outputs, Reading
 from flain_core.proof import Proof
 from flain_core.sample_source import Candidates, HolderLostError, SampleFacts
-from flain_core.score import Scored, Tally
 from flain_core.settings import Measure, Settings, one_of, whole_number
+from flain_core.tallies import Scored, Tally
 
 from .checks import (
     check_against_trained,

@@ -18,8 +18,9 @@ from flain_core.local_samples import LocalSamples
 from flain_core.network import Array, Network
 from flain_core.opening import registry
 from flain_core.outputs import Outputs
-from flain_core.score import Score, Scored, accuracy
+from flain_core.score import Score, accuracy
 from flain_core.settings import Measure
+from flain_core.tallies import Scored
 from flain_core.threads import one_blas_thread, one_thread_for
 
 from .letters import LACKING, Memory, opened, with_memory

@@ -16,8 +16,8 @@ from flain_core.activation import SUMS, ActivationStatistics
 from flain_core.errors import SettingsError
 from flain_core.network import Array
 from flain_core.outputs import Reading
-from flain_core.score import Loss, Scored, Tally
 from flain_core.settings import as_fraction, one_of
+from flain_core.tallies import Loss, Scored, Tally
 
 __all__ = ["Merging", "Rule"]
 

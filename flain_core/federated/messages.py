@@ -14,7 +14,7 @@ from flain_core.activation import ActivationStatistics
 from flain_core.network import Array
 from flain_core.outputs import Outputs, Reading
 from flain_core.proof import Proof
-from flain_core.score import Scored
+from flain_core.tallies import Scored
 
 __all__ = ["Answer", "ModelState", "Question", "Task"]
 

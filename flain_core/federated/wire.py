@@ -19,7 +19,7 @@ from flain_core.network import Array, Network
 from flain_core.opening import registry
 from flain_core.outputs import OUTPUTS, Outputs, Reading
 from flain_core.proof import Proof
-from flain_core.score import Loss, Scored, Tally
+from flain_core.tallies import Loss, Scored, Tally
 
 from .messages import Answer, ModelState, Question, Task
 

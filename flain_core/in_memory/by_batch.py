@@ -16,7 +16,8 @@ import numpy as np
 from flain_core.blocks import give_back_freed
 from flain_core.flipping_order import FlippingOrder
 from flain_core.network import Array, Cut
-from flain_core.score import Margins, Scored
+from flain_core.score import Margins
+from flain_core.tallies import Scored
 
 from .cut_batch import CutBatch, bytes_of, is_on_accelerator, tails_of
 from .grader import Graded, Grader

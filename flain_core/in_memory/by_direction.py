@@ -17,7 +17,7 @@ from flain_core.in_directions.directions import Directions
 from flain_core.in_directions.input_space import rows_of
 from flain_core.network import Array, Cut
 from flain_core.sample_source import Candidates
-from flain_core.score import Scored
+from flain_core.tallies import Scored
 
 from .cut_batch import CutBatch, cuts_of, pre_activation, scores_of
 from .grader import Graded, Grader

@@ -14,7 +14,8 @@ import numpy as np
 
 from flain_core.flipping_order import FlippingOrder
 from flain_core.network import SINGLE_PRECISION, Array, Cut
-from flain_core.score import Margins, Scored
+from flain_core.score import Margins
+from flain_core.tallies import Scored
 
 from .cut_batch import CutBatch, Tail, cuts_of, pre_activation, tail_by_sample
 from .grader import Grader

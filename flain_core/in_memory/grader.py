@@ -11,18 +11,9 @@ import numpy as np
 from flain_core.errors import DataError, ModelError
 from flain_core.network import Array
 from flain_core.outputs import Outputs, Reading
-from flain_core.score import (
-    Loss,
-    Margins,
-    Score,
-    Scored,
-    Tally,
-    accuracy,
-    check_by_sample,
-    margins,
-    tally,
-)
+from flain_core.score import Margins, Score, accuracy, check_by_sample, margins, tally
 from flain_core.settings import Measure
+from flain_core.tallies import Loss, Scored, Tally
 
 __all__ = ["Graded", "Grader", "naming"]
 

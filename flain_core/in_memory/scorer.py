@@ -21,8 +21,9 @@ from flain_core.network import SINGLE_PRECISION, Array, Batch, Network
 from flain_core.outputs import Outputs, Reading
 from flain_core.proof import Proof, check_deterministic, check_replaced, prove
 from flain_core.sample_source import Candidates
-from flain_core.score import Margins, Score, Scored
+from flain_core.score import Margins, Score
 from flain_core.settings import Measure
+from flain_core.tallies import Scored
 from flain_core.threads import one_thread_for
 
 from .by_batch import ByBatch

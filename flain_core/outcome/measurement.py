@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flain_core.score import Scored
+from flain_core.tallies import Scored
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from flain_core.outputs import Reading
 from flain_core.per_layer import Purified, SearchContext
 from flain_core.promise import Promise, samples_needed
 from flain_core.sample_source import SampleFacts
-from flain_core.score import Tally
 from flain_core.settings import Settings, as_fraction
+from flain_core.tallies import Tally
 
 from .layer import LayerOutcome
 from .verdict import flipped_for_a_class, verdict_on

@@ -16,7 +16,7 @@ from flain_core.in_memory.by_direction import by_direction, takes_outputs
 from flain_core.in_memory.cut_batch import CutBatch
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
-from flain_core.score import Tally
+from flain_core.tallies import Tally
 
 CLEAN = backdoored.samples(100, seed=11)
 TRIGGERED = backdoored.triggered(50, seed=12)

@@ -19,7 +19,7 @@ from flain_core.federated.messages import Answer, ModelState, Question
 from flain_core.federated.wire import read_answer, read_question, write_answer, write_question
 from flain_core.local_samples import LocalSamples
 from flain_core.sample_source import SampleFacts
-from flain_core.score import Scored, Tally
+from flain_core.tallies import Scored, Tally
 
 HITS = Settings(measure="score")
 SETTINGS = {

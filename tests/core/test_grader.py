@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import flain_core as flain
 from flain_core.in_memory.grader import Grader
 from flain_core.outputs import Reading
-from flain_core.score import Tally, margins
+from flain_core.score import margins
+from flain_core.tallies import Tally
 
 LABELS = np.array([0, 1, 2, 1, 0, 2])
 LOGITS = Reading("logits", single=False, stated=True)

@@ -15,7 +15,7 @@ from flain_core.federated.messages import Answer, ModelState, Question
 from flain_core.federated.wire import read_answer, read_question, write_answer, write_question
 from flain_core.local_samples import LocalSamples
 from flain_core.outputs import Reading
-from flain_core.score import Scored, Tally
+from flain_core.tallies import Scored, Tally
 from flain_numpy import Dense, Network
 
 CLEAN = backdoored.samples(120, seed=11)

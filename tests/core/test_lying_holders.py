@@ -20,7 +20,7 @@ from flain_core.federated.wire import read_answer, write_answer
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.local_samples import LocalSamples
 from flain_core.network import Layer
-from flain_core.score import Scored, Tally
+from flain_core.tallies import Scored, Tally
 
 CLEAN = backdoored.samples(300, seed=11)
 INITIAL, FINAL = backdoored.networks()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import flain_core as flain
 from flain_core import ActivationStatistics, Settings, stop
 from flain_core.federated.merging import Merging, limited
-from flain_core.score import Loss, Scored, Tally
+from flain_core.tallies import Loss, Scored, Tally
 
 ROBUST = [Merging("median"), Merging("trimmed_mean")]
 

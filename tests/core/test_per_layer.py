@@ -13,8 +13,8 @@ import flain_core as flain
 import flain_numpy
 from flain_core import Settings, per_layer
 from flain_core.schedule import Schedule
-from flain_core.score import Scored, Tally
 from flain_core.search import search
+from flain_core.tallies import Scored, Tally
 
 # Great losses are allowed here on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")

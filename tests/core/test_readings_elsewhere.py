@@ -17,7 +17,7 @@ from flain_core.federated.merging import Merging
 from flain_core.federated.messages import Answer, ModelState, Question
 from flain_core.federated.wire import read_answer, write_answer
 from flain_core.outputs import Reading
-from flain_core.score import Loss, Scored, Tally
+from flain_core.tallies import Loss, Scored, Tally
 
 CLEAN = backdoored.samples(400, seed=11)
 INITIAL, FINAL = backdoored.networks()

@@ -5,7 +5,8 @@ import pytest
 
 from flain_core.errors import DataError, ModelError
 from flain_core.outputs import Reading
-from flain_core.score import Loss, Margins, Scored, Tally, accuracy, margins, tally
+from flain_core.score import Margins, accuracy, margins, tally
+from flain_core.tallies import Loss, Scored, Tally
 
 SCORES = np.array([[1, 1, 0], [1, 1, 0], [0, 3, 3], [0, 3, 3], [2, 0, -4]], dtype=np.float32)
 LABELS = np.array([0, 1, 1, 2, 0])

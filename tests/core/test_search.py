@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 import flain_core as flain
 from flain_core import Grid, Settings, schedule
 from flain_core.schedule import Schedule
-from flain_core.score import Loss, Scored, Tally
 from flain_core.search import bracket, search
+from flain_core.tallies import Loss, Scored, Tally
 
 activations = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1)).filter(
     lambda a: (a >= 0).any()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flain_core import Settings
-from flain_core.score import Loss, Scored, Tally
 from flain_core.stop import crossed, is_close, overspent
+from flain_core.tallies import Loss, Scored, Tally
 
 BEFORE = Scored(Tally(100, 100))
 
