@@ -1,15 +1,14 @@
-"""Finds the classes for which more of what an update says is quiet than the others suggest.
+"""Finds the classes for which more of what an update says is quiet than is usual.
 
 A backdoor leads to one class: training added to the layer what speaks for that class, at inputs
 that clean data hardly uses. So more of what the update says for it is quiet. That is so of a class
-that is hard to learn as well: what training remembers of single samples is quiet too. Each share is
-therefore compared with what the other classes suggest for it, and the excess counts. Two reasons
-for a great share are taken into account: that the update hardly moves the score, and that the score
-tells the samples of the class badly from others.
+that is hard to learn as well: what training remembers of single samples is quiet too. Two reasons
+for a great share are therefore taken into account: that the update hardly moves the score, and that
+the score tells the samples of the class badly from others.
 
 The outputs move the score of a class along ``g``, so ``g D`` is what the update ``D`` says for it.
 With the quiet part ``K`` of the update, ``|g K|^2 / |g D|^2`` is the share that is quiet. Shares
-are compared of contrasts: of each class with the mean of all, and of two classes, where ``g`` is
+are measured of contrasts: of each class with the mean of all, and of two classes, where ``g`` is
 the difference of theirs, of each class with ten others at most. What training remembers of a hard
 class sets it apart from the few that resemble it; what a backdoor adds sets its class apart from
 every other.
@@ -17,23 +16,20 @@ every other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from flain_core.network import Array
 
-__all__ = ["excess_of", "quiet_excess", "standing_out"]
+__all__ = ["quiet_excess", "standing_out"]
 
 _RIVALS = 10  # each class is compared with so many others, at most
-_RIDGE = 1.0  # in contrasts, as reasons have variance 1 over them
-_FURTHEST_REASON = 3.0
-_LEAST_SHARE = 1e-3  # beside the median: less tells nothing of others
-_LEAST_MOVE = 1e-9  # beside the greatest
+# By how much the logarithm of a share usually changes with those of its two reasons.
+_WITH_MOVE, _WITH_BLUR = -0.1, 0.2
+_FURTHEST_REASON = 0.4  # in logarithms, from the median: about as far as they usually lie
+_LEAST_SHARE = 1e-3  # beside the median: less tells nothing
 _LEAST_BLUR = 1e-3
-_LEAST_OF_LOGARITHMS = 1e-9
 _ROUNDING = 1e-12  # beside what a difference was taken of
-_LEAST_SPREAD = 1e-9  # less is rounding, of logarithms, of excesses and of votes
+_LEAST_SPREAD = 1e-9  # less is rounding, of logarithms and of votes
 _TINY = float(np.finfo(float).tiny)
 
 
@@ -50,11 +46,23 @@ def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> 
 
     Returns:
         ``(classes,)`` the sum of two measures, each in standard deviations.
+
+    Example:
+        Of four classes that the update says as much for, and that are as hard as each other, half
+        of what it says for the third is quiet, and a fifth of the rest.
+
+        >>> quiet = np.diag([0.2, 0.2, 0.5, 0.2])
+        >>> scores, of_sample = np.eye(4), np.arange(4)
+        >>> int(quiet_excess(np.stack([quiet, quiet]), np.eye(4), scores, of_sample).argmax())
+        2
     """
-    samples = moved, of_sample
-    alone = _excess_of_contrasts(np.arange(len(whole)), None, quiet[0], whole, *samples)
-    of_pairs = _excess_of_contrasts(*_pairs(len(whole)), quiet[1], whole, *samples)
-    return standing_out(alone) + standing_out(of_pairs)
+    usual = _WITH_MOVE * _reason(moved.var(axis=0)) + _WITH_BLUR * _reason(_blur(moved, of_sample))
+    alone = _shares(np.diag(quiet[0]), np.diag(whole))
+    first, second = _pairs(len(whole))
+    of_pairs = _shares(*(_of_differences(each, first, second) for each in (quiet[1], whole)))
+    of_class = np.bincount(first, of_pairs, len(whole)) + np.bincount(second, of_pairs, len(whole))
+    pairs = np.bincount(np.concatenate([first, second]), minlength=len(whole))
+    return standing_out(alone - usual) + standing_out(of_class / np.maximum(pairs, 1))
 
 
 def _pairs(classes: int) -> tuple[Array, Array]:
@@ -69,114 +77,45 @@ def _pairs(classes: int) -> tuple[Array, Array]:
     return first[near], second[near]
 
 
-def _excess_of_contrasts(
-    first: Array, second: Array | None, quiet: Array, whole: Array, moved: Array, of_sample: Array
-) -> Array:
-    """Return ``(classes,)`` by how much the quiet shares of each class's contrasts exceed.
+def _of_differences(products: Array, first: Array, second: Array) -> Array:
+    """Return the squares of differences, from the inner products of classes."""
+    both = products[first, first] + products[second, second]
+    squares: Array = np.maximum(both - 2 * products[first, second], _ROUNDING * both)
+    return squares
 
-    Args:
-        first: ``(contrasts,)`` a class.
-        second: ``(contrasts,)`` what it is compared with; None for the mean of all.
-        quiet: ``(classes, classes)`` the inner products of what the quiet part says.
-        whole: As :func:`quiet_excess` has it.
-        moved: So, too.
-        of_sample: So, too.
+
+def _shares(quiet: Array, whole: Array) -> Array:
+    """Return the logarithms of shares, from 0 to 1.
+
+    One that is next to nothing has the least of the others, so that it is no measure of how far
+    they lie apart.
     """
-    both_say = np.diag(whole)[first] + (0 if second is None else np.diag(whole)[second])
-    says = np.maximum(_squares(whole, first, second), np.maximum(_ROUNDING * both_say, _TINY))
-    shares = np.minimum(_squares(quiet, first, second) / says, 1.0)
-    moves, blurred = np.empty((2, len(first)))
-    for place, one in enumerate(first):
-        scores, own = moved[:, one], of_sample == one
-        if second is not None:  # two classes are told apart where their samples are
-            both = own | (of_sample == second[place])
-            scores, own = (scores - moved[:, second[place]])[both], own[both]
-        moves[place], blurred[place] = _moves_and_blurred(scores, own)
-    still = 1 / np.maximum(moves / max(moves.max(), _TINY), _LEAST_MOVE)
-    between = first[:, np.newaxis] == np.arange(len(whole))
-    if second is not None:
-        between = between | (second[:, np.newaxis] == np.arange(len(whole)))
-    return excess_of(shares, [still, blurred], between)
+    shares = np.minimum(np.maximum(quiet, 0.0) / np.maximum(whole, _TINY), 1.0)
+    if not shares.any():
+        return np.zeros_like(shares)
+    tell = shares > _LEAST_SHARE * np.median(shares)
+    logarithms: Array = np.log(np.where(tell, shares, shares[tell].min()))
+    return logarithms
 
 
-def _squares(products: Array, first: Array, second: Array | None) -> Array:
-    """Return the squares of contrasts, from the inner products of classes."""
-    squares: Array = products[first, first]
-    if second is not None:
-        squares = squares + products[second, second] - 2 * products[first, second]
-    return np.maximum(squares, 0.0)
+def _reason(size: Array) -> Array:
+    """Return logarithms of something, beside their median and within bounds."""
+    logarithms = np.log(np.maximum(size, _TINY))
+    reason: Array = logarithms - np.median(logarithms)
+    return np.clip(reason, -_FURTHEST_REASON, _FURTHEST_REASON)
 
 
-def _moves_and_blurred(moved: Array, own: Array) -> tuple[float, float]:
-    """Return the variance by which a score moves, and one less how well that tells a class.
+def _blur(moved: Array, of_sample: Array) -> Array:
+    """Return ``(classes,)`` one less how well each score tells the samples of its class.
 
     How well is the correlation with belonging to the class, from -1 to 1.
-
-    Args:
-        moved: ``(n,)`` by how much the update moves the score of each sample.
-        own: ``(n,)`` which samples belong to the class.
     """
-    variance, chance = float(moved.var()), float(own.var())
-    scale = (variance * chance) ** 0.5
-    tells = float(((moved - moved.mean()) * own).mean()) / scale if scale > 0 else 0.0
-    return variance, max(1 - tells, _LEAST_BLUR)
-
-
-def excess_of(shares: Array, reasons: Sequence[Array], between: Array) -> Array:
-    """Return by how much the logarithms of a class's shares exceed what the others suggest.
-
-    The logarithms of the shares of contrasts without a class are fitted by those of the reasons, in
-    a ridge regression without negative slopes. What its own contrasts exceed is averaged.
-
-    Args:
-        shares: ``(contrasts,)`` at least 0.
-        reasons: Each ``(contrasts,)`` at least 0, with which shares grow.
-        between: ``(contrasts, classes)`` which classes each contrast is between.
-
-    Returns:
-        ``(classes,)``; 0 where no contrast is without a class. One whose shares are next to nothing
-        has the least of the others, so that it is no measure of how far they lie apart.
-
-    Example:
-        Of five classes, each beside all others, the second has the greatest share, as it is the
-        hardest; that of the third is great for an easy one.
-
-        >>> hard = np.array([0.01, 0.16, 0.02, 0.08, 0.04])
-        >>> shares = np.array([0.20, 0.30, 0.29, 0.26, 0.23])
-        >>> int(excess_of(shares, [hard], np.eye(5, dtype=bool)).argmax())
-        2
-    """
-    own = np.log(np.maximum(shares, _LEAST_OF_LOGARITHMS))
-    because = np.log(np.maximum(np.stack(reasons, axis=1), _LEAST_OF_LOGARITHMS))
-    tells = shares > _LEAST_SHARE * np.median(shares)
-    excess = np.zeros(between.shape[1])
-    for each, ours in enumerate(between.T):
-        others = ~ours & tells if (~ours & tells).any() else ~ours
-        if not others.any():
-            continue
-        mean, spread = because[others].mean(axis=0), because[others].std(axis=0)
-        apart = np.divide(
-            because - mean, spread, out=np.zeros_like(because), where=spread > _LEAST_SPREAD
-        )
-        usual = own[others].mean()
-        slopes = _slopes(apart[others], own[others] - usual)
-        expected = np.clip(apart[ours], -_FURTHEST_REASON, _FURTHEST_REASON) @ slopes
-        excess[each] = (own[ours] - usual - expected).mean()
-    silent = ~between[tells].any(axis=0)
-    if silent.any() and not silent.all():
-        excess[silent] = excess[~silent].min()
-    return excess
-
-
-def _slopes(reasons: Array, shares: Array) -> Array:
-    """Return the slopes of a ridge regression on one or two reasons, of which none is negative."""
-    products, along = reasons.T @ reasons, reasons.T @ shares
-    products[np.diag_indices_from(products)] += _RIDGE
-    together: Array = np.linalg.solve(products, along)
-    if together.min() >= 0:
-        return together
-    alone = np.maximum(along / products.diagonal(), 0.0)
-    return np.where(np.arange(len(alone)) == np.argmax(alone * along), alone, 0.0)
+    own = of_sample[:, np.newaxis] == np.arange(moved.shape[1])
+    together = ((moved - moved.mean(axis=0)) * own).mean(axis=0)
+    scale = np.sqrt(moved.var(axis=0) * own.var(axis=0))
+    tells = np.divide(together, scale, out=np.zeros_like(scale), where=scale > 0)
+    blur: Array = np.maximum(1 - tells, _LEAST_BLUR)
+    return blur
 
 
 def standing_out(measure: Array) -> Array:

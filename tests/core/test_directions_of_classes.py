@@ -109,8 +109,8 @@ def test_a_class_that_is_hard_to_learn_does_not_come_before_an_attacked_one(told
     hard = np.array([1.6, 0.3, 0.4, 1.4, 0.6, 0.35, 0.8, 1.2])
     seen = np.eye(8)[of_sample] + hard * rng.normal(size=(800, 8))
     x = np.hstack([seen / seen.std(axis=0), 0.01 * rng.normal(size=(800, 8))])
-    quiet = 0.4 * hard**0.3
-    quiet[1] *= 1.3  # what a backdoor adds to an easy class
+    quiet = 0.4 * hard**0.08
+    quiet[1] *= 1.08  # what a backdoor adds to an easy class
     update = np.hstack([np.eye(8), np.diag(np.sqrt(quiet / (1 - quiet)))])
     network = Network([Dense("only", update)])
     layer, space = network.layers()["only"], InputSpace.of(x, bias=False)
