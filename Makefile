@@ -80,6 +80,7 @@ test-floors-stacks:  ## the same of Flower, NVIDIA FLARE and Ray, with a newer P
 		tests/adapters/test_flower_trusted_simulation.py tests/adapters/test_flower_app.py \
 		tests/adapters/test_nvflare.py tests/adapters/test_nvflare_failures.py \
 		tests/adapters/test_nvflare_jobs.py tests/adapters/test_ray.py \
+		tests/adapters/test_ray_models.py tests/adapters/test_ray_failures.py \
 		tests/adapters/test_ray_alone.py tests/adapters/test_ray_scripts.py
 
 check: $(VENV)/dev pyright  ## lint, format, spelling, types

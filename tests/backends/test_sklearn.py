@@ -289,7 +289,7 @@ def test_a_subclass_stays_one():
         labels(3),
         classes=np.arange(3),
     )
-    settings = flain.Settings(tolerance=0.2)
+    settings = flain.Settings(tolerance=0.12)
     data = X, labels(3)
     result = flain.purify(model, initial=initial, data=data, layers="coefs_1", settings=settings)
     assert type(result.model) is Mine
