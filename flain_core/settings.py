@@ -106,8 +106,8 @@ class Settings:
             in each direction of the layer's input space, and so spares what clean data uses. For a
             classifier, in layers of at most 1,024 outputs and of no fewer than classes, what the
             update says for one class is flipped most strongly: the one for which clean data uses
-            less of it than of other classes that are as hard to learn, and for which the inputs
-            that clean data hardly activates speak.
+            less of it than is usual for a class as hard to learn, and for which the inputs that
+            clean data hardly activates speak.
             ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
             ``"auto"`` takes directions in dense layers, unless a setting below concerns neurons.
             For samples that lie elsewhere it takes neurons.

@@ -1,6 +1,6 @@
 """Orders classes by how far they stand out, and divides candidates by that.
 
-A backdoor leads to one class. What speaks for that is quiet on clean data more than expected
+A backdoor leads to one class. What speaks for that is quiet on clean data more than is usual
 (:mod:`.quiet_excess`), and quiet inputs vote for it (:mod:`.votes`). The update is flipped at the
 full strength in the direction of the class that stands out most by both. The next class may be the
 attacker's instead, the more likely the less it stands behind. At a tie it is flipped as strongly,

@@ -170,6 +170,7 @@ class Directions:
         return change
 
     @cached_property
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
     def _foremost(self) -> tuple[Array, Array] | None:
         """As :func:`class_directions` returns them; None where all outputs are flipped alike."""
         if self.classes is None:

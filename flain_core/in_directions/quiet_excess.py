@@ -4,30 +4,32 @@ A backdoor leads to one class: training added to the layer what speaks for that 
 that clean data hardly uses. So more of what the update says for it is quiet. That is so of a class
 that is hard to learn as well: what training remembers of single samples is quiet too. Two reasons
 for a great share are therefore taken into account: that the update hardly moves the score, and that
-the score tells the samples of the class badly from others.
+the score tells the samples of the class badly from others. What is usual with either was fitted on
+models that are in no table; it explains an eighth of a share at most, so that a class that is far
+harder than the rest may still come first.
 
 The outputs move the score of a class along ``g``, so ``g D`` is what the update ``D`` says for it.
 With the quiet part ``K`` of the update, ``|g K|^2 / |g D|^2`` is the share that is quiet. Shares
-are measured of contrasts: of each class with the mean of all, and of two classes, where ``g`` is
-the difference of theirs, of each class with ten others at most. What training remembers of a hard
-class sets it apart from the few that resemble it; what a backdoor adds sets its class apart from
-every other.
+are measured of each class, and of the differences of two, where ``g`` is that of theirs, of each
+class with ten others at most. What training remembers of a hard class sets it apart from the few
+that resemble it; what a backdoor adds sets its class apart from every other. So of the differences
+the mean is taken as it is.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from flain_core.errors import LayerError
 from flain_core.network import Array
 
 __all__ = ["quiet_excess", "standing_out"]
 
 _RIVALS = 10  # each class is compared with so many others, at most
-# By how much the logarithm of a share usually changes with those of its two reasons.
+# By how much the logarithm of a share usually changes with those of the two reasons.
 _WITH_MOVE, _WITH_BLUR = -0.1, 0.2
 _FURTHEST_REASON = 0.4  # in logarithms, from the median: about as far as they usually lie
 _LEAST_SHARE = 1e-3  # beside the median: less tells nothing
-_LEAST_BLUR = 1e-3
 _ROUNDING = 1e-12  # beside what a difference was taken of
 _LEAST_SPREAD = 1e-9  # less is rounding, of logarithms and of votes
 _TINY = float(np.finfo(float).tiny)
@@ -45,7 +47,10 @@ def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> 
         of_sample: ``(n,)`` to which class each sample belongs; -1 to none of them.
 
     Returns:
-        ``(classes,)`` the sum of two measures, each in standard deviations.
+        ``(classes,)`` the sum of two measures, each in standard deviations from its mean.
+
+    Raises:
+        LayerError: What the update says is not finite.
 
     Example:
         Of four classes that the update says as much for, and that are as hard as each other, half
@@ -56,6 +61,11 @@ def quiet_excess(quiet: Array, whole: Array, moved: Array, of_sample: Array) -> 
         >>> int(quiet_excess(np.stack([quiet, quiet]), np.eye(4), scores, of_sample).argmax())
         2
     """
+    if not all(np.isfinite(each).all() for each in (quiet, whole, moved)):
+        raise LayerError(
+            "what the weight update does to the scores is not finite: weights are too large beside "
+            "the layer's inputs; check both models and the data"
+        )
     usual = _WITH_MOVE * _reason(moved.var(axis=0)) + _WITH_BLUR * _reason(_blur(moved, of_sample))
     alone = _shares(np.diag(quiet[0]), np.diag(whole))
     first, second = _pairs(len(whole))
@@ -87,10 +97,10 @@ def _of_differences(products: Array, first: Array, second: Array) -> Array:
 def _shares(quiet: Array, whole: Array) -> Array:
     """Return the logarithms of shares, from 0 to 1.
 
-    One that is next to nothing has the least of the others, so that it is no measure of how far
-    they lie apart.
+    One that is next to nothing has the least of the others: its distance from them would be the
+    unit in which theirs are counted.
     """
-    shares = np.minimum(np.maximum(quiet, 0.0) / np.maximum(whole, _TINY), 1.0)
+    shares = quiet / np.maximum(whole, _TINY)
     if not shares.any():
         return np.zeros_like(shares)
     tell = shares > _LEAST_SHARE * np.median(shares)
@@ -99,14 +109,14 @@ def _shares(quiet: Array, whole: Array) -> Array:
 
 
 def _reason(size: Array) -> Array:
-    """Return logarithms of something, beside their median and within bounds."""
+    """Return by how much the logarithms of sizes exceed their median, within bounds."""
     logarithms = np.log(np.maximum(size, _TINY))
     reason: Array = logarithms - np.median(logarithms)
     return np.clip(reason, -_FURTHEST_REASON, _FURTHEST_REASON)
 
 
 def _blur(moved: Array, of_sample: Array) -> Array:
-    """Return ``(classes,)`` one less how well each score tells the samples of its class.
+    """Return ``(classes,)`` 1 minus how well each score tells the samples of its class.
 
     How well is the correlation with belonging to the class, from -1 to 1.
     """
@@ -114,16 +124,20 @@ def _blur(moved: Array, of_sample: Array) -> Array:
     together = ((moved - moved.mean(axis=0)) * own).mean(axis=0)
     scale = np.sqrt(moved.var(axis=0) * own.var(axis=0))
     tells = np.divide(together, scale, out=np.zeros_like(scale), where=scale > 0)
-    blur: Array = np.maximum(1 - tells, _LEAST_BLUR)
+    blur: Array = 1 - tells
     return blur
 
 
 def standing_out(measure: Array) -> Array:
-    """Return what each class has of a measure, in standard deviations; 0 where all are alike.
+    """Return how far each class lies from the mean of a measure, in standard deviations.
+
+    That is 0 where all are alike.
 
     >>> standing_out(np.array([0.0, 0.0, 0.0, 4.0])).round(1)
-    array([0. , 0. , 0. , 2.3])
+    array([-0.6, -0.6, -0.6,  1.7])
     """
     spread = measure.std()
-    standing: Array = measure / spread if spread > _LEAST_SPREAD else np.zeros_like(measure)
+    if not spread > _LEAST_SPREAD:
+        return np.zeros_like(measure)
+    standing: Array = (measure - measure.mean()) / spread
     return standing

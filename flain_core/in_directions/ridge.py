@@ -1,6 +1,6 @@
 """Leaves each sample in turn out of a ridge regression that was fitted to all of them.
 
-Leaving a sample out divides its residual by one less its leverage (Allen's PRESS, 1974). A sample
+Leaving a sample out divides its residual by 1 minus its leverage (Allen's PRESS, 1974). A sample
 of several rows has a matrix of leverages over its rows, and they are left out together.
 """
 
@@ -17,14 +17,14 @@ _SMALL_BLOCK = 48
 
 
 def kept_of_each(factors: Array, *, positions: int, share_of_mean: float, one_less: bool) -> Array:
-    """Return what samples keep of what is solved: one less their leverages.
+    """Return what samples keep of what is solved: 1 minus their leverages.
 
     Args:
         factors: ``(n * positions, k)``, one row for each row of a sample; their products are the
             leverages.
         positions: How many rows each sample has.
         share_of_mean: What the mean, as one more regressor, adds to each product of rows.
-        one_less: Whether the products of the factors are one less the leverages instead.
+        one_less: Whether the products of the factors are 1 minus the leverages instead.
 
     Returns:
         ``(n,)``, at least 0.001; ``(n, positions, positions)`` for samples of several rows.
@@ -53,7 +53,7 @@ def left_out(solved: Array, kept: Array, size: float) -> Array:
 
     Args:
         solved: ``(n * positions, out)`` with all samples.
-        kept: One less the leverages: ``(n,)`` or ``(n, positions, positions)``.
+        kept: 1 minus the leverages: ``(n,)`` or ``(n, positions, positions)``.
         size: A factor of the result.
     """
     if kept.ndim == 1:

@@ -18,7 +18,16 @@ from flain_core import Settings
 ray = pytest.importorskip("ray")
 pytest.importorskip("flain_ray")
 
-from ray_cases import CLEAN, FINAL, INITIAL, assert_same, assert_same_weights, cluster, here, shards  # noqa: E402, F401
+from ray_cases import (  # noqa: E402
+    CLEAN,
+    FINAL,
+    INITIAL,
+    assert_same,
+    assert_same_weights,
+    cluster,  # noqa: F401
+    here,
+    shards,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -8,6 +8,7 @@ from direction_cases import IN, OUT, TOWARD, arrays, covariance, directions, inp
 import flain_core as flain
 from flain_core import Settings, per_layer
 from flain_core.conformance.never_cut import never_cut
+from flain_core.errors import LayerError
 from flain_core.in_directions import directions as module
 from flain_core.in_directions.class_directions import FURTHEST_BEHIND, class_directions, parts_of
 from flain_core.in_directions.directions import Directions
@@ -156,7 +157,7 @@ def test_the_votes_of_all_quiet_inputs_are_added_to_the_quiet_shares(scale, monk
     given = network, network.layers()["only"], np.zeros((5, 12)), 2.0, space
     Directions(*given, of_classes(np.eye(5), 400)).taken(50)
     votes = votes_of(update, space.quiet)
-    np.testing.assert_allclose(asked[0], excess + votes / votes.std(), rtol=1e-9)
+    np.testing.assert_allclose(asked[0], excess + (votes - votes.mean()) / votes.std(), rtol=1e-9)
 
 
 @pytest.mark.parametrize("positions", [1, 3])
@@ -277,3 +278,14 @@ def test_a_single_output_and_very_many_are_flipped_alike(outputs, monkeypatch):
 def samples(classes):
     rng = np.random.default_rng(1)
     return rng.normal(size=(20, 12)).astype(np.float32), rng.integers(0, classes, 20)
+
+
+@pytest.mark.parametrize("power", [120, 158])
+def test_weights_that_are_too_large_beside_the_inputs_are_one_clear_error(power):
+    """Products of the update overflow, although every score is finite."""
+    x, rng = inputs() / 10.0**power, np.random.default_rng(1)
+    network = Network([Dense("only", 10.0**power * rng.normal(size=(OUT, IN)))])
+    given = network, network.layers()["only"], np.zeros((OUT, IN)), 2.0
+    found = Directions(*given, InputSpace.of(x, bias=False), of_classes(TOWARD, len(x)))
+    with pytest.raises(LayerError, match="weights are too large beside the layer's inputs"):
+        found.taken(50)

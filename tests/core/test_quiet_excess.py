@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from flain_core.errors import LayerError
 from flain_core.in_directions.quiet_excess import _pairs, quiet_excess
 
 
@@ -24,7 +25,8 @@ def by_hand(quiet, whole, moved, of_sample):
         share = (contrast @ quiet[1] @ contrast) / (contrast @ whole @ contrast)
         for one in pair:
             of_pairs[one].append(np.log(share))
-    return alone / alone.std() + np.mean(of_pairs, axis=1) / np.std(np.mean(of_pairs, axis=1))
+    measures = alone, np.mean(of_pairs, axis=1)
+    return sum((measure - measure.mean()) / measure.std() for measure in measures)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -88,10 +90,33 @@ def test_a_class_of_next_to_no_share_does_not_silence_the_others(share):
     moved, of_sample = seen(10)
     rng = np.random.default_rng(1)
     quiet = np.stack([np.diag(rng.uniform(0.28, 0.32, 10))] * 2)
-    quiet[0, 4, 4] = 0.45
-    quiet[1, 2, 2] = 0.34
-    quiet[:, 7, 7] *= share
-    assert quiet_excess(quiet, np.eye(10), moved, of_sample).argmax() == 4
+    quiet[0, 7, 7] = 0.45
+    quiet[1, 5, 5] = 0.34
+    quiet[:, 2, 2] *= share
+    assert quiet_excess(quiet, np.eye(10), moved, of_sample).argmax() == 7
+
+
+def test_a_class_of_next_to_no_share_stands_out_least():
+    alone, pairs = np.full((2, 8), 0.3)
+    alone[2], alone[5] = 1e-5, 0.45
+    assert of_shares(alone, pairs, *seen(8)).argmax() == 5
+
+
+def test_a_class_of_a_great_share_does_not_silence_the_others():
+    alone, pairs = np.full((2, 6), 4e-4)
+    alone[4], alone[2] = 1.0, 8e-4
+    assert list(np.argsort(of_shares(alone, pairs, *seen(6)))[::-1][:2]) == [4, 2]
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused(place, number):
+    """A sum of the measures of which one is missing would still order the classes."""
+    moved, of_sample = seen(6)
+    given = [np.stack([0.3 * np.eye(6)] * 2), np.eye(6), moved]
+    given[place][..., 1, 1] = number
+    with pytest.raises(LayerError, match="not finite: weights are too large"):
+        quiet_excess(*given, of_sample)
 
 
 def test_what_differs_by_rounding_alone_stands_out_nowhere():
