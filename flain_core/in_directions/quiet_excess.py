@@ -4,7 +4,7 @@ A backdoor leads to one class: training added to the layer what speaks for that 
 that clean data hardly uses. So more of what the update says for it is quiet. That is so of a class
 that is hard to learn as well: what training remembers of single samples is quiet too. Two reasons
 for a great share are therefore taken into account: that the update hardly moves the score, and that
-the score tells the samples of the class badly from others. What is usual with either was fitted on
+the score tells the samples of the class badly from others. What is usual with either was chosen on
 models that are in no table; it explains an eighth of a share at most, so that a class that is far
 harder than the rest may still come first.
 
