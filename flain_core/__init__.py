@@ -1,28 +1,9 @@
 """FLAIN: remove backdoors from federated models after training, by flipping weight updates."""
 
-from .activation import ActivationStatistics
-from .arrays.purify_arrays import PurifiedArrays, purify_arrays
-from .errors import (
-    DataError,
-    FlainError,
-    FlainWarning,
-    LayerError,
-    ModelError,
-    OutputError,
-    SettingsError,
-    WeightsError,
-)
-from .flipping import flip, low_activation, match_norm
-from .network import Cut, Layer, Network
-from .opening.known_backends import Backend
-from .outcome.layer import LayerOutcome, Step
-from .outcome.measurement import Measurement
-from .progress import Progress
-from .promise import Promise
-from .purification import Purification
-from .purify import purify
-from .score import accuracy
-from .settings import Grid, Settings
+import typing
+
+if typing.TYPE_CHECKING:
+    from .public import *
 
 __version__ = "0.1.0"
 
@@ -56,3 +37,16 @@ __all__ = [
     "purify",
     "purify_arrays",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Load what is offered when it is first asked for, so that the import alone costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import public
+
+    return getattr(public, name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flain_core.errors import WeightsError, listed
+from flain_core.main_call import purify
 from flain_core.network import Array, Network
 from flain_core.opening import registry
 from flain_core.options import PurifyOptions, check_names
 from flain_core.purification import Purification
-from flain_core.purify import purify
+from flain_core.storage.files import hashes
 
 from .forms import (
     Arrays,
@@ -110,8 +111,6 @@ def purify_arrays(
         array([[  0.7,   0.4,  18. ],
                [  0.3,   0.6, -18. ]])
     """
-    from flain_core.storage.files import hashes  # late, so that `import flain_core` stays light
-
     check_names(options, "purify_arrays")
     forms = form_of("initial", final if initial is None else initial), form_of("final", final)
     if forms[0] != forms[1]:

@@ -14,10 +14,10 @@ import numpy as np
 
 from flain_core.errors import FlainError, FlainWarning, LayerError, OutputError, WeightsError
 from flain_core.flipping import flip
+from flain_core.main_call import purify
 from flain_core.network import Array, Batch, Cut, Layer, Network, is_network
 from flain_core.outcome.layer import LayerOutcome
 from flain_core.purification import Purification
-from flain_core.purify import purify
 from flain_core.settings import Settings
 
 from .cases import CASES, Case

@@ -3,9 +3,13 @@
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+import flain_core
 
 # A name that is added, renamed or removed here is a line in the changelog.
 NAMES = [
@@ -78,12 +82,42 @@ def test_a_package_exports_these_names(package):
 
 @pytest.mark.parametrize("package", SURFACES)
 def test_a_package_has_no_public_name_beside_those_that_it_exports(package):
+    imported = importlib.import_module(package)
     public = {
         name
-        for name, value in vars(importlib.import_module(package)).items()
-        if not (name.startswith("_") or inspect.ismodule(value))
+        for name in dir(imported)
+        if not (name.startswith("_") or inspect.ismodule(getattr(imported, name)))
     }
     assert public == {name for name in SURFACES[package] if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("package", SURFACES)
+def test_another_name_is_refused_as_python_refuses_it(package):
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        importlib.import_module(package).nothing  # noqa: B018
+
+
+def test_what_is_loaded_late_is_what_is_exported():
+    assert importlib.import_module("flain_core.public").__all__ == flain_core.__all__
+
+
+@pytest.mark.parametrize("package", SURFACES)
+def test_an_import_alone_loads_nothing_and_a_first_name_does(package):
+    code = f"""
+import sys, {package}
+assert "numpy" not in sys.modules, "loaded too early"
+from {package} import *
+assert callable(purify) and {package}.purify is purify and "numpy" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_call_is_no_module_whatever_is_imported_before():
+    code = """
+import flain_core.conformance, flain_core
+assert not isinstance(flain_core.purify, type(flain_core)), flain_core.purify
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(("package", "name"), EXPORTS)

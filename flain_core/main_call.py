@@ -12,14 +12,23 @@ from typing import Any
 import numpy as np
 
 from .errors import FlainWarning
+from .layer_choice import initial_weights, left_out, passed_by
+from .local_samples import source_of
 from .opening import registry
 from .options import MEMORY_LIMIT, typed_as_shown
 from .outcome.measurement import Measurement
+from .outcome.notes import bears_out_a_promise, notes_on
 from .outputs import Outputs
+from .per_layer import SearchContext, purify_layers
 from .progress import OnProgress, listening
+from .provenance.fingerprint import of_model
+from .provenance.purified_before import check_not_purified, remember
 from .purification import Purification
+from .reporting.details import by_class, with_details
 from .score import Score, accuracy
 from .settings import Settings, settings_or_default, whole_number
+from .storage.files import hashes
+from .swapped import check_not_swapped
 from .threads import one_blas_thread
 
 
@@ -108,17 +117,6 @@ def purify(
         >>> result.model.predict(np.array([[1.0, 0.2, 1.0]])).argmax(axis=1)
         array([0])
     """
-    # Late, so that `import flain_core` stays light.
-    from .layer_choice import initial_weights, left_out, passed_by
-    from .local_samples import source_of
-    from .outcome.notes import bears_out_a_promise, notes_on
-    from .per_layer import SearchContext, purify_layers
-    from .provenance.fingerprint import of_model
-    from .provenance.purified_before import check_not_purified, remember
-    from .reporting.details import by_class, with_details
-    from .storage.files import hashes
-    from .swapped import check_not_swapped
-
     started = time.perf_counter()
     settings = settings_or_default(settings)
     seed = whole_number(seed, "seed", least=0)
