@@ -22,14 +22,21 @@ _SMALL_BYTES = 16 * 2**20
 _WIDEST = 8  # bytes of a number in double precision
 
 
-def row_blocks(weight: Array) -> Iterator[slice]:
+def row_blocks(weight: Array, beside: int = 0) -> Iterator[slice]:
     """Yield blocks of rows of which each is small in double precision, also if the weight is not.
 
-    >>> import numpy as np
-    >>> list(row_blocks(np.zeros((3, 2**18), dtype=np.float16)))
-    [slice(0, 2, None), slice(2, 3, None)]
+    Args:
+        weight: Of any type.
+        beside: How many numbers are made of each row; they are to be small, too.
+
+    Example:
+        >>> import numpy as np
+        >>> list(row_blocks(np.zeros((3, 2**18), dtype=np.float16)))
+        [slice(0, 2, None), slice(2, 3, None)]
+        >>> list(row_blocks(np.zeros((2, 1)), beside=2**19))
+        [slice(0, 1, None), slice(1, 2, None)]
     """
-    yield from _blocks(len(weight), weight[:1].size)
+    yield from _blocks(len(weight), max(weight[:1].size, beside))
 
 
 def column_blocks(rows: Array) -> Iterator[slice]:

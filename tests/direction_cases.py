@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from flain_core.in_directions.class_directions import parts_of
 from flain_core.in_directions.directions import Directions
 from flain_core.in_directions.input_space import InputSpace
 from flain_numpy import Dense, Network
@@ -35,6 +36,13 @@ def directions(x, *, bias=True, factor=2.0, space=None, seed=1, dtype=np.float64
 def of_classes(toward, count):
     """Directions of classes, and to which of these each sample belongs."""
     return toward, np.arange(count) % len(toward)
+
+
+def whole_parts(foremost, number):
+    """What a candidate takes over of others, each as a matrix over the outputs."""
+    toward, behind = foremost
+    for level, of_all, of_own in parts_of(behind, number):
+        yield level, of_all * np.eye(toward.shape[1]) + (toward.T * of_own) @ toward
 
 
 def covariance(space, x):

@@ -56,26 +56,30 @@ def class_directions(toward: Array, standing: Array) -> tuple[Array, Array]:
     return directions, behind[: len(directions)]
 
 
-def parts_of(directions: Array, behind: Array, number: int) -> Iterator[tuple[int, Array]]:
+def parts_of(behind: Array, number: int) -> Iterator[tuple[int, float, Array]]:
     """Yield what a candidate is made of: candidates, and what it takes over of each.
 
     Only every sixth strength is fitted, whatever is tried, and between two it is interpolated.
-    What is taken over is ``(out, out)``; the sum of all is the identity.
 
     Args:
-        directions: As :func:`class_directions` returns them.
-        behind: ``(2,)`` or ``(1,)`` by how many candidates each lies behind, likewise.
+        behind: ``(k,)`` by how many candidates the direction of each class lies behind, as
+            :func:`class_directions` returns it.
         number: The candidate, from 1.
+
+    Yields:
+        A candidate; the share of all outputs that is taken over of it; and ``(k,)`` the shares of
+        the classes' directions beyond that, -1 to 1. The shares of all outputs add up to 1, those
+        of a direction to 0.
+
+    Example:
+        >>> list(parts_of(np.array([0.0]), 57))
+        [(45, 1.0, array([-1.])), (51, 0.0, array([0.])), (57, 0.0, array([1.]))]
     """
     own = _step(number - behind)
     rest = _step(number - FURTHEST_BEHIND)
     for step in range(int(np.floor(rest)), int(np.ceil(own.max())) + 1):
-        at_rest = _nearness(rest, step)
-        differing = _nearness(own, step) - at_rest
-        if at_rest or differing.any():
-            part = (directions.T * differing) @ directions
-            part[np.diag_indices_from(part)] += at_rest
-            yield QUIET_AT + _BETWEEN_LEVELS * step, part
+        at_rest = float(_nearness(rest, step))
+        yield QUIET_AT + _BETWEEN_LEVELS * step, at_rest, _nearness(own, step) - at_rest
 
 
 def _step(number: Array | float) -> Array:

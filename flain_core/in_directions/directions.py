@@ -23,8 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -43,16 +43,14 @@ from .class_directions import (
 )
 from .input_space import CANDIDATES, InputSpace
 from .quiet_excess import quiet_excess, standing_out
-from .ridge import inverse_of_lower, kept_of_each, left_out
+from .ridge import Ridge
 from .votes import votes_of
 
 __all__ = ["Directions", "Flipping"]
 
 _BYTES_OF_FITS = 64 * 2**20
 
-Fit: TypeAlias = "tuple[Array, Array, Array]"
-"""A candidate's weight of each input, its solution, and what samples keep of it, which is what
-:func:`left_out` takes."""
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +90,8 @@ class Directions:
     @property
     def first(self) -> Array | None:
         """``(out,)`` along which the update is flipped most strongly; None where all are alike."""
-        return None if self._foremost is None else self._foremost[0][0]
+        toward, _ = self._foremost
+        return toward[0] if len(toward) else None
 
     def candidate(self, number: int) -> Network:
         """Return a copy of the network with a candidate's weight and bias.
@@ -121,97 +120,100 @@ class Directions:
             number: The candidate.
             unseen: Judge each sample as if it had had no part in the fit.
         """
-        if self._foremost is None:
-            return self._taken_at(number, unseen=unseen)
+        toward, _ = self._of_classes
         taken = np.zeros((len(self.space.centred), len(self.layer.weight)))
-        for level, part in parts_of(*self._foremost, number):
-            taken += self._taken_at(level, unseen=unseen) @ part.T
+        of_classes = np.zeros((len(taken), len(toward)))
+        for level, share, shares in self._parts(number):
+            ridge = self._ridge(level)
+            for rows, solved in self._solved_by_rows(level, ridge) if share else ():
+                taken[:, rows] += share * ridge.taken(solved, unseen=unseen)
+            if shares.any():
+                solved = self._solved_of_classes(level, ridge)
+                of_classes += shares * ridge.taken(solved, unseen=unseen)
+        taken += of_classes @ toward
+        taken *= self.factor
         return taken
-
-    def _taken_at(self, number: int, *, unseen: bool) -> Array:
-        """``(n * positions, out)``: what is taken where all outputs are flipped alike."""
-        _, solved, kept = self._solved(number)
-        size = self.factor * self.space.strength(number) / self._scale
-        return left_out(solved, kept, size) if unseen else solved * size
 
     def change(self, number: int) -> Array:
         """``(out, in)``: what a candidate, not 0, takes from the weight."""
         return np.concatenate([change for _, change in self.changes(number)], axis=1)
 
     def changes(self, number: int) -> Iterator[tuple[slice, Array]]:
-        """Yield some columns at a time what a candidate, not 0, takes from the weight.
-
-        Inputs that never vary are flipped wholly.
-        """
-        if self._foremost is None:
-            weight, solved, _ = self._solved(number)
-            for columns in column_blocks(self.layer.weight):
-                update = self._update(np.s_[:, columns])
-                yield columns, self._flipped(number, weight, solved, update, columns)
-            return
-        parts = [(*part, *self._solved(part[0])) for part in parts_of(*self._foremost, number)]
+        """Yield some columns at a time what a candidate, not 0, takes from the weight."""
+        toward, says = self._of_classes
+        of_classes, of_all = np.zeros_like(says), []
+        for level, share, shares in self._parts(number):
+            ridge = self._ridge(level)
+            if share:
+                of_all.append((share, ridge, self._solved(level, ridge)))
+            if shares.any():
+                solved = self._solved_of_classes(level, ridge)
+                every = slice(0, says.shape[1])
+                of_classes += shares[:, np.newaxis] * ridge.flipped(says, solved, every)
         for columns in column_blocks(self.layer.weight):
             update = self._update(np.s_[:, columns])
-            change = np.zeros_like(update)
-            for level, part, weight, solved, _ in parts:
-                change += part @ self._flipped(level, weight, solved, update, columns)
+            change = toward.T @ of_classes[:, columns]
+            for share, ridge, solved in of_all:
+                change += share * ridge.flipped(update, solved, columns)
+            change *= self.factor
             yield columns, change
 
-    def _flipped(
-        self, number: int, weight: Array, solved: Array, update: Array, columns: slice
-    ) -> Array:
-        """``(out, columns)``: what is taken from columns of an update, alike in all its rows."""
-        active, ours = self._active_in(columns)
-        change = self.factor * update
-        spared = solved.T @ self.space.centred[:, ours]
-        spared *= self.factor * self._scale
-        change[:, active] -= spared
-        change[:, active] *= self.space.strength(number) * weight[ours]
-        return change
+    def _parts(self, number: int) -> Iterator[tuple[int, float, Array]]:
+        """Yield what a candidate takes over of fits: of all outputs, and of the classes' own."""
+        toward, behind = self._foremost
+        if len(toward):
+            yield from parts_of(behind, number)
+        else:
+            yield number, 1.0, behind
 
     @cached_property
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
-    def _foremost(self) -> tuple[Array, Array] | None:
-        """As :func:`class_directions` returns them; None where all outputs are flipped alike."""
+    def _foremost(self) -> tuple[Array, Array]:
+        """As :func:`class_directions` returns them; none where all outputs are flipped alike."""
+        final = self.layer.weight
         if self.classes is None:
-            return None
-        (toward, of_sample), final = self.classes, self.layer.weight
+            return np.zeros((0, len(final))), np.zeros(0)
+        toward, of_sample = self.classes
         blocks = [(columns, np.s_[:, columns]) for columns in column_blocks(final)]
         size = max(largest_of(self._update(block)) for _, block in blocks)
         if not np.isfinite(size):
             raise LayerError("the weight update is too large; check both models")
-        quiet_at = QUIET_AT, QUIET_BETWEEN_TWO
-        # The square of a weight may be too small or too large for a float64.
-        fits = [
-            (level, weight, solved @ toward.T / size)
-            for level in quiet_at
-            for weight, solved, _ in [self._solved(level)]
-        ]
+        ridges = [self._ridge(level) for level in (QUIET_AT, QUIET_BETWEEN_TWO)]
+        targets: list[Array] = [np.zeros(())] * len(ridges)
         whole = np.zeros((len(toward), len(toward)))
-        quiet = np.zeros((len(fits), *whole.shape))
         moved = np.zeros((len(self.space.centred), len(toward)))
         how_quiet, votes = self.space.quiet, np.zeros(len(toward))
         for columns, block in blocks:
-            update = toward @ self._update(block) / size
-            whole += update @ update.T
-            votes += votes_of(update, how_quiet[columns])
-            for place, fit in enumerate(fits):
-                flipped = self._flipped(*fit, update, columns) / self.factor
+            # The square of a weight may be too small or too large for a float64.
+            says = toward @ self._update(block) / size
+            targets = [
+                target + ridge.target(says, columns)
+                for target, ridge in zip(targets, ridges, strict=True)
+            ]
+            whole += says @ says.T
+            votes += votes_of(says, how_quiet[columns])
+            active, ours = self.space.active_in(columns)
+            moved += self.space.centred[:, ours] @ says[:, active].T
+        quiet = np.zeros((len(ridges), *whole.shape))
+        solved = [ridge.solved(target) for ridge, target in zip(ridges, targets, strict=True)]
+        for columns, block in blocks:
+            says = toward @ self._update(block) / size
+            for place, ridge in enumerate(ridges):
+                flipped = ridge.flipped(says, solved[place], columns)
                 quiet[place] += flipped @ flipped.T
-            active, ours = self._active_in(columns)
-            moved += self.space.centred[:, ours] @ update[:, active].T
         by_sample = moved.reshape(-1, self.space.positions, len(toward)).mean(axis=1)
         excess = quiet_excess(quiet, whole, by_sample, of_sample)
         # A small spread would be taken for rounding.
         beside_most = votes / max(votes.max(), np.finfo(float).tiny)
         return class_directions(toward, excess + standing_out(beside_most))
 
-    def _active_in(self, columns: slice) -> tuple[Array | slice, slice]:
-        """Return which of some columns are active, and where these lie among all that are."""
-        first, last = np.searchsorted(self.space.active, (columns.start, columns.stop))
-        if last - first == columns.stop - columns.start:
-            return slice(None), slice(first, last)  # as that makes no copy
-        return self.space.active[first:last] - columns.start, slice(first, last)
+    @cached_property
+    def _of_classes(self) -> tuple[Array, Array]:
+        """``(k, out)`` the foremost classes' directions, and ``(k, in)`` what the update says."""
+        toward, _ = self._foremost
+        blocks = column_blocks(self.layer.weight)
+        says = [toward @ self._update(np.s_[:, columns]) for columns in blocks]
+        return toward, np.concatenate(says, axis=1)
 
     def _update(self, block: tuple[slice, slice]) -> Array:
         """Return float64 what training added to some rows and columns of the weight."""
@@ -229,72 +231,54 @@ class Directions:
         update: Array = np.subtract(final, self.initial, dtype=np.float64)
         return update
 
-    @property
-    def _active(self) -> Array | slice:
-        """The active inputs; as a slice where all are, as that makes no copy."""
-        space = self.space
-        return space.active if space.active.size < space.variance.size else slice(None)
+    def _ridge(self, level: int) -> Ridge:
+        """Return the fit at a candidate's strength."""
+        bias = self.layer.bias is not None
+        return self._kept(
+            ("ridge", level), lambda: Ridge.of(self.space, self.space.strength(level), bias=bias)
+        )
 
-    @property
-    def _scale(self) -> float:
-        scale: float = ((1 - self.space.shrinkage) / len(self.space.centred)) ** 0.5
-        return scale
+    def _solved(self, level: int, ridge: Ridge) -> Array:
+        """``(n * positions, out)`` as :meth:`Ridge.solved` returns it, for the whole update."""
+
+        def solve() -> Array:
+            whole = np.empty((len(self.space.centred), len(self.layer.weight)))
+            for rows, solved in self._solved_anew(ridge):
+                whole[:, rows] = solved
+            return whole
+
+        return self._kept(("all outputs", level), solve)
+
+    def _solved_by_rows(self, level: int, ridge: Ridge) -> Iterator[tuple[slice, Array]]:
+        """Yield the same for some outputs at a time; for all at once where that is small."""
+        if is_small(8 * len(self.space.centred) * len(self.layer.weight)):
+            yield slice(None), self._solved(level, ridge)
+        else:
+            yield from self._solved_anew(ridge)
+
+    def _solved_anew(self, ridge: Ridge) -> Iterator[tuple[slice, Array]]:
+        weight = self.layer.weight
+        for rows in row_blocks(weight, beside=len(self.space.centred)):
+            target = ridge.target(self._update(np.s_[rows, :]), slice(0, weight.shape[1]))
+            yield rows, ridge.solved(target)
+
+    def _solved_of_classes(self, level: int, ridge: Ridge) -> Array:
+        """``(n * positions, k)`` likewise, for what the update says of the foremost classes."""
+        _, says = self._of_classes
+        every = slice(0, says.shape[1])
+        return self._kept(("classes", level), lambda: ridge.solved(ridge.target(says, every)))
 
     @cached_property
-    def _fits(self) -> dict[int, Fit]:
+    def _memory(self) -> dict[tuple[str, int], Any]:
         return {}
 
-    def _solved(self, number: int) -> Fit:
-        """Return a candidate's fit; those made last are kept, as far as they are small."""
-        fits = self._fits
-        if number not in fits:
-            # Each row has its outputs, and what its sample keeps of each of its rows.
-            numbers = len(self.layer.weight) + self.space.positions
-            size = len(self.space.centred) * numbers * 8
-            while (len(fits) + 1) * size > _BYTES_OF_FITS and fits:
-                del fits[next(iter(fits))]
-            fits[number] = self._fit(number)
-        return fits[number]
-
-    def _fit(self, number: int) -> Fit:
-        """Woodbury's identity lets a matrix over the samples be inverted, or over inputs.
-
-        The smaller of the two is, so that the cost grows with the larger number only linearly.
-        """
-        space = self.space
-        share_of_mean = 1 / len(space.centred) if self.layer.bias is not None else 0.0
-        kept_of = partial(kept_of_each, positions=space.positions, share_of_mean=share_of_mean)
-        variance = space.shrinkage * space.variance[space.active]
-        weight = 1 / (variance + self.space.strength(number))
-        root_of_weight = self._scale * np.sqrt(weight)
-        if space.centred.shape[0] <= space.centred.shape[1]:
-            target = self._from_update(lambda update: update * (self._scale * weight))
-            inner = np.eye(len(target))
-            for some in column_blocks(space.centred):
-                rows = space.centred[:, some] * root_of_weight[some]
-                inner += rows @ rows.T
-            root = inverse_of_lower(np.linalg.cholesky(inner))
-            kept = kept_of(root.T, one_less=True)
-            return weight, root.T @ (root @ target), kept
-        rows = space.centred * root_of_weight
-        inner = rows.T @ rows
-        np.fill_diagonal(inner, inner.diagonal() + 1)
-        root = inverse_of_lower(np.linalg.cholesky(inner))
-        for some in row_blocks(rows):
-            rows[some] = rows[some] @ root.T
-        kept = kept_of(rows, one_less=False)
-        del rows
-        between = np.sqrt(weight)[:, np.newaxis] * (root.T @ root) * root_of_weight
-        return weight, self._from_update(lambda update: update @ between), kept
-
-    def _from_update(self, made: Callable[[Array], Array]) -> Array:
-        """``(n * positions, out)``: the inputs times what is made of the update, row by row."""
-        final = self.layer.weight
-        products = np.empty((len(self.space.centred), len(final)))
-        for rows in row_blocks(final):
-            update = self._update(np.s_[rows, :])[:, self._active]
-            products[:, rows] = self.space.centred @ made(update).T
-        return products
+    def _kept(self, key: tuple[str, int], made: Callable[[], _Made]) -> _Made:
+        """Return what is made once; what was asked for last is kept, as far as it is small."""
+        memory = self._memory
+        memory[key] = kept = memory.pop(key) if key in memory else made()
+        while sum(each.nbytes for each in memory.values()) > _BYTES_OF_FITS:
+            del memory[next(iter(memory))]
+        return kept
 
 
 Flipping: TypeAlias = FlippingOrder | Directions

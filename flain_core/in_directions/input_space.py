@@ -92,6 +92,19 @@ class InputSpace:
         quiet: Array = np.where(self.idle, _QUIET / (_QUIET + beside), 0.0)
         return quiet
 
+    @property
+    def scale(self) -> float:
+        """What centred inputs are multiplied by, so that their products are those in ``C``."""
+        scale: float = ((1 - self.shrinkage) / len(self.centred)) ** 0.5
+        return scale
+
+    def active_in(self, columns: slice) -> tuple[Array | slice, slice]:
+        """Return which of some columns are active, and where these lie among all that are."""
+        first, last = np.searchsorted(self.active, (columns.start, columns.stop))
+        if last - first == columns.stop - columns.start:
+            return slice(None), slice(first, last)  # as that makes no copy
+        return self.active[first:last] - columns.start, slice(first, last)
+
     def strength(self, number: int) -> float:
         """Return the strength of a candidate, in units of the inputs' variance.
 

@@ -73,10 +73,10 @@ def bytes_fitted(cut: Cut) -> int:
     """Return about how many bytes a flip in directions needs of a cut, beside what is kept."""
     samples, inputs = len(cut.inputs), cut.inputs.shape[1]
     positions = cut.inputs.size // max(samples * inputs, 1)
-    # In double precision: the inputs; two solutions, one of them also as if a sample were unseen,
-    # and what is taken; and what each sample keeps of it.
+    # In double precision: the inputs; two solutions, or what is taken and a part of it; and
+    # what leaves each sample out.
     outputs = math.prod(np.shape(cut.output))
-    return int(8 * (cut.inputs.size + 4 * outputs + samples * positions**2))
+    return int(8 * (cut.inputs.size + 2 * outputs + samples * positions**2))
 
 
 def most_at_once(cut: Cut) -> int:

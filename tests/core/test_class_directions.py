@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from direction_cases import whole_parts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +10,6 @@ from flain_core.in_directions.class_directions import (
     FURTHEST_BEHIND,
     QUIET_AT,
     class_directions,
-    parts_of,
 )
 
 OUT = 5
@@ -24,7 +24,7 @@ def space(classes=4, seed=0):
 
 def strength_at(found, number, direction):
     """How strongly a direction is flipped, as the number of a candidate that flips all alike."""
-    return sum(level * (direction @ part @ direction) for level, part in parts_of(*found, number))
+    return sum(level * (direction @ part @ direction) for level, part in whole_parts(found, number))
 
 
 def test_two_classes_are_flipped_more_strongly_than_all_others():
@@ -43,7 +43,7 @@ def test_what_classes_have_in_common_is_flipped_as_strongly_as_the_first_wants_i
 
 @given(st.integers(1, 90), st.integers(1, 8), st.integers(0, 5))
 def test_the_parts_of_a_candidate_make_it_whole(number, classes, seed):
-    levels, parts = zip(*parts_of(*space(classes, seed)[1], number), strict=True)
+    levels, parts = zip(*whole_parts(space(classes, seed)[1], number), strict=True)
     np.testing.assert_allclose(sum(parts), np.eye(OUT), rtol=0, atol=1e-9)
     assert all((level - QUIET_AT) % 6 == 0 for level in levels)
     assert max(levels) < number + 6
@@ -71,7 +71,7 @@ def test_classes_that_are_nearly_alike_are_flipped_no_more_than_once(near):
     toward = np.array([np.eye(OUT)[0], np.eye(OUT)[0] + near * np.eye(OUT)[1]])
     found = class_directions(toward, np.array([0.4, 0.3]))
     assert len(found[0]) == len(found[1]) == 1
-    assert all(np.linalg.norm(part, 2) < 1 + 1e-9 for _, part in parts_of(*found, 60))
+    assert all(np.linalg.norm(part, 2) < 1 + 1e-9 for _, part in whole_parts(found, 60))
 
 
 @pytest.mark.parametrize("near", [0.0, 1e-3])

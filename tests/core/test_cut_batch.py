@@ -19,12 +19,12 @@ def test_what_the_tail_reads_besides_counts_as_kept(beside):
     assert bytes_kept(cut) == 2 * INPUTS.nbytes + 3 * OUTPUT.nbytes + (beside or 0)
 
 
-def test_a_fit_takes_inputs_and_outputs_four_times_and_a_matrix_over_the_positions_of_each_sample():
+def test_a_fit_takes_inputs_and_outputs_twice_and_a_matrix_over_the_positions_of_each_sample():
     cut = SimpleNamespace(inputs=INPUTS, output=OUTPUT)
-    assert bytes_fitted(cut) == 8 * (6 * 5 * 4 + 4 * (6 * 4 * 3) + 6 * 4 * 4)
+    assert bytes_fitted(cut) == 8 * (6 * 5 * 4 + 2 * (6 * 4 * 3) + 6 * 4 * 4)
     # A backend may keep further axes before that of the samples.
     chunked = SimpleNamespace(inputs=INPUTS[:, :, 0], output=OUTPUT[np.newaxis, :, 0])
-    assert bytes_fitted(chunked) == 8 * (6 * 5 + 4 * (6 * 3) + 6)
+    assert bytes_fitted(chunked) == 8 * (6 * 5 + 2 * (6 * 3) + 6)
 
 
 def test_a_pre_activation_comes_from_where_it_is():

@@ -3,14 +3,24 @@
 import backdoored
 import numpy as np
 import pytest
-from direction_cases import IN, OUT, TOWARD, arrays, covariance, directions, inputs, of_classes
+from direction_cases import (
+    IN,
+    OUT,
+    TOWARD,
+    arrays,
+    covariance,
+    directions,
+    inputs,
+    of_classes,
+    whole_parts,
+)
 
 import flain_core as flain
 from flain_core import Settings, per_layer
 from flain_core.conformance.never_cut import never_cut
 from flain_core.errors import LayerError
 from flain_core.in_directions import directions as module
-from flain_core.in_directions.class_directions import FURTHEST_BEHIND, class_directions, parts_of
+from flain_core.in_directions.class_directions import FURTHEST_BEHIND, class_directions
 from flain_core.in_directions.directions import Directions
 from flain_core.in_directions.input_space import InputSpace
 from flain_core.in_directions.votes import votes_of
@@ -30,7 +40,7 @@ def written_out(found, seen, number):
         strength = found.space.strength(number)
         return found.factor * strength * update @ np.linalg.inv(seen + strength * np.eye(IN))
 
-    return sum(part @ alike(level) for level, part in parts_of(*found._foremost, number))
+    return sum(part @ alike(level) for level, part in whole_parts(found._foremost, number))
 
 
 def change(found, x, number):
@@ -211,7 +221,7 @@ def test_the_last_candidate_flips_what_lies_furthest_behind_as_strongly_as_all_a
     last = len(unlike.strengths)
     assert last == len(alike.strengths) + FURTHEST_BEHIND
     np.testing.assert_array_equal(unlike.strengths[:-FURTHEST_BEHIND], alike.strengths)
-    flipped = sum(level * part for level, part in parts_of(*unlike._foremost, last))
+    flipped = sum(level * part for level, part in whole_parts(unlike._foremost, last))
     assert np.linalg.eigvalsh(flipped).min() >= len(alike.strengths) - 1e-9
 
 
@@ -219,7 +229,7 @@ def test_few_strengths_are_fitted_whatever_is_tried():
     found = directions(inputs(), toward=TOWARD)
     for number in range(48, 58):
         found.taken(number)
-    assert set(found._fits) <= {33, 39, 45, 51, 57, 63, 69}
+    assert {level for _, level in found._memory} <= {33, 39, 45, 51, 57, 63, 69}
 
 
 def test_number_0_is_the_model_itself():

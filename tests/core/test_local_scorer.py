@@ -74,7 +74,7 @@ def test_a_proof_runs_no_more_at_once_than_a_batch(batch_size, expected, monkeyp
 # A batch keeps 30 x 12 inputs in float32 twice, and 30 x 10 outputs thrice. A fit takes in float64
 # the inputs once, the outputs four times, and a number for each sample.
 WITHOUT_FIT = 30 * 12 * 2 * 4 + 3 * 30 * 10 * 4
-BYTES = WITHOUT_FIT + 30 * (12 + 4 * 10 + 1) * 8
+BYTES = WITHOUT_FIT + 30 * (12 + 2 * 10 + 1) * 8
 
 
 # Where a batch is not kept, it takes the place of another while it is at work. Where the inputs

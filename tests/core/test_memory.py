@@ -75,3 +75,21 @@ def test_a_candidate_takes_one_copy_of_the_weight_and_a_few_blocks(classes):
     assert peak < 2 * layer.weight.nbytes
     change = layer.weight - purified.layers()["large"].weight
     np.testing.assert_allclose(change, found.change(50), atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [None, (np.eye(3, 640), np.arange(40) % 3)])
+@pytest.mark.parametrize("way", ["taken", "change"])
+def test_a_layer_that_sees_many_tokens_takes_two_solutions(way, classes):
+    """As memory is reckoned when the inputs are kept; a solution of so many rows is large."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(640, 16)).astype(np.float32)
+    network = Network([Dense("each", start + 0.3 * start[::-1])])
+    x = rng.normal(size=(40, 16, 100)).astype(np.float32)
+    space = InputSpace.of(x, bias=False)
+    solution = 8 * len(space.centred) * len(start)
+    assert not is_small(solution)
+    found = Directions(network, network.layers()["each"], start, 2.0, space, classes)
+    found.taken(50)
+    options = {"unseen": True} if way == "taken" else {}
+    peak, _ = added(lambda: getattr(found, way)(51, **options))
+    assert peak < 2.5 * solution
