@@ -16,13 +16,15 @@ if typing.TYPE_CHECKING:
 __all__ = ["__version__"]
 __all__ += flain_core.__all__
 
+# Type checkers would take any name for one that it offers.
+if not typing.TYPE_CHECKING:
 
-def __getattr__(name: str) -> typing.Any:
-    """Leave it to :mod:`flain_core`, which loads what is offered when it is first asked for."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(flain_core, name)
+    def __getattr__(name: str) -> typing.Any:
+        """Leave it to :mod:`flain_core`, which loads what is offered when it is first asked for."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(flain_core, name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return sorted({*globals(), *__all__} - {"typing"})

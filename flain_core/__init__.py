@@ -38,15 +38,17 @@ __all__ = [
     "purify_arrays",
 ]
 
+# Type checkers would take any name for one that it offers.
+if not typing.TYPE_CHECKING:
 
-def __getattr__(name: str) -> typing.Any:
-    """Load what is offered when it is first asked for, so that the import alone costs nothing."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import public
+    def __getattr__(name: str) -> typing.Any:
+        """Load what is offered when it is first asked for: the import alone costs nothing."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import public
 
-    return getattr(public, name)
+        return getattr(public, name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return sorted({*globals(), *__all__} - {"typing"})

@@ -73,13 +73,15 @@ def parts_of(behind: Array, number: int) -> Iterator[tuple[int, float, Array]]:
 
     Example:
         >>> list(parts_of(np.array([0.0]), 57))
-        [(45, 1.0, array([-1.])), (51, 0.0, array([0.])), (57, 0.0, array([1.]))]
+        [(45, 1.0, array([-1.])), (57, 0.0, array([1.]))]
     """
     own = _step(number - behind)
     rest = _step(number - FURTHEST_BEHIND)
     for step in range(int(np.floor(rest)), int(np.ceil(own.max())) + 1):
         at_rest = float(_nearness(rest, step))
-        yield QUIET_AT + _BETWEEN_LEVELS * step, at_rest, _nearness(own, step) - at_rest
+        differing = _nearness(own, step) - at_rest
+        if at_rest or differing.any():
+            yield QUIET_AT + _BETWEEN_LEVELS * step, at_rest, differing
 
 
 def _step(number: Array | float) -> Array:

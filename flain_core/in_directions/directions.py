@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 
@@ -50,7 +50,7 @@ __all__ = ["Directions", "Flipping"]
 
 _BYTES_OF_FITS = 64 * 2**20
 
-_Made = TypeVar("_Made")
+_BLOCKS_SOLVED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,15 +124,29 @@ class Directions:
         taken = np.zeros((len(self.space.centred), len(self.layer.weight)))
         of_classes = np.zeros((len(taken), len(toward)))
         for level, share, shares in self._parts(number):
-            ridge = self._ridge(level)
-            for rows, solved in self._solved_by_rows(level, ridge) if share else ():
-                taken[:, rows] += share * ridge.taken(solved, unseen=unseen)
-            if shares.any():
-                solved = self._solved_of_classes(level, ridge)
-                of_classes += shares * ridge.taken(solved, unseen=unseen)
+            self._take(level, share, shares, taken, of_classes, unseen=unseen)
         taken += of_classes @ toward
         taken *= self.factor
         return taken
+
+    def _take(
+        self,
+        level: int,
+        share: float,
+        shares: Array,
+        taken: Array,
+        of_classes: Array,
+        *,
+        unseen: bool,
+    ) -> None:
+        """Add what is taken over of a fit: of all outputs, and of the classes' own."""
+        ridge, without = self._ridge(level), self._without(level) if unseen else None
+        for rows, solved in self._solved_by_rows(level) if share else ():
+            some = ridge.taken(solved, without)
+            some *= share
+            taken[:, rows] += some
+        if shares.any():
+            of_classes += shares * ridge.taken(self._solved_of_classes(level), without)
 
     def change(self, number: int) -> Array:
         """``(out, in)``: what a candidate, not 0, takes from the weight."""
@@ -145,9 +159,9 @@ class Directions:
         for level, share, shares in self._parts(number):
             ridge = self._ridge(level)
             if share:
-                of_all.append((share, ridge, self._solved(level, ridge)))
+                of_all.append((share, ridge, self._solved(level)))
             if shares.any():
-                solved = self._solved_of_classes(level, ridge)
+                solved = self._solved_of_classes(level)
                 every = slice(0, says.shape[1])
                 of_classes += shares[:, np.newaxis] * ridge.flipped(says, solved, every)
         for columns in column_blocks(self.layer.weight):
@@ -178,28 +192,32 @@ class Directions:
         size = max(largest_of(self._update(block)) for _, block in blocks)
         if not np.isfinite(size):
             raise LayerError("the weight update is too large; check both models")
-        ridges = [self._ridge(level) for level in (QUIET_AT, QUIET_BETWEEN_TWO)]
-        targets: list[Array] = [np.zeros(())] * len(ridges)
+        levels = QUIET_AT, QUIET_BETWEEN_TWO
+        ridges = [self._ridge(level) for level in levels]
+        roots = [self._root(level) for level in levels]
+        targets = [np.zeros((len(root), len(toward))) for root in roots]
         whole = np.zeros((len(toward), len(toward)))
         moved = np.zeros((len(self.space.centred), len(toward)))
         how_quiet, votes = self.space.quiet, np.zeros(len(toward))
         for columns, block in blocks:
             # The square of a weight may be too small or too large for a float64.
             says = toward @ self._update(block) / size
-            targets = [
-                target + ridge.target(says, columns)
-                for target, ridge in zip(targets, ridges, strict=True)
-            ]
+            for place, (ridge, root) in enumerate(zip(ridges, roots, strict=True)):
+                targets[place] += ridge.target(says, columns, root)
             whole += says @ says.T
             votes += votes_of(says, how_quiet[columns])
             active, ours = self.space.active_in(columns)
             moved += self.space.centred[:, ours] @ says[:, active].T
-        quiet = np.zeros((len(ridges), *whole.shape))
-        solved = [ridge.solved(target) for ridge, target in zip(ridges, targets, strict=True)]
+        solutions = [
+            ridge.solved(target, root)
+            for ridge, root, target in zip(ridges, roots, targets, strict=True)
+        ]
+        del roots
+        quiet = np.zeros((len(levels), *whole.shape))
         for columns, block in blocks:
             says = toward @ self._update(block) / size
-            for place, ridge in enumerate(ridges):
-                flipped = ridge.flipped(says, solved[place], columns)
+            for place, (ridge, solved) in enumerate(zip(ridges, solutions, strict=True)):
+                flipped = ridge.flipped(says, solved, columns)
                 quiet[place] += flipped @ flipped.T
         by_sample = moved.reshape(-1, self.space.positions, len(toward)).mean(axis=1)
         excess = quiet_excess(quiet, whole, by_sample, of_sample)
@@ -210,10 +228,11 @@ class Directions:
     @cached_property
     def _of_classes(self) -> tuple[Array, Array]:
         """``(k, out)`` the foremost classes' directions, and ``(k, in)`` what the update says."""
-        toward, _ = self._foremost
-        blocks = column_blocks(self.layer.weight)
-        says = [toward @ self._update(np.s_[:, columns]) for columns in blocks]
-        return toward, np.concatenate(says, axis=1)
+        (toward, _), final = self._foremost, self.layer.weight
+        says = np.zeros((len(toward), final.shape[1]))
+        for columns in column_blocks(final) if len(toward) else ():
+            says[:, columns] = toward @ self._update(np.s_[:, columns])
+        return toward, says
 
     def _update(self, block: tuple[slice, slice]) -> Array:
         """Return float64 what training added to some rows and columns of the weight."""
@@ -233,51 +252,78 @@ class Directions:
 
     def _ridge(self, level: int) -> Ridge:
         """Return the fit at a candidate's strength."""
+        if level not in self._ridges:
+            self._ridges[level] = Ridge(self.space, self.space.strength(level))
+        return self._ridges[level]
+
+    @cached_property
+    def _ridges(self) -> dict[int, Ridge]:
+        return {}
+
+    def _root(self, level: int) -> Array:
+        """Return the root of a fit, which stays until that of another is asked for."""
+        if level not in self._last_root:
+            self._last_root.clear()
+            self._last_root[level] = self._kept(("root", level), self._ridge(level).root)
+        return self._last_root[level]
+
+    @cached_property
+    def _last_root(self) -> dict[int, Array]:
+        return {}
+
+    def _without(self, level: int) -> Array:
+        """Return what leaves each sample out of a fit."""
         bias = self.layer.bias is not None
         return self._kept(
-            ("ridge", level), lambda: Ridge.of(self.space, self.space.strength(level), bias=bias)
+            ("without", level),
+            lambda: self._ridge(level).without(self._root(level), bias=bias),
         )
 
-    def _solved(self, level: int, ridge: Ridge) -> Array:
-        """``(n * positions, out)`` as :meth:`Ridge.solved` returns it, for the whole update."""
+    def _solved_of_classes(self, level: int) -> Array:
+        """``(n * positions, k)``: the solution for what the update says of the classes."""
+        return self._kept(("classes", level), lambda: self._solution(level, self._of_classes[1]))
+
+    def _solved(self, level: int) -> Array:
+        """``(n * positions, out)``: the solution for the whole update."""
 
         def solve() -> Array:
             whole = np.empty((len(self.space.centred), len(self.layer.weight)))
-            for rows, solved in self._solved_anew(ridge):
+            for rows, solved in self._solved_anew(level):
                 whole[:, rows] = solved
             return whole
 
         return self._kept(("all outputs", level), solve)
 
-    def _solved_by_rows(self, level: int, ridge: Ridge) -> Iterator[tuple[slice, Array]]:
-        """Yield the same for some outputs at a time; for all at once where that is small."""
-        if is_small(8 * len(self.space.centred) * len(self.layer.weight)):
-            yield slice(None), self._solved(level, ridge)
+    def _solved_by_rows(self, level: int) -> Iterator[tuple[slice, Array]]:
+        """Yield the same for some outputs at a time; for all at once where it may be kept."""
+        size = 8 * len(self.space.centred) * len(self.layer.weight)
+        if is_small(size) or ("all outputs", level) in self._memory:
+            yield slice(None), self._solved(level)
         else:
-            yield from self._solved_anew(ridge)
+            yield from self._solved_anew(level)
 
-    def _solved_anew(self, ridge: Ridge) -> Iterator[tuple[slice, Array]]:
-        weight = self.layer.weight
-        for rows in row_blocks(weight, beside=len(self.space.centred)):
-            target = ridge.target(self._update(np.s_[rows, :]), slice(0, weight.shape[1]))
-            yield rows, ridge.solved(target)
+    def _solved_anew(self, level: int) -> Iterator[tuple[slice, Array]]:
+        """Yield it for some outputs at a time: for not too few, as each reads all inputs."""
+        at_once = len(self.space.centred) // _BLOCKS_SOLVED_AT_ONCE
+        for rows in row_blocks(self.layer.weight, beside=at_once):
+            yield rows, self._solution(level, self._update(np.s_[rows, :]))
 
-    def _solved_of_classes(self, level: int, ridge: Ridge) -> Array:
-        """``(n * positions, k)`` likewise, for what the update says of the foremost classes."""
-        _, says = self._of_classes
-        every = slice(0, says.shape[1])
-        return self._kept(("classes", level), lambda: ridge.solved(ridge.target(says, every)))
+    def _solution(self, level: int, update: Array) -> Array:
+        ridge, root = self._ridge(level), self._root(level)
+        return ridge.solved(ridge.target(update, slice(0, update.shape[1]), root), root)
 
     @cached_property
-    def _memory(self) -> dict[tuple[str, int], Any]:
+    def _memory(self) -> dict[tuple[str, int], Array]:
         return {}
 
-    def _kept(self, key: tuple[str, int], made: Callable[[], _Made]) -> _Made:
-        """Return what is made once; what was asked for last is kept, as far as it is small."""
+    def _kept(self, key: tuple[str, int], made: Callable[[], Array]) -> Array:
+        """Return what is made once; it is kept, and what is largest goes if all is too large."""
         memory = self._memory
-        memory[key] = kept = memory.pop(key) if key in memory else made()
+        if key in memory:
+            return memory[key]
+        memory[key] = kept = made()
         while sum(each.nbytes for each in memory.values()) > _BYTES_OF_FITS:
-            del memory[next(iter(memory))]
+            del memory[max(memory, key=lambda each: memory[each].nbytes)]
         return kept
 
 

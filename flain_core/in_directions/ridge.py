@@ -7,7 +7,7 @@ of several rows has a matrix of leverages over its rows, and they are left out t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 
@@ -27,78 +27,59 @@ _SMALL_BLOCK = 48
 class Ridge:
     """What a strength ``s`` flips of any update ``D`` of a layer's inputs: ``s D (C + s I)^-1``.
 
-    Woodbury's identity lets a matrix over the samples be inverted, or over inputs. The smaller of
-    the two is, so that the cost grows with the larger number only linearly.
+    By Woodbury's identity, either a matrix over the samples or one over the inputs is inverted. It
+    is the smaller one, so that the cost grows with the larger number only linearly. What is large
+    is made once by the caller and handed in: the :meth:`root`, a solution, and what leaves each
+    sample out.
 
     Attributes:
         space: How clean samples use the layer's inputs.
         strength: ``s``, in units of the inputs' variance.
-        weight: ``(k,)`` the inverse of each active input's share in the diagonal of ``C + s I``.
-        solver: ``(n * positions, n * positions)`` the inverse of a triangle, or ``(k, k)`` all of
-            what an update is multiplied by before the inputs are.
-        without: What leaves each sample out, as :func:`without_each` returns it.
     """
 
     space: InputSpace
     strength: float
-    weight: Array
-    solver: Array
-    without: Array
 
-    @classmethod
-    def of(cls, space: InputSpace, strength: float, *, bias: bool) -> Ridge:
-        """Fit at a strength; where there is a bias, the mean is one more regressor."""
-        centred = space.centred
-        share_of_mean = 1 / len(centred) if bias else 0.0
-        without = partial(without_each, positions=space.positions, share_of_mean=share_of_mean)
-        weight = 1 / (space.shrinkage * space.variance[space.active] + strength)
-        root_of_weight = space.scale * np.sqrt(weight)
-        if _over_samples(space):
+    def root(self) -> Array:
+        """``(m, m)`` the inverse of a Cholesky factor; ``m`` is that of samples or of inputs."""
+        centred = self.space.centred
+        if self._over_samples:
             inner = np.eye(len(centred))
             for some in column_blocks(centred):
-                rows = centred[:, some] * root_of_weight[some]
+                rows = centred[:, some] * self._root_of_weight[some]
                 inner += rows @ rows.T
-            root = inverse_of_lower(np.linalg.cholesky(inner))
-            return cls(space, strength, weight, root, without(root.T, one_less=True))
-        rows = centred * root_of_weight
-        inner = rows.T @ rows
-        np.fill_diagonal(inner, inner.diagonal() + 1)
-        root = inverse_of_lower(np.linalg.cholesky(inner))
-        for some in row_blocks(rows):
-            rows[some] = rows[some] @ root.T
-        left_out = without(rows, one_less=False)
-        del rows
-        between = np.sqrt(weight)[:, np.newaxis] * (root.T @ root) * root_of_weight
-        return cls(space, strength, weight, between, left_out)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of what was computed, beside the space."""
-        return self.weight.nbytes + self.solver.nbytes + self.without.nbytes
+        else:
+            rows = centred * self._root_of_weight
+            inner = rows.T @ rows
+            np.fill_diagonal(inner, inner.diagonal() + 1)
+        return inverse_of_lower(np.linalg.cholesky(inner))
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
-    def target(self, update: Array, columns: slice) -> Array:
-        """Return what some columns of an update ``(rows, columns)`` add to what is solved for."""
+    def target(self, update: Array, columns: slice, root: Array) -> Array:
+        """``(m, rows)`` for some columns of an update ``(rows, columns)``.
+
+        The targets of all columns add up to what :meth:`solved` takes.
+        """
         active, ours = self.space.active_in(columns)
-        if _over_samples(self.space):
-            weighted = update[:, active] * (self.space.scale * self.weight[ours])
+        if self._over_samples:
+            weighted = update[:, active] * (self.space.scale * self._weight[ours])
             return self.space.centred[:, ours] @ weighted.T
-        target: Array = update[:, active] @ self.solver[ours]
+        weighted = update[:, active] * np.sqrt(self._weight[ours])
+        target: Array = root[:, ours] @ weighted.T
         return target
 
     @np.errstate(over="ignore", invalid="ignore")
-    def solved(self, target: Array) -> Array:
-        """``(n * positions, rows)`` for the sum of an update's targets.
-
-        With it, the other methods say what is taken from samples and from the update.
+    def solved(self, target: Array, root: Array) -> Array:
+        """``(n * positions, rows)`` the solution for an update, which other methods take.
 
         Raises:
             LayerError: It is not finite.
         """
-        if _over_samples(self.space):
-            solved: Array = self.solver.T @ (self.solver @ target)
+        if self._over_samples:
+            solved: Array = root.T @ (root @ target)
         else:
-            solved = self.space.centred @ target.T
+            inner = (root.T @ target) * self._root_of_weight[:, np.newaxis]
+            solved = self.space.centred @ inner
         if not np.isfinite(solved).all():
             raise LayerError(
                 "what the weight update adds is not finite: weights are too large beside the "
@@ -106,19 +87,38 @@ class Ridge:
             )
         return solved
 
-    def taken(self, solved: Array, *, unseen: bool) -> Array:
+    def without(self, root: Array, *, bias: bool) -> Array:
+        """Return what leaves each sample out, as :func:`without_each` does.
+
+        Where the layer has a bias, the mean is one more regressor.
+        """
+        centred = self.space.centred
+        if self._over_samples:
+            factors = root.T
+        else:
+            factors = centred * self._root_of_weight
+            for some in row_blocks(factors):
+                factors[some] = factors[some] @ root.T
+        return without_each(
+            factors,
+            positions=self.space.positions,
+            share_of_mean=1 / len(centred) if bias else 0.0,
+            one_less=self._over_samples,
+        )
+
+    def taken(self, solved: Array, without: Array | None) -> Array:
         """``(n * positions, rows)``: what is taken from what the update adds to each sample.
 
         Args:
-            solved: As :meth:`solved` returns it.
-            unseen: Judge each sample as if it had had no part in the fit.
+            solved: The solution for the update.
+            without: Judge each sample as if it had had no part in the fit; None judges it by all.
         """
         size = self.strength / self.space.scale
-        if not unseen:
+        if without is None:
             return solved * size
-        if self.without.ndim == 1:
-            return solved * (size * self.without)[:, np.newaxis]
-        taken: Array = self.without @ solved.reshape(*self.without.shape[:2], -1)
+        if without.ndim == 1:
+            return solved * (size * without)[:, np.newaxis]
+        taken: Array = without @ solved.reshape(*without.shape[:2], -1)
         taken *= size
         return taken.reshape(solved.shape)
 
@@ -126,24 +126,40 @@ class Ridge:
         """``(rows, columns)``: what is flipped of some columns of an update.
 
         Inputs that never vary are flipped wholly.
+
+        Args:
+            update: These columns of it.
+            solved: The solution for the whole update.
+            columns: Which they are.
         """
         active, ours = self.space.active_in(columns)
         spared = solved.T @ self.space.centred[:, ours]
         spared *= self.space.scale
         flipped = update.copy()
         flipped[:, active] -= spared
-        flipped[:, active] *= self.strength * self.weight[ours]
+        flipped[:, active] *= self.strength * self._weight[ours]
         return flipped
 
+    @cached_property
+    def _weight(self) -> Array:
+        """``(k,)`` for each active input ``1 / (shrinkage * variance + s)``."""
+        space = self.space
+        weight: Array = 1 / (space.shrinkage * space.variance[space.active] + self.strength)
+        return weight
 
-def _over_samples(space: InputSpace) -> bool:
-    """Whether a matrix over the samples is inverted; else one over the active inputs is."""
-    samples, inputs = space.centred.shape
-    return bool(samples <= inputs)
+    @cached_property
+    def _root_of_weight(self) -> Array:
+        root: Array = self.space.scale * np.sqrt(self._weight)
+        return root
+
+    @property
+    def _over_samples(self) -> bool:
+        samples, inputs = self.space.centred.shape
+        return bool(samples <= inputs)
 
 
 def without_each(factors: Array, *, positions: int, share_of_mean: float, one_less: bool) -> Array:
-    """Return by what a solution is multiplied to leave each sample out: 1 over what it keeps.
+    """Return what multiplies a solution to leave each sample out: the inverse of what it keeps.
 
     Args:
         factors: ``(n * positions, k)``, one row for each row of a sample; their products are the

@@ -71,12 +71,22 @@ def _bytes_at_layer(cut: Cut) -> int:
 
 def bytes_fitted(cut: Cut) -> int:
     """Return about how many bytes a flip in directions needs of a cut, beside what is kept."""
-    samples, inputs = len(cut.inputs), cut.inputs.shape[1]
-    positions = cut.inputs.size // max(samples * inputs, 1)
+    samples, positions = len(cut.inputs), _positions(cut)
     # In double precision: the inputs; two solutions, or what is taken and a part of it; and
     # what leaves each sample out.
     outputs = math.prod(np.shape(cut.output))
     return int(8 * (cut.inputs.size + 2 * outputs + samples * positions**2))
+
+
+def bytes_of_root(cut: Cut, samples: int) -> int:
+    """Return how many bytes a flip in directions needs of a layer that sees so many samples."""
+    # In double precision: what is inverted, a copy of it, and the inverse.
+    smaller = min(int(cut.inputs.shape[1]), samples * _positions(cut))
+    return 3 * 8 * smaller**2
+
+
+def _positions(cut: Cut) -> int:
+    return int(cut.inputs.size // max(len(cut.inputs) * cut.inputs.shape[1], 1))
 
 
 def most_at_once(cut: Cut) -> int:

@@ -29,7 +29,7 @@ from flain_core.threads import one_thread_for
 from .by_batch import ByBatch
 from .by_direction import by_direction, takes_outputs
 from .by_sample import BySample, by_sample
-from .cut_batch import CutBatch, bytes_fitted, bytes_kept, most_at_once
+from .cut_batch import CutBatch, bytes_fitted, bytes_kept, bytes_of_root, most_at_once
 from .grader import Graded, Grader, naming
 from .held_back import HeldBack
 from .toward_classes import toward_classes
@@ -141,6 +141,8 @@ class LocalScorer:
                 return self._study(network, layer, most)
             if once:
                 for_fit = 0 if inputs is None else bytes_fitted(cut)
+                if inputs == []:
+                    for_fit += bytes_of_root(cut, len(self.samples.clean))
                 left -= bytes_kept(cut) + for_fit
                 fitted += for_fit
             kept = once and left > 0

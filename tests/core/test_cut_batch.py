@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flain_core.in_memory.cut_batch import bytes_fitted, bytes_kept, pre_activation
+from flain_core.in_memory.cut_batch import bytes_fitted, bytes_kept, bytes_of_root, pre_activation
 
 INPUTS = np.zeros((6, 5, 4), dtype=np.float32)
 OUTPUT = np.zeros((6, 4, 3), dtype=np.float32)
@@ -25,6 +25,12 @@ def test_a_fit_takes_inputs_and_outputs_twice_and_a_matrix_over_the_positions_of
     # A backend may keep further axes before that of the samples.
     chunked = SimpleNamespace(inputs=INPUTS[:, :, 0], output=OUTPUT[np.newaxis, :, 0])
     assert bytes_fitted(chunked) == 8 * (6 * 5 + 2 * (6 * 3) + 6)
+
+
+@pytest.mark.parametrize(("samples", "smaller"), [(1, 4), (2, 5)])
+def test_a_root_is_over_samples_or_over_inputs(samples, smaller):
+    cut = SimpleNamespace(inputs=INPUTS, output=OUTPUT)
+    assert bytes_of_root(cut, samples) == 3 * 8 * smaller**2
 
 
 def test_a_pre_activation_comes_from_where_it_is():

@@ -5,7 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from direction_cases import COUNT, IN, OUT, arrays, at_strength, covariance, directions, inputs
+from direction_cases import (
+    COUNT,
+    IN,
+    OUT,
+    TOWARD,
+    arrays,
+    at_strength,
+    covariance,
+    directions,
+    inputs,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -240,23 +250,59 @@ def test_a_second_look_at_a_candidate_gives_the_same():
     np.testing.assert_array_equal(found.taken(45, unseen=True), taken)
 
 
-# Fits are asked for 41, 42, 41, 43, 42, 41; where one is kept beside another, 42 is dropped for 43.
-@pytest.mark.parametrize(("kept", "solved"), [(0, 6), (2, 5), (3, 3)])
+@pytest.mark.parametrize("toward", [None, TOWARD])
 @pytest.mark.parametrize("positions", [1, 5])
-def test_the_fits_tried_last_are_kept_as_far_as_they_are_small(
-    kept, solved, positions, monkeypatch
-):
-    """What each sample keeps of its rows counts, which is most of it where they are many."""
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_a_candidate_is_fitted_once(toward, positions, limit, monkeypatch):
+    """Also where nothing is small enough to be kept, as far as it is for one level."""
     x = inputs(COUNT * positions).reshape(COUNT, positions, IN).swapaxes(1, 2)
-    found, roots, cholesky = directions(x), [], np.linalg.cholesky
-    fit = Ridge.of(found.space, 1.0, bias=True)
-    size = COUNT * positions * OUT * 8 + fit.nbytes
-    assert fit.nbytes >= COUNT * positions * positions * 8
-    monkeypatch.setattr(flipping_directions, "_BYTES_OF_FITS", kept * size)
+    found, roots, cholesky = directions(x, toward=toward), [], np.linalg.cholesky
+    levels = {level for level, *_ in found._parts(53)}
+    monkeypatch.setattr(flipping_directions, "_BYTES_OF_FITS", limit)
     monkeypatch.setattr(np.linalg, "cholesky", lambda a: roots.append(a) or cholesky(a))
-    for number in (41, 42, 41, 43, 42, 41):
-        found.taken(number)
-    assert len(roots) == solved
+    found.taken(53, unseen=True)
+    assert len(roots) == len(levels)
+    found.taken(53)
+    found.candidate(53)
+    assert len(roots) == (1 if limit or len(levels) == 1 else 3) * len(levels)
+
+
+@pytest.mark.parametrize("toward", [None, TOWARD])
+def test_roots_that_are_too_large_are_not_needed_again(toward, monkeypatch):
+    found, roots, root = directions(inputs(200), toward=toward), [], Ridge.root
+    monkeypatch.setattr(Ridge, "root", lambda self: roots.append(self) or root(self))
+    monkeypatch.setattr(flipping_directions, "_BYTES_OF_FITS", 100_000)
+    found.taken(53, unseen=True)
+    fitted = len(roots)
+    padded = np.zeros(10**6)
+    assert found._kept(("root", 999), lambda: padded) is padded
+    found._last_root.clear()
+    found.taken(53)
+    found.candidate(53)
+    assert len(roots) == fitted
+
+
+# What is largest goes first, and the oldest of equals. What is too large itself evicts nothing.
+@pytest.mark.parametrize(
+    ("sizes", "kept"),
+    [((30, 30, 30), "bc"), ((10, 40, 20), "ac"), ((70, 10, 20), "bc"), ((10, 20, 70), "ab")],
+)
+def test_what_is_largest_is_kept_last(sizes, kept, monkeypatch):
+    monkeypatch.setattr(flipping_directions, "_BYTES_OF_FITS", 64)
+    found = directions(inputs())
+    for name, size in zip("abc", sizes, strict=True):
+        given = np.zeros(size, dtype=np.int8)
+        assert found._kept((name, 1), lambda given=given: given) is given
+    assert "".join(name for name, _ in found._memory) == kept
+    name = kept[0], 1
+    assert found._kept(name, lambda: None) is found._memory[name]
+
+
+def test_what_leaves_a_sample_out_is_made_only_for_that(monkeypatch):
+    found = directions(inputs(), toward=TOWARD)
+    monkeypatch.setattr(Ridge, "without", lambda *_, **__: pytest.fail("not needed"))
+    found.taken(53)
+    found.candidate(53)
 
 
 def test_a_fit_takes_little_more_than_what_it_keeps_of_many_positions():

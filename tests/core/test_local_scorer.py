@@ -72,9 +72,11 @@ def test_a_proof_runs_no_more_at_once_than_a_batch(batch_size, expected, monkeyp
 
 
 # A batch keeps 30 x 12 inputs in float32 twice, and 30 x 10 outputs thrice. A fit takes in float64
-# the inputs once, the outputs four times, and a number for each sample.
+# the inputs once, the outputs twice, and a number for each sample; and thrice a matrix over the 12
+# inputs, as the samples are more.
 WITHOUT_FIT = 30 * 12 * 2 * 4 + 3 * 30 * 10 * 4
 BYTES = WITHOUT_FIT + 30 * (12 + 2 * 10 + 1) * 8
+ROOT = 3 * 12 * 12 * 8
 
 
 # Where a batch is not kept, it takes the place of another while it is at work. Where the inputs
@@ -214,12 +216,12 @@ def test_samples_held_back_are_run_in_such_batches_too(monkeypatch):
 
 
 def test_exactly_enough_memory_is_enough():
-    assert study(4 * BYTES + 1)[0] is not None
-    assert study(4 * BYTES)[0] is None
+    assert study(4 * BYTES + ROOT + 1)[0] is not None
+    assert study(4 * BYTES + ROOT)[0] is None
 
 
 def test_probes_count_as_well():
-    needed = 4 * BYTES + 1
+    needed = 4 * BYTES + ROOT + 1
     assert study(needed, probes={"ASR": TRIGGERED})[0] is None
     assert study(2**20, probes={"ASR": TRIGGERED})[0] is not None
 

@@ -77,12 +77,12 @@ def test_a_candidate_takes_one_copy_of_the_weight_and_a_few_blocks(classes):
     np.testing.assert_allclose(change, found.change(50), atol=1e-6)
 
 
-@pytest.mark.parametrize("classes", [None, (np.eye(3, 640), np.arange(40) % 3)])
+@pytest.mark.parametrize("classes", [None, (np.eye(3, 1600), np.arange(40) % 3)])
 @pytest.mark.parametrize("way", ["taken", "change"])
 def test_a_layer_that_sees_many_tokens_takes_two_solutions(way, classes):
     """As memory is reckoned when the inputs are kept; a solution of so many rows is large."""
     rng = np.random.default_rng(0)
-    start = rng.normal(size=(640, 16)).astype(np.float32)
+    start = rng.normal(size=(1600, 16)).astype(np.float32)
     network = Network([Dense("each", start + 0.3 * start[::-1])])
     x = rng.normal(size=(40, 16, 100)).astype(np.float32)
     space = InputSpace.of(x, bias=False)

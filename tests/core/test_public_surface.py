@@ -105,11 +105,32 @@ def test_what_is_loaded_late_is_what_is_exported():
 def test_an_import_alone_loads_nothing_and_a_first_name_does(package):
     code = f"""
 import sys, {package}
-assert "numpy" not in sys.modules, "loaded too early"
+early = [name for name in sys.modules if name.startswith(("flain_core.", "numpy"))]
+assert not early, early
+assert len(dir({package})) == len(set(dir({package})))
 from {package} import *
 assert callable(purify) and {package}.purify is purify and "numpy" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_type_checkers_know_the_names(tmp_path):
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    uses = tmp_path / "uses.py"
+    uses.write_text(
+        "import flain, flain_core\n"
+        "flain.Settings(tolerance=0.01)\n"
+        "flain.purfy\n"
+        "flain_core.purfy\n"
+        "flain.Settings(tolerance='much')\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--config-file=", "--cache-dir", str(tmp_path)]
+    ran = subprocess.run(
+        [*command, "uses.py"], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    wrong = re.findall(r"^uses.py:(\d+): error", ran.stdout, re.MULTILINE)
+    assert wrong == ["3", "4", "5"], ran.stdout
 
 
 def test_the_call_is_no_module_whatever_is_imported_before():
