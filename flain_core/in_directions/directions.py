@@ -21,14 +21,14 @@ then a row of ``X``, and what was fitted without a sample is fitted without all 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 
-from flain_core.blocks import column_blocks, handed_over, is_small, largest_of, row_blocks
+from flain_core.blocks import column_blocks, handed_over, largest_of
 from flain_core.errors import LayerError
 from flain_core.flipping import check_range
 from flain_core.flipping_order import FlippingOrder
@@ -41,16 +41,12 @@ from .class_directions import (
     class_directions,
     parts_of,
 )
+from .fits import Fits
 from .input_space import CANDIDATES, InputSpace
 from .quiet_excess import quiet_excess, standing_out
-from .ridge import Ridge
 from .votes import votes_of
 
 __all__ = ["Directions", "Flipping"]
-
-_BYTES_OF_FITS = 64 * 2**20
-
-_BLOCKS_SOLVED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,33 +116,17 @@ class Directions:
             number: The candidate.
             unseen: Judge each sample as if it had had no part in the fit.
         """
-        toward, _ = self._of_classes
+        toward, says = self._of_classes
         taken = np.zeros((len(self.space.centred), len(self.layer.weight)))
         of_classes = np.zeros((len(taken), len(toward)))
         for level, share, shares in self._parts(number):
-            self._take(level, share, shares, taken, of_classes, unseen=unseen)
+            for rows, some in self._fits.taken(level, unseen=unseen) if share else ():
+                taken[:, rows] += share * some
+            if shares.any():
+                of_classes += shares * self._fits.taken_of(says, level, unseen=unseen)
         taken += of_classes @ toward
         taken *= self.factor
         return taken
-
-    def _take(
-        self,
-        level: int,
-        share: float,
-        shares: Array,
-        taken: Array,
-        of_classes: Array,
-        *,
-        unseen: bool,
-    ) -> None:
-        """Add what is taken over of a fit: of all outputs, and of the classes' own."""
-        ridge, without = self._ridge(level), self._without(level) if unseen else None
-        for rows, solved in self._solved_by_rows(level) if share else ():
-            some = ridge.taken(solved, without)
-            some *= share
-            taken[:, rows] += some
-        if shares.any():
-            of_classes += shares * ridge.taken(self._solved_of_classes(level), without)
 
     def change(self, number: int) -> Array:
         """``(out, in)``: what a candidate, not 0, takes from the weight."""
@@ -157,15 +137,15 @@ class Directions:
         toward, says = self._of_classes
         of_classes, of_all = np.zeros_like(says), []
         for level, share, shares in self._parts(number):
-            ridge = self._ridge(level)
+            ridge = self._fits.ridge(level)
             if share:
-                of_all.append((share, ridge, self._solved(level)))
+                of_all.append((share, ridge, self._fits.solved(level)))
             if shares.any():
-                solved = self._solved_of_classes(level)
+                solved = self._fits.solved_of(says, level)
                 every = slice(0, says.shape[1])
                 of_classes += shares[:, np.newaxis] * ridge.flipped(says, solved, every)
         for columns in column_blocks(self.layer.weight):
-            update = self._update(np.s_[:, columns])
+            update = self._fits.update(np.s_[:, columns])
             change = toward.T @ of_classes[:, columns]
             for share, ridge, solved in of_all:
                 change += share * ridge.flipped(update, solved, columns)
@@ -189,19 +169,19 @@ class Directions:
             return np.zeros((0, len(final))), np.zeros(0)
         toward, of_sample = self.classes
         blocks = [(columns, np.s_[:, columns]) for columns in column_blocks(final)]
-        size = max(largest_of(self._update(block)) for _, block in blocks)
+        size = max(largest_of(self._fits.update(block)) for _, block in blocks)
         if not np.isfinite(size):
             raise LayerError("the weight update is too large; check both models")
         levels = QUIET_AT, QUIET_BETWEEN_TWO
-        ridges = [self._ridge(level) for level in levels]
-        roots = [self._root(level) for level in levels]
+        ridges = [self._fits.ridge(level) for level in levels]
+        roots = [self._fits.root(level) for level in levels]
         targets = [np.zeros((len(root), len(toward))) for root in roots]
         whole = np.zeros((len(toward), len(toward)))
         moved = np.zeros((len(self.space.centred), len(toward)))
         how_quiet, votes = self.space.quiet, np.zeros(len(toward))
         for columns, block in blocks:
             # The square of a weight may be too small or too large for a float64.
-            says = toward @ self._update(block) / size
+            says = toward @ self._fits.update(block) / size
             for place, (ridge, root) in enumerate(zip(ridges, roots, strict=True)):
                 targets[place] += ridge.target(says, columns, root)
             whole += says @ says.T
@@ -215,7 +195,7 @@ class Directions:
         del roots
         quiet = np.zeros((len(levels), *whole.shape))
         for columns, block in blocks:
-            says = toward @ self._update(block) / size
+            says = toward @ self._fits.update(block) / size
             for place, (ridge, solved) in enumerate(zip(ridges, solutions, strict=True)):
                 flipped = ridge.flipped(says, solved, columns)
                 quiet[place] += flipped @ flipped.T
@@ -231,100 +211,12 @@ class Directions:
         (toward, _), final = self._foremost, self.layer.weight
         says = np.zeros((len(toward), final.shape[1]))
         for columns in column_blocks(final) if len(toward) else ():
-            says[:, columns] = toward @ self._update(np.s_[:, columns])
+            says[:, columns] = toward @ self._fits.update(np.s_[:, columns])
         return toward, says
 
-    def _update(self, block: tuple[slice, slice]) -> Array:
-        """Return float64 what training added to some rows and columns of the weight."""
-        if self._kept_update is not None:
-            return self._kept_update[block]
-        update: Array = np.subtract(self.layer.weight[block], self.initial[block], dtype=np.float64)
-        return update
-
     @cached_property
-    def _kept_update(self) -> Array | None:
-        """What training added to the whole weight, if that is small; else None."""
-        final = self.layer.weight
-        if not is_small(final.size * np.dtype(np.float64).itemsize):
-            return None
-        update: Array = np.subtract(final, self.initial, dtype=np.float64)
-        return update
-
-    def _ridge(self, level: int) -> Ridge:
-        """Return the fit at a candidate's strength."""
-        if level not in self._ridges:
-            self._ridges[level] = Ridge(self.space, self.space.strength(level))
-        return self._ridges[level]
-
-    @cached_property
-    def _ridges(self) -> dict[int, Ridge]:
-        return {}
-
-    def _root(self, level: int) -> Array:
-        """Return the root of a fit, which stays until that of another is asked for."""
-        if level not in self._last_root:
-            self._last_root.clear()
-            self._last_root[level] = self._kept(("root", level), self._ridge(level).root)
-        return self._last_root[level]
-
-    @cached_property
-    def _last_root(self) -> dict[int, Array]:
-        return {}
-
-    def _without(self, level: int) -> Array:
-        """Return what leaves each sample out of a fit."""
-        bias = self.layer.bias is not None
-        return self._kept(
-            ("without", level),
-            lambda: self._ridge(level).without(self._root(level), bias=bias),
-        )
-
-    def _solved_of_classes(self, level: int) -> Array:
-        """``(n * positions, k)``: the solution for what the update says of the classes."""
-        return self._kept(("classes", level), lambda: self._solution(level, self._of_classes[1]))
-
-    def _solved(self, level: int) -> Array:
-        """``(n * positions, out)``: the solution for the whole update."""
-
-        def solve() -> Array:
-            whole = np.empty((len(self.space.centred), len(self.layer.weight)))
-            for rows, solved in self._solved_anew(level):
-                whole[:, rows] = solved
-            return whole
-
-        return self._kept(("all outputs", level), solve)
-
-    def _solved_by_rows(self, level: int) -> Iterator[tuple[slice, Array]]:
-        """Yield the same for some outputs at a time; for all at once where it may be kept."""
-        size = 8 * len(self.space.centred) * len(self.layer.weight)
-        if is_small(size) or ("all outputs", level) in self._memory:
-            yield slice(None), self._solved(level)
-        else:
-            yield from self._solved_anew(level)
-
-    def _solved_anew(self, level: int) -> Iterator[tuple[slice, Array]]:
-        """Yield it for some outputs at a time: for not too few, as each reads all inputs."""
-        at_once = len(self.space.centred) // _BLOCKS_SOLVED_AT_ONCE
-        for rows in row_blocks(self.layer.weight, beside=at_once):
-            yield rows, self._solution(level, self._update(np.s_[rows, :]))
-
-    def _solution(self, level: int, update: Array) -> Array:
-        ridge, root = self._ridge(level), self._root(level)
-        return ridge.solved(ridge.target(update, slice(0, update.shape[1]), root), root)
-
-    @cached_property
-    def _memory(self) -> dict[tuple[str, int], Array]:
-        return {}
-
-    def _kept(self, key: tuple[str, int], made: Callable[[], Array]) -> Array:
-        """Return what is made once; it is kept, and what is largest goes if all is too large."""
-        memory = self._memory
-        if key in memory:
-            return memory[key]
-        memory[key] = kept = made()
-        while sum(each.nbytes for each in memory.values()) > _BYTES_OF_FITS:
-            del memory[max(memory, key=lambda each: memory[each].nbytes)]
-        return kept
+    def _fits(self) -> Fits:
+        return Fits(self.layer, self.initial, self.space)
 
 
 Flipping: TypeAlias = FlippingOrder | Directions

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import flain_core as flain
 from flain_core import blocks
-from flain_core.in_directions import directions as flipping_directions
+from flain_core.in_directions import fits
 from flain_core.in_directions.directions import Directions
 from flain_core.in_directions.input_space import InputSpace
 from flain_core.in_directions.ridge import Ridge, inverse_of_lower
@@ -258,7 +258,7 @@ def test_a_candidate_is_fitted_once(toward, positions, limit, monkeypatch):
     x = inputs(COUNT * positions).reshape(COUNT, positions, IN).swapaxes(1, 2)
     found, roots, cholesky = directions(x, toward=toward), [], np.linalg.cholesky
     levels = {level for level, *_ in found._parts(53)}
-    monkeypatch.setattr(flipping_directions, "_BYTES_OF_FITS", limit)
+    monkeypatch.setattr(fits, "_BYTES_KEPT", limit)
     monkeypatch.setattr(np.linalg, "cholesky", lambda a: roots.append(a) or cholesky(a))
     found.taken(53, unseen=True)
     assert len(roots) == len(levels)
@@ -271,12 +271,12 @@ def test_a_candidate_is_fitted_once(toward, positions, limit, monkeypatch):
 def test_roots_that_are_too_large_are_not_needed_again(toward, monkeypatch):
     found, roots, root = directions(inputs(200), toward=toward), [], Ridge.root
     monkeypatch.setattr(Ridge, "root", lambda self: roots.append(self) or root(self))
-    monkeypatch.setattr(flipping_directions, "_BYTES_OF_FITS", 100_000)
+    monkeypatch.setattr(fits, "_BYTES_KEPT", 100_000)
     found.taken(53, unseen=True)
     fitted = len(roots)
     padded = np.zeros(10**6)
-    assert found._kept(("root", 999), lambda: padded) is padded
-    found._last_root.clear()
+    assert found._fits._kept(("root", 999), lambda: padded) is padded
+    found._fits._last.clear()
     found.taken(53)
     found.candidate(53)
     assert len(roots) == fitted
@@ -288,14 +288,14 @@ def test_roots_that_are_too_large_are_not_needed_again(toward, monkeypatch):
     [((30, 30, 30), "bc"), ((10, 40, 20), "ac"), ((70, 10, 20), "bc"), ((10, 20, 70), "ab")],
 )
 def test_what_is_largest_is_kept_last(sizes, kept, monkeypatch):
-    monkeypatch.setattr(flipping_directions, "_BYTES_OF_FITS", 64)
+    monkeypatch.setattr(fits, "_BYTES_KEPT", 64)
     found = directions(inputs())
     for name, size in zip("abc", sizes, strict=True):
         given = np.zeros(size, dtype=np.int8)
-        assert found._kept((name, 1), lambda given=given: given) is given
-    assert "".join(name for name, _ in found._memory) == kept
+        assert found._fits._kept((name, 1), lambda given=given: given) is given
+    assert "".join(name for name, _ in found._fits._memory) == kept
     name = kept[0], 1
-    assert found._kept(name, lambda: None) is found._memory[name]
+    assert found._fits._kept(name, lambda: None) is found._fits._memory[name]
 
 
 def test_what_leaves_a_sample_out_is_made_only_for_that(monkeypatch):

@@ -229,7 +229,7 @@ def test_few_strengths_are_fitted_whatever_is_tried():
     found = directions(inputs(), toward=TOWARD)
     for number in range(48, 58):
         found.taken(number)
-    assert {level for _, level in found._memory} <= {33, 39, 45, 51, 57, 63, 69}
+    assert {level for _, level in found._fits._memory} <= {33, 39, 45, 51, 57, 63, 69}
 
 
 def test_number_0_is_the_model_itself():
