@@ -116,15 +116,16 @@ class Directions:
             number: The candidate.
             unseen: Judge each sample as if it had had no part in the fit.
         """
-        toward, says = self._of_classes
+        toward, _ = self._of_classes
         taken = np.zeros((len(self.space.centred), len(self.layer.weight)))
-        of_classes = np.zeros((len(taken), len(toward)))
+        taken_of_classes = np.zeros((len(taken), len(toward)))
         for level, share, shares in self._parts(number):
-            for rows, some in self._fits.taken(level, unseen=unseen) if share else ():
-                taken[:, rows] += share * some
+            for outputs, some in self._fits.taken(level, unseen=unseen) if share else ():
+                taken[:, outputs] += share * some
             if shares.any():
-                of_classes += shares * self._fits.taken_of(says, level, unseen=unseen)
-        taken += of_classes @ toward
+                solved = self._solved_of_classes(level)
+                taken_of_classes += shares * self._fits.taken_by(solved, level, unseen=unseen)
+        taken += taken_of_classes @ toward
         taken *= self.factor
         return taken
 
@@ -135,18 +136,18 @@ class Directions:
     def changes(self, number: int) -> Iterator[tuple[slice, Array]]:
         """Yield some columns at a time what a candidate, not 0, takes from the weight."""
         toward, says = self._of_classes
-        of_classes, of_all = np.zeros_like(says), []
+        change_of_classes, of_all = np.zeros_like(says), []
         for level, share, shares in self._parts(number):
             ridge = self._fits.ridge(level)
             if share:
                 of_all.append((share, ridge, self._fits.solved(level)))
             if shares.any():
-                solved = self._fits.solved_of(says, level)
+                solved = self._solved_of_classes(level)
                 every = slice(0, says.shape[1])
-                of_classes += shares[:, np.newaxis] * ridge.flipped(says, solved, every)
+                change_of_classes += shares[:, np.newaxis] * ridge.flipped(says, solved, every)
         for columns in column_blocks(self.layer.weight):
             update = self._fits.update(np.s_[:, columns])
-            change = toward.T @ of_classes[:, columns]
+            change = toward.T @ change_of_classes[:, columns]
             for share, ridge, solved in of_all:
                 change += share * ridge.flipped(update, solved, columns)
             change *= self.factor
@@ -207,12 +208,23 @@ class Directions:
 
     @cached_property
     def _of_classes(self) -> tuple[Array, Array]:
-        """``(k, out)`` the foremost classes' directions, and ``(k, in)`` what the update says."""
+        """``(k, out)`` the foremost classes' directions; ``(k, in)`` what is said for them."""
         (toward, _), final = self._foremost, self.layer.weight
         says = np.zeros((len(toward), final.shape[1]))
         for columns in column_blocks(final) if len(toward) else ():
             says[:, columns] = toward @ self._fits.update(np.s_[:, columns])
         return toward, says
+
+    def _solved_of_classes(self, level: int) -> Array:
+        """``(n * positions, k)``: a fit's solution for what the update says for the classes."""
+        if level not in self._solutions_of_classes:
+            _, says = self._of_classes
+            self._solutions_of_classes[level] = self._fits.solution(says, level)
+        return self._solutions_of_classes[level]
+
+    @cached_property
+    def _solutions_of_classes(self) -> dict[int, Array]:
+        return {}
 
     @cached_property
     def _fits(self) -> Fits:

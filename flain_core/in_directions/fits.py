@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from flain_core.blocks import is_small, row_blocks
+from flain_core.blocks import handed_over, is_small, row_blocks
 from flain_core.network import Array, Layer
 
 from .input_space import InputSpace
@@ -16,15 +16,16 @@ from .ridge import Ridge
 
 __all__ = ["Fits"]
 
-_BYTES_KEPT = 64 * 2**20
-_BLOCKS_SOLVED_AT_ONCE = 4
+_BYTES_KEPT = 32 * 2**20
+_BLOCKS_PER_PART = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Fits:
-    """What is fitted to one layer's inputs; what is small is made once and kept.
+    """What is fitted to one layer's inputs. What is small is made once and kept.
 
-    A level is the number of a candidate, from 1, and stands for its strength.
+    A level is any whole number, and stands for the strength of the candidate of that number. Of the
+    level that was asked for last, what every solution needs is kept however large it is.
 
     Attributes:
         layer: A dense layer, with its final weight.
@@ -58,18 +59,16 @@ class Fits:
 
         def solve() -> Array:
             whole = np.empty((len(self.space.centred), len(self.layer.weight)))
-            for rows, solved in self._solved_anew(level):
-                whole[:, rows] = solved
+            for outputs, solved in self._solved_anew(level):
+                whole[:, outputs] = solved
             return whole
 
         return self._kept(("update", level), solve)
 
-    def solved_of(self, says: Array, level: int) -> Array:
-        """``(n * positions, k)``: the solution for what the update says ``(k, in)`` of classes.
-
-        That must be the same in every call.
-        """
-        return self._kept(("classes", level), lambda: self._solution(level, says))
+    def solution(self, update: Array, level: int) -> Array:
+        """``(n * positions, rows)``: the solution for an update ``(rows, in)``; it is not kept."""
+        ridge, root = self.ridge(level), self.root(level)
+        return ridge.solved(ridge.target(update, slice(0, update.shape[1]), root), root)
 
     def taken(self, level: int, *, unseen: bool) -> Iterator[tuple[slice, Array]]:
         """Yield some outputs, and ``(n * positions, outputs)`` what is taken from them.
@@ -83,14 +82,11 @@ class Fits:
             parts = iter([(slice(None), self.solved(level))])
         else:
             parts = self._solved_anew(level)
-        for rows, solved in parts:
-            yield rows, self._taken(solved, level, unseen=unseen)
+        for outputs, solved in parts:
+            yield outputs, self.taken_by(solved, level, unseen=unseen)
 
-    def taken_of(self, says: Array, level: int, *, unseen: bool) -> Array:
-        """``(n * positions, k)``: what is taken from what the update says of classes."""
-        return self._taken(self.solved_of(says, level), level, unseen=unseen)
-
-    def _taken(self, solved: Array, level: int, *, unseen: bool) -> Array:
+    def taken_by(self, solved: Array, level: int, *, unseen: bool) -> Array:
+        """``(n * positions, rows)``: what is taken from the samples, by a solution."""
         if not unseen:
             return self.ridge(level).taken(solved, None)
 
@@ -102,30 +98,35 @@ class Fits:
 
     def _solved_anew(self, level: int) -> Iterator[tuple[slice, Array]]:
         """Yield solutions for some outputs at a time: not too few, as each reads all inputs."""
-        at_once = len(self.space.centred) // _BLOCKS_SOLVED_AT_ONCE
-        for rows in row_blocks(self.layer.weight, beside=at_once):
-            yield rows, self._solution(level, self.update(np.s_[rows, :]))
-
-    def _solution(self, level: int, update: Array) -> Array:
-        ridge, root = self.ridge(level), self.root(level)
-        return ridge.solved(ridge.target(update, slice(0, update.shape[1]), root), root)
+        beside = len(self.space.centred) // _BLOCKS_PER_PART
+        for outputs in row_blocks(self.layer.weight, beside=beside):
+            yield outputs, self.solution(self.update(np.s_[outputs, :]), level)
 
     def _kept(self, key: tuple[str, int], made: Callable[[], Array]) -> Array:
-        """Return what is made once; it is kept, and what is largest goes if all is too large."""
+        """Return what is made once, and is kept as far as there is room.
+
+        The roots of other levels go first, as with a solution they are not needed again, and then
+        what is largest.
+        """
         memory = self._memory
         if key in memory:
             return memory[key]
+
+        def goes_first(other: tuple[str, int]) -> bool:
+            return other[0] == "root" and other[1] != key[1]
+
         memory[key] = kept = made()
         while sum(each.nbytes for each in memory.values()) > _BYTES_KEPT:
-            del memory[max(memory, key=lambda each: memory[each].nbytes)]
+            del memory[max(memory, key=lambda each: (goes_first(each), memory[each].nbytes))]
         return kept
 
     def _kept_until_another(self, kind: str, level: int, made: Callable[[], Array]) -> Array:
-        """Return the same; however large, it stays until that of another level is asked for."""
-        if self._last.get(kind, (0, None))[0] != level:
+        """Return what is made once; the last of each kind is kept, however large."""
+        last = self._last.get(kind)
+        if last is None or last[0] != level:
             self._last.pop(kind, None)
-            self._last[kind] = level, self._kept((kind, level), made)
-        return self._last[kind][1]
+            self._last[kind] = last = level, self._kept((kind, level), made)
+        return last[1]
 
     @cached_property
     def _whole_update(self) -> Array | None:
@@ -133,8 +134,7 @@ class Fits:
         final = self.layer.weight
         if not is_small(final.size * np.dtype(np.float64).itemsize):
             return None
-        update: Array = np.subtract(final, self.initial, dtype=np.float64)
-        return update
+        return handed_over(np.subtract(final, self.initial, dtype=np.float64))
 
     @cached_property
     def _memory(self) -> dict[tuple[str, int], Array]:

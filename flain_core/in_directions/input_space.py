@@ -106,10 +106,11 @@ class InputSpace:
         return self.active[first:last] - columns.start, slice(first, last)
 
     def strength(self, number: int) -> float:
-        """Return the strength of a candidate, in units of the inputs' variance.
+        """Return the strength of a candidate, a variance as the inputs have it.
 
         Args:
-            number: 1 is the weakest that is tried; what is fitted may lie before it.
+            number: 1 is the weakest that is tried; what is fitted may lie before it, or beyond the
+                last.
         """
         return float(self.variance.mean() * _WEAKEST * RATIO ** (number - 1))
 

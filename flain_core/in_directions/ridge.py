@@ -21,6 +21,7 @@ __all__ = ["Ridge", "inverse_of_lower", "without_each"]
 
 _LEAST_KEPT = 1e-3
 _SMALL_BLOCK = 48
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,31 +35,38 @@ class Ridge:
 
     Attributes:
         space: How clean samples use the layer's inputs.
-        strength: ``s``, in units of the inputs' variance.
+        strength: ``s``, a variance as the inputs have it.
     """
 
     space: InputSpace
     strength: float
 
     def root(self) -> Array:
-        """``(m, m)`` the inverse of a Cholesky factor; ``m`` is that of samples or of inputs."""
+        """``(m, m)`` the inverse of a Cholesky factor.
+
+        ``m`` is the number of rows or of active inputs, whichever is smaller.
+        """
         centred = self.space.centred
+        inner = np.eye(min(centred.shape))
         if self._over_samples:
-            inner = np.eye(len(centred))
             for some in column_blocks(centred):
                 rows = centred[:, some] * self._root_of_weight[some]
                 inner += rows @ rows.T
         else:
-            rows = centred * self._root_of_weight
-            inner = rows.T @ rows
-            np.fill_diagonal(inner, inner.diagonal() + 1)
-        return inverse_of_lower(np.linalg.cholesky(inner))
+            # No larger than what is inverted, nor so small that adding up costs more.
+            at_once = max(len(inner), _ROWS_AT_ONCE)
+            for start in range(0, len(centred), at_once):
+                rows = centred[start : start + at_once] * self._root_of_weight
+                inner += rows.T @ rows
+        lower = np.linalg.cholesky(inner)
+        del inner
+        return inverse_of_lower(lower)
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
     def target(self, update: Array, columns: slice, root: Array) -> Array:
-        """``(m, rows)`` for some columns of an update ``(rows, columns)``.
+        """``(m, rows)``: what some columns of an update ``(rows, columns)`` add to the right side.
 
-        The targets of all columns add up to what :meth:`solved` takes.
+        :meth:`solved` takes the sum over all columns.
         """
         active, ours = self.space.active_in(columns)
         if self._over_samples:
@@ -92,19 +100,23 @@ class Ridge:
 
         Where the layer has a bias, the mean is one more regressor.
         """
-        centred = self.space.centred
+        centred, positions = self.space.centred, self.space.positions
+        share_of_mean = 1 / len(centred) if bias else 0.0
         if self._over_samples:
-            factors = root.T
-        else:
-            factors = centred * self._root_of_weight
-            for some in row_blocks(factors):
-                factors[some] = factors[some] @ root.T
-        return without_each(
-            factors,
-            positions=self.space.positions,
-            share_of_mean=1 / len(centred) if bias else 0.0,
-            one_less=self._over_samples,
-        )
+            return without_each(
+                root.T, positions=positions, share_of_mean=share_of_mean, one_less=True
+            )
+        samples = len(centred) // positions
+        without = np.empty((samples, positions, positions) if positions > 1 else samples)
+        for some in row_blocks(without, beside=positions * centred.shape[1]):
+            rows = centred[some.start * positions : some.stop * positions]
+            without[some] = without_each(
+                (rows * self._root_of_weight) @ root.T,
+                positions=positions,
+                share_of_mean=share_of_mean,
+                one_less=False,
+            )
+        return without
 
     def taken(self, solved: Array, without: Array | None) -> Array:
         """``(n * positions, rows)``: what is taken from what the update adds to each sample.
@@ -194,7 +206,7 @@ def without_each(factors: Array, *, positions: int, share_of_mean: float, one_le
 
 
 def inverse_of_lower(lower: Array) -> Array:
-    """Return the inverse of a lower triangular matrix, in a sixth of what ``inv`` computes.
+    """Return the inverse of a lower triangular matrix, in a fraction of what ``inv`` computes.
 
     >>> inverse_of_lower(np.array([[2.0, 0.0], [1.0, 4.0]]))
     array([[ 0.5  ,  0.   ],

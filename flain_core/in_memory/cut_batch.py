@@ -80,9 +80,9 @@ def bytes_fitted(cut: Cut) -> int:
 
 def bytes_of_root(cut: Cut, samples: int) -> int:
     """Return how many bytes a flip in directions needs of a layer that sees so many samples."""
-    # In double precision: what is inverted, a copy of it, and the inverse.
+    # In double precision: a root, and another while it is made of what takes as much, twice.
     smaller = min(int(cut.inputs.shape[1]), samples * _positions(cut))
-    return 3 * 8 * smaller**2
+    return 4 * 8 * smaller**2
 
 
 def _positions(cut: Cut) -> int:

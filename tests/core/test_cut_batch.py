@@ -30,7 +30,7 @@ def test_a_fit_takes_inputs_and_outputs_twice_and_a_matrix_over_the_positions_of
 @pytest.mark.parametrize(("samples", "smaller"), [(1, 4), (2, 5)])
 def test_a_root_is_over_samples_or_over_inputs(samples, smaller):
     cut = SimpleNamespace(inputs=INPUTS, output=OUTPUT)
-    assert bytes_of_root(cut, samples) == 3 * 8 * smaller**2
+    assert bytes_of_root(cut, samples) == 4 * 8 * smaller**2
 
 
 def test_a_pre_activation_comes_from_where_it_is():

@@ -257,14 +257,16 @@ def test_a_candidate_is_fitted_once(toward, positions, limit, monkeypatch):
     """Also where nothing is small enough to be kept, as far as it is for one level."""
     x = inputs(COUNT * positions).reshape(COUNT, positions, IN).swapaxes(1, 2)
     found, roots, cholesky = directions(x, toward=toward), [], np.linalg.cholesky
-    levels = {level for level, *_ in found._parts(53)}
+    shares = {level: share for level, share, _ in found._parts(53)}
     monkeypatch.setattr(fits, "_BYTES_KEPT", limit)
     monkeypatch.setattr(np.linalg, "cholesky", lambda a: roots.append(a) or cholesky(a))
     found.taken(53, unseen=True)
-    assert len(roots) == len(levels)
+    assert len(roots) == len(shares)
     found.taken(53)
     found.candidate(53)
-    assert len(roots) == (1 if limit or len(levels) == 1 else 3) * len(levels)
+    of_all = sum(share > 0 for share in shares.values())
+    again = 0 if limit or len(shares) == 1 else 2 * of_all
+    assert len(roots) == len(shares) + again
 
 
 @pytest.mark.parametrize("toward", [None, TOWARD])
@@ -282,7 +284,7 @@ def test_roots_that_are_too_large_are_not_needed_again(toward, monkeypatch):
     assert len(roots) == fitted
 
 
-# What is largest goes first, and the oldest of equals. What is too large itself evicts nothing.
+# What is largest goes first, and the oldest of equals; what is too large itself evicts nothing.
 @pytest.mark.parametrize(
     ("sizes", "kept"),
     [((30, 30, 30), "bc"), ((10, 40, 20), "ac"), ((70, 10, 20), "bc"), ((10, 20, 70), "ab")],
@@ -296,6 +298,24 @@ def test_what_is_largest_is_kept_last(sizes, kept, monkeypatch):
     assert "".join(name for name, _ in found._fits._memory) == kept
     name = kept[0], 1
     assert found._fits._kept(name, lambda: None) is found._fits._memory[name]
+
+
+def test_roots_of_other_levels_go_before_what_is_larger(monkeypatch):
+    """A root is not needed again where there is a solution."""
+    monkeypatch.setattr(fits, "_BYTES_KEPT", 64)
+    found = directions(inputs())._fits
+    for kind, level, size in [("root", 1, 20), ("update", 1, 30), ("root", 2, 10)]:
+        found._kept((kind, level), lambda size=size: np.zeros(size, dtype=np.int8))
+    found._kept(("update", 2), lambda: np.zeros(20, dtype=np.int8))
+    assert set(found._memory) == {("update", 1), ("root", 2), ("update", 2)}
+
+
+def test_any_whole_number_is_a_level():
+    found = directions(inputs())._fits
+    for level in (0, -3, 90):
+        assert found.root(level) is found.root(level)
+        expected = Ridge(found.space, found.space.strength(level)).root()
+        np.testing.assert_array_equal(found.root(level), expected)
 
 
 def test_what_leaves_a_sample_out_is_made_only_for_that(monkeypatch):

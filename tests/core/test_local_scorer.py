@@ -72,11 +72,11 @@ def test_a_proof_runs_no_more_at_once_than_a_batch(batch_size, expected, monkeyp
 
 
 # A batch keeps 30 x 12 inputs in float32 twice, and 30 x 10 outputs thrice. A fit takes in float64
-# the inputs once, the outputs twice, and a number for each sample; and thrice a matrix over the 12
+# the inputs once, the outputs twice, and a number for each sample; and four matrices over the 12
 # inputs, as the samples are more.
 WITHOUT_FIT = 30 * 12 * 2 * 4 + 3 * 30 * 10 * 4
 BYTES = WITHOUT_FIT + 30 * (12 + 2 * 10 + 1) * 8
-ROOT = 3 * 12 * 12 * 8
+ROOT = 4 * 12 * 12 * 8
 
 
 # Where a batch is not kept, it takes the place of another while it is at work. Where the inputs

@@ -1,14 +1,18 @@
 """What a purification takes beside the models and the samples."""
 
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import flain_core as flain
+from flain_core import blocks
 from flain_core.blocks import is_small
+from flain_core.in_directions import fits
 from flain_core.in_directions.directions import Directions
 from flain_core.in_directions.input_space import InputSpace
+from flain_core.in_memory.cut_batch import bytes_fitted, bytes_of_root
 from flain_core.settings import Settings
 from flain_numpy import Dense, Network, ReLU
 
@@ -93,3 +97,19 @@ def test_a_layer_that_sees_many_tokens_takes_two_solutions(way, classes):
     options = {"unseen": True} if way == "taken" else {}
     peak, _ = added(lambda: getattr(found, way)(51, **options))
     assert peak < 2.5 * solution
+
+
+def test_fewer_inputs_than_tokens_take_no_copy_of_all_of_them(monkeypatch):
+    samples, tokens, inputs, outputs = 24, 80, 768, 32
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 2**18)
+    monkeypatch.setattr(fits, "_BYTES_KEPT", 2**18)
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(outputs, inputs)).astype(np.float32)
+    network = Network([Dense("each", start + 0.3 * start[::-1])])
+    x = rng.normal(size=(samples, inputs, tokens)).astype(np.float32)
+    space = InputSpace.of(x, bias=False)
+    found = Directions(network, network.layers()["each"], start, 2.0, space)
+    cut = SimpleNamespace(inputs=x, output=np.zeros((samples, tokens, outputs)))
+    reckoned = bytes_fitted(cut) - space.centred.nbytes + bytes_of_root(cut, samples)
+    peak, _ = added(lambda: found.taken(50, unseen=True))
+    assert space.centred.nbytes / 2 < peak < reckoned + 2**20
