@@ -34,7 +34,6 @@ def _link(role: re.Match[str]) -> str:
     shown = target.rpartition(".")[2] if short else target
     # Names without a module are those that users import.
     identifier = target if target.startswith("flain") else f"flain_core.{target}"
-    identifier = re.sub(r"^flain_core\.purify$", "flain_core.main_call.purify", identifier)
     return f'<autoref optional identifier="{identifier}"><code>{shown}</code></autoref>'
 
 

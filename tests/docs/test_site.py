@@ -207,7 +207,7 @@ def test_docstrings_become_markdown():
     assert readable(text) == (
         'See <autoref optional identifier="flain_core.Network"><code>Network</code></autoref>.\n\n'
         "    ```pycon\n    >>> 1 + 1\n    2\n    ```\n\n"
-        'And <autoref optional identifier="flain_core.main_call.purify"><code>purify</code>'
+        'And <autoref optional identifier="flain_core.purify"><code>purify</code>'
         "</autoref>.\n"
     )
 
