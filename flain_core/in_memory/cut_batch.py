@@ -80,7 +80,7 @@ def bytes_fitted(cut: Cut) -> int:
 
 def bytes_of_root(cut: Cut, samples: int) -> int:
     """Return how many bytes a flip in directions needs of a layer that sees so many samples."""
-    # In double precision: a root, and another while it is made of what takes as much, twice.
+    # In double precision: one root, another that is being made, and two matrices for making it.
     smaller = min(int(cut.inputs.shape[1]), samples * _positions(cut))
     return 4 * 8 * smaller**2
 

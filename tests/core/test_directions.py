@@ -1,6 +1,5 @@
 """Flipping in directions, against plain dense algebra."""
 
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,6 @@ from direction_cases import (
     COUNT,
     IN,
     OUT,
-    TOWARD,
     arrays,
     at_strength,
     covariance,
@@ -21,10 +19,8 @@ from hypothesis import strategies as st
 
 import flain_core as flain
 from flain_core import blocks
-from flain_core.in_directions import fits
 from flain_core.in_directions.directions import Directions
 from flain_core.in_directions.input_space import InputSpace
-from flain_core.in_directions.ridge import Ridge, inverse_of_lower
 from flain_core.schedule import Schedule
 from flain_numpy import Dense, Network
 
@@ -48,19 +44,6 @@ def test_the_weight_is_that_of_the_formula(bias, factor, count):
             np.testing.assert_allclose(after, before, rtol=0, atol=1e-9)
         else:
             assert moved is None
-
-
-def test_the_space_is_as_defined():
-    x = inputs()
-    with_bias, without = InputSpace.of(x, bias=True), InputSpace.of(x, bias=False)
-    np.testing.assert_allclose(with_bias.variance, x.var(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(without.variance, (x**2).mean(axis=0), rtol=1e-12)
-    assert not without.mean.any()
-    strengths = directions(x, space=with_bias).strengths / x.var(axis=0).mean()
-    assert strengths[40] == pytest.approx(4e-4, rel=1e-12)
-    assert strengths[0] < 1e-10
-    np.testing.assert_allclose(strengths[1:] / strengths[:-1], 1.5, rtol=1e-12)
-    assert 8 / 1.5 < strengths[-1] <= 8
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -164,47 +147,6 @@ def test_number_0_is_the_model_itself():
     np.testing.assert_array_equal(bias, arrays(found.network)[1])
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("count", [4, 12, 60])
-def test_the_shrinkage_is_that_of_the_sums_over_all_pairs(bias, count):
-    x = inputs(count)
-    centred = x - x.mean(axis=0) if bias else x
-    variance_of_entries = squares = 0.0
-    for i in range(IN):
-        for j in range(IN):
-            if i == j:
-                continue
-            products = centred[:, i] * centred[:, j]
-            variance_of_entries += products.var() / count
-            squares += products.mean() ** 2
-    expected = min(max(variance_of_entries / squares, 0.0), 0.95)
-    assert InputSpace.of(x, bias=bias).shrinkage == pytest.approx(expected, rel=1e-9)
-
-
-def test_inputs_that_have_nothing_to_do_with_each_other_are_shrunk_as_far_as_may_be():
-    one = np.array([[1.0], [-1.0]] * 4)
-    two = np.array([[1.0], [1.0], [-1.0], [-1.0]] * 2)
-    assert InputSpace.of(np.hstack([one, two]), bias=True).shrinkage == 0.95
-    assert InputSpace.of(one[:1], bias=False).shrinkage == 0.95
-
-
-def test_a_shrinkage_by_hand():
-    """Two inputs, products 4, 1, 1, 0 of mean 1.5 and variance 2.25: 2.25 / 4 over 1.5**2."""
-    x = np.array([[2.0, 2.0], [1.0, 1.0], [-1.0, -1.0], [0.0, 1.0]])
-    assert InputSpace.of(x, bias=False).shrinkage == pytest.approx(0.25, rel=1e-12)
-
-
-@pytest.mark.parametrize("bad", [np.ones((9, IN)), np.full((9, IN), 1e200) * np.eye(9, IN)])
-def test_inputs_that_show_no_directions_are_refused(bad):
-    with pytest.raises(flain.LayerError, match="same for all samples, or too large"):
-        InputSpace.of(bad, bias=True)
-
-
-def test_inputs_whose_fourth_powers_overflow_are_refused():
-    with pytest.raises(flain.LayerError, match="too large"):
-        InputSpace.of(inputs() * 1e90, bias=True)
-
-
 def test_a_weight_beyond_its_type_is_refused():
     network = Network([Dense("only", np.full((2, 2), -3e38, np.float32))])
     initial = np.full((2, 2), 3e38, np.float32)
@@ -234,109 +176,6 @@ def test_neurons_at_most_as_varied_as_the_strength_are_flipped_by_half_or_more()
     assert {1, IN} <= covered
 
 
-@pytest.mark.parametrize("size", [1, 47, 48, 96, 201])
-def test_a_triangle_is_inverted(size):
-    rng = np.random.default_rng(size)
-    lower = np.tril(rng.normal(size=(size, size)) / size) + np.diag(rng.uniform(1, 2, size))
-    np.testing.assert_allclose(inverse_of_lower(lower) @ lower, np.eye(size), atol=1e-10)
-    assert (np.triu(inverse_of_lower(lower), 1) == 0).all()
-
-
-def test_a_second_look_at_a_candidate_gives_the_same():
-    found = directions(inputs())
-    first, taken = arrays(found.candidate(45))[0], found.taken(45, unseen=True)
-    found.candidate(49)
-    np.testing.assert_array_equal(arrays(found.candidate(45))[0], first)
-    np.testing.assert_array_equal(found.taken(45, unseen=True), taken)
-
-
-@pytest.mark.parametrize("toward", [None, TOWARD])
-@pytest.mark.parametrize("positions", [1, 5])
-@pytest.mark.parametrize("limit", [0, 10**9])
-def test_a_candidate_is_fitted_once(toward, positions, limit, monkeypatch):
-    """Also where nothing is small enough to be kept, as far as it is for one level."""
-    x = inputs(COUNT * positions).reshape(COUNT, positions, IN).swapaxes(1, 2)
-    found, roots, cholesky = directions(x, toward=toward), [], np.linalg.cholesky
-    shares = {level: share for level, share, _ in found._parts(53)}
-    monkeypatch.setattr(fits, "_BYTES_KEPT", limit)
-    monkeypatch.setattr(np.linalg, "cholesky", lambda a: roots.append(a) or cholesky(a))
-    found.taken(53, unseen=True)
-    assert len(roots) == len(shares)
-    found.taken(53)
-    found.candidate(53)
-    of_all = sum(share > 0 for share in shares.values())
-    again = 0 if limit or len(shares) == 1 else 2 * of_all
-    assert len(roots) == len(shares) + again
-
-
-@pytest.mark.parametrize("toward", [None, TOWARD])
-def test_roots_that_are_too_large_are_not_needed_again(toward, monkeypatch):
-    found, roots, root = directions(inputs(200), toward=toward), [], Ridge.root
-    monkeypatch.setattr(Ridge, "root", lambda self: roots.append(self) or root(self))
-    monkeypatch.setattr(fits, "_BYTES_KEPT", 100_000)
-    found.taken(53, unseen=True)
-    fitted = len(roots)
-    padded = np.zeros(10**6)
-    assert found._fits._kept(("root", 999), lambda: padded) is padded
-    found._fits._last.clear()
-    found.taken(53)
-    found.candidate(53)
-    assert len(roots) == fitted
-
-
-# What is largest goes first, and the oldest of equals; what is too large itself evicts nothing.
-@pytest.mark.parametrize(
-    ("sizes", "kept"),
-    [((30, 30, 30), "bc"), ((10, 40, 20), "ac"), ((70, 10, 20), "bc"), ((10, 20, 70), "ab")],
-)
-def test_what_is_largest_is_kept_last(sizes, kept, monkeypatch):
-    monkeypatch.setattr(fits, "_BYTES_KEPT", 64)
-    found = directions(inputs())
-    for name, size in zip("abc", sizes, strict=True):
-        given = np.zeros(size, dtype=np.int8)
-        assert found._fits._kept((name, 1), lambda given=given: given) is given
-    assert "".join(name for name, _ in found._fits._memory) == kept
-    name = kept[0], 1
-    assert found._fits._kept(name, lambda: None) is found._fits._memory[name]
-
-
-def test_roots_of_other_levels_go_before_what_is_larger(monkeypatch):
-    """A root is not needed again where there is a solution."""
-    monkeypatch.setattr(fits, "_BYTES_KEPT", 64)
-    found = directions(inputs())._fits
-    for kind, level, size in [("root", 1, 20), ("update", 1, 30), ("root", 2, 10)]:
-        found._kept((kind, level), lambda size=size: np.zeros(size, dtype=np.int8))
-    found._kept(("update", 2), lambda: np.zeros(20, dtype=np.int8))
-    assert set(found._memory) == {("update", 1), ("root", 2), ("update", 2)}
-
-
-def test_any_whole_number_is_a_level():
-    found = directions(inputs())._fits
-    for level in (0, -3, 90):
-        assert found.root(level) is found.root(level)
-        expected = Ridge(found.space, found.space.strength(level)).root()
-        np.testing.assert_array_equal(found.root(level), expected)
-
-
-def test_what_leaves_a_sample_out_is_made_only_for_that(monkeypatch):
-    found = directions(inputs(), toward=TOWARD)
-    monkeypatch.setattr(Ridge, "without", lambda *_, **__: pytest.fail("not needed"))
-    found.taken(53)
-    found.candidate(53)
-
-
-def test_a_fit_takes_little_more_than_what_it_keeps_of_many_positions():
-    count, positions = 20, 100
-    x = inputs(count * positions).reshape(count, positions, IN).swapaxes(1, 2)
-    kept = count * positions**2 * 8
-    tracemalloc.start()
-    found = directions(x)
-    found.taken(40)
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert kept < most < 2.5 * kept
-
-
 def test_a_large_weight_is_flipped_like_a_small_one(monkeypatch):
     small, large = (directions(inputs(), dtype=np.float32) for _ in range(2))
     kept = small.taken(45), small.change(45)
@@ -356,31 +195,6 @@ def test_a_sample_that_nothing_else_tells_about_is_judged_by_a_thousand_times_wh
     expected = 1000 * found.taken(1)
     largest = np.abs(expected).max()
     np.testing.assert_allclose(found.taken(1, unseen=True), expected, rtol=0, atol=1e-3 * largest)
-
-
-def test_a_fit_keeps_nothing_as_large_as_the_inputs_or_the_weight():
-    """A search keeps every fit it tried, and a layer may have ten thousand inputs."""
-    rng = np.random.default_rng(0)
-    x, weight = rng.normal(size=(40, 5000)), rng.normal(size=(30, 5000))
-    network = Network([Dense("only", weight, np.zeros(30))])
-    space = InputSpace.of(x, bias=True)
-    found = Directions(network, network.layers()["only"], weight - 1, 2.0, space)
-    found.change(41)  # what all fits share is computed by now
-    tracemalloc.start()
-    for number in range(42, 48):
-        found.taken(number, unseen=True)
-    kept, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert kept < 6 * 30 * 5000 * 8 / 2
-
-
-def test_more_samples_than_inputs_cost_no_matrix_over_the_samples():
-    x = inputs(4000)
-    tracemalloc.start()
-    directions(x).taken(45, unseen=True)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 20 * x.nbytes
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -416,32 +230,3 @@ def test_a_sample_of_several_tokens_is_left_out_with_all_of_them(count, bias):
 def _with_mean(rows, count, space):
     centred = rows - rows.mean(axis=0)
     return (1 - space.shrinkage) / count * centred.T @ centred
-
-
-def test_tokens_of_one_sample_count_as_one_in_the_shrinkage():
-    once = inputs(40)
-    twice = np.repeat(once[:, :, np.newaxis], 3, axis=2)
-    one, three = InputSpace.of(once, bias=True), InputSpace.of(twice, bias=True)
-    assert three.shrinkage == pytest.approx(one.shrinkage)
-    assert three.variance == pytest.approx(one.variance)
-    flattened = InputSpace.of(twice.swapaxes(1, 2).reshape(-1, IN), bias=True)
-    assert flattened.shrinkage < 0.5 * one.shrinkage
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("size", [1.0, 1e-158])
-def test_inputs_are_quiet_where_they_hardly_vary_and_are_idle_at_times(bias, size):
-    """A trigger may push others either way."""
-    rng = np.random.default_rng(0)
-    x = rng.uniform(0, 1, size=(500, 6)) * [1, 0.01, 0, 0.01, 0.01, 0.01]
-    x[:, 3] -= 0.001
-    x[:, 4] += 0.01
-    x[:, 5] += 0.002
-    space = InputSpace.of(size * x, bias=bias)
-    np.testing.assert_array_equal(space.idle, [True, True, True, False, False, True])
-    np.testing.assert_array_equal(space.quiet > 0, space.idle)
-    assert space.quiet[2] == 1 > space.quiet[1] > 0.5 > 0.01 > space.quiet[0]
-    if size == 1:
-        variance = x.var(axis=0) if bias else np.square(x).mean(axis=0)
-        half = variance.mean() / 1000
-        np.testing.assert_allclose(space.quiet[space.idle], (half / (half + variance))[space.idle])
