@@ -5,7 +5,7 @@ import typing
 if typing.TYPE_CHECKING:
     from .public import *
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ActivationStatistics",

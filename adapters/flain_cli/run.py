@@ -44,10 +44,7 @@ def ended_with(arguments: Sequence[str] | None = None) -> int:
             # Not standalone: what ends the command is told here, in one way.
             returned = app(arguments, prog_name="flain", standalone_mode=False)
     except BrokenPipeError:
-        # Who read what was shown has gone, as `head` does.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.ERROR
+        return _unread()
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
     except click.ClickException as error:
@@ -58,6 +55,8 @@ def ended_with(arguments: Sequence[str] | None = None) -> int:
         display.problem(_ARGUMENT.sub(r"\1", str(error)))
         return ExitCode.USAGE if isinstance(error, flain.SettingsError) else ExitCode.ERROR
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # as Rich and Typer take it
+            return _unread()
         if _is_completion(error):
             raise
         display.problem(
@@ -82,6 +81,13 @@ def _is_completion(error: SystemExit) -> bool:
     """Return whether the shell was told how words go on, which Typer ends by itself."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_globals["__name__"].partition(".")[0] in _COMPLETING
+
+
+def _unread() -> int:
+    """Show nothing more, as who read it has gone; ``head`` does that."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.ERROR
 
 
 def _interrupted() -> int:

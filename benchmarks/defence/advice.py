@@ -59,8 +59,8 @@ def samples(stored: Stored) -> str:
     )
     return (
         f"Of {_listed(SAMPLES, 'and')} samples, give it {best} for a model like those of MNIST: on "
-        "attacked rows no other number left a larger share of clean models, to the nearest "
-        f"percent ({told})."
+        "attacked rows no other number left a share of clean models that is larger by a percent "
+        f"({told})."
         f"{_never(stored)}{_unpromised(stored)}"
     )
 

@@ -55,9 +55,10 @@ def _beginning(stored: Stored) -> Iterator[str]:
         "*Clean* counts the models on which ASR is at most "
         f"{100 * summary.CLEAN_ASR:.0f} % and ACC has dropped by at most "
         f"{100 * summary.CLEAN_DROP} points, on test images. The numbers above the columns are the "
-        "auxiliary samples. *Up to 0.1* is the rule of the releases up to 0.1 "
-        "(`flain-published-default`): stop at the first net loss of 0.2 points of accuracy. An "
-        "attack that did not reach an ASR of "
+        "auxiliary samples. *Attacked* are the models of FedAvg and of attackers who do not know "
+        "flain. *Up to 0.1* is the default rule of release 0.1 (`flain-published-default`): whole "
+        "neurons, until the first net loss of 0.2 points of accuracy. An attack that did not reach "
+        "an ASR of "
         f"{100 * summary.TOOK:.0f} % before any defence is left out of every mean."
     )
     yield tables.first(stored)
@@ -178,7 +179,8 @@ def depth(stored: Stored, figures: Collection[str]) -> Iterator[str]:
 def _tried() -> Iterator[str]:
     yield "## What was tried and not kept"
     yield (
-        "Tried on models that are not in these results:\n\n"
+        "What is kept was chosen on models that are not in these results. Where a sentence names "
+        "the models of these tables, they were looked at afterwards.\n\n"
         "- *Flipping whole neurons and repairing the others.* At the same loss it left more of the "
         "backdoors than flipping directions, of attackers who know flain above all.\n"
         "- *Shrinking the covariance towards one number* instead of its diagonal. It forgets which "
@@ -246,7 +248,8 @@ def end(stored: Stored) -> Iterator[str]:
     yield (
         "The number of files with each value. Seconds are CPU seconds of one thread; other work on "
         "the machine hardly changes them. Some rows were trained while the harness was being "
-        "written, on commits that are part of a later one now; what trains them is as it was."
+        "written, on commits that were joined into one and are not in the repository; what trains "
+        "them is as it was."
     )
     yield tables_of_runs.origins(stored)
 

@@ -230,10 +230,13 @@ def _rival(found: Runs) -> list[str]:
 
 
 def compared(stored: Stored) -> set[str]:
-    """Rows on which rivals are planned."""
-    own = {FLAIN, FORMER, "none"}
-    cells = stored.profile.cells
-    return {cell.row for cell in cells if cell.defence not in own and cell.kind == "clean"}
+    """Rows on which every rival is planned."""
+    planned: dict[str, set[str]] = {}
+    for cell in stored.profile.cells:
+        if cell.defence not in {FLAIN, FORMER, "none"} and cell.kind == "clean":
+            planned.setdefault(cell.row, set()).add(cell.defence)
+    every = set[str]().union(*planned.values())
+    return {row for row, rivals in planned.items() if rivals == every}
 
 
 def defences(stored: Stored, keep: summary.Keep) -> list[str]:

@@ -345,6 +345,22 @@ def test_a_backend_that_cannot_be_loaded_is_told_of(tmp_path, files):
     assert ran.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("typed", [["layers", "final"], ["layers", "final", "--json"], ["--help"]])
+def test_nothing_is_said_when_nobody_reads(files, typed):
+    reading, writing = os.pipe()
+    os.close(reading)  # as `head` does
+    typed = [str(files.paths[1]) if each == "final" else each for each in typed]
+    ran = subprocess.run(
+        [sys.executable, "-m", "flain_cli", *typed],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (1, "")
+
+
 def test_a_folder_that_was_removed_is_one_clear_error(tmp_path, purify_arguments):
     gone = tmp_path / "gone"
     gone.mkdir()

@@ -119,6 +119,17 @@ def test_rivals_are_compared_on_rows_where_none_is_missing(matrix):
     assert "| clp | 2 | NotApplicable: no batch \\| norm |" in tables.refusals(matrix.read())
 
 
+def test_rows_that_are_planned_with_some_rivals_only_are_not_compared(matrix):
+    both, one = (matrix.add(row("mnist-patch", seed)) for seed in (21, 22))
+    for each, names in ((both, ("flain", "nft", "anp")), (one, ("flain", "nft"))):
+        for name in names:
+            matrix.run(each, name, der=0.9 if each is both else 0.1)
+    text = tables.rivals(matrix.read(), summary.is_mnist)
+    for name in ("flain", "nft", "anp"):
+        found = line(text, defence=name)
+        assert (found["rows"], found["mean DER"]) == ("1", "0.900")
+
+
 def test_a_sentence_says_who_is_foremost_among_rivals(matrix):
     made = matrix.add(row("mnist-patch"))
     matrix.run(made, "nft", done=False)

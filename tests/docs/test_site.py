@@ -11,8 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import doc_pages as pages
+import numpy as np
 import pytest
 
+from flain_core import Settings
+from flain_core.auxiliary.samples import Samples
+from flain_core.in_memory.held_back import split
 from flain_core.promise import samples_needed
 
 ROOT = Path(__file__).parents[2]
@@ -165,16 +169,21 @@ def test_code_on_a_page_is_python(page):
 
 def test_the_page_on_settings_says_how_many_samples_a_promise_needs():
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([\d.]+) % \| ([\d,]+) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| ([\d.]+) %" + r" \| ([\d,]+)" * 3 + r" \|$", text, re.MULTILINE)
     assert len(rows) == 5
-    for share, needed in rows:
-        assert samples_needed(float(share) / 100, 0.95) == int(needed.replace(",", ""))
+    for share, *counts in rows:
+        without, together, with_one = (int(count.replace(",", "")) for count in counts)
+        promise = float(share) / 100
+        assert (without, with_one) == tuple(samples_needed(promise, 0.95, k) for k in (0, 1))
+        asked = Settings(promise=promise).resolved(classify=True, local=True)
+        for count in (together - 1, together):
+            samples = Samples.of((np.arange(count, dtype=float)[:, None], np.arange(count) % 2))
+            _, held_back = split(samples, asked, seed=0)
+            assert (len(held_back) >= without) == (count == together)
 
 
 def test_the_page_on_settings_has_each_setting_with_its_default():
     from dataclasses import fields
-
-    from flain import Settings
 
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     shown = dict(re.findall(r"^\| `(\w+)` \| `?(.*?)`? \|", text, re.MULTILINE))
