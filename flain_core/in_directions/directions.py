@@ -43,8 +43,8 @@ from .class_directions import (
 )
 from .fits import Fits
 from .input_space import CANDIDATES, InputSpace
-from .quiet_excess import quiet_excess, standing_out
-from .votes import votes_of
+from .quiet_excess import quiet_excess
+from .votes import standing_by_votes, votes_of, weights_of
 
 __all__ = ["Directions", "Flipping"]
 
@@ -180,13 +180,15 @@ class Directions:
         whole = np.zeros((len(toward), len(toward)))
         moved = np.zeros((len(self.space.centred), len(toward)))
         how_quiet, votes = self.space.quiet, np.zeros(len(toward))
+        weights = np.zeros_like(how_quiet)
         for columns, block in blocks:
             # The square of a weight may be too small or too large for a float64.
             says = toward @ self._fits.update(block) / size
             for place, (ridge, root) in enumerate(zip(ridges, roots, strict=True)):
                 targets[place] += ridge.target(says, columns, root)
             whole += says @ says.T
-            votes += votes_of(says, how_quiet[columns])
+            weights[columns] = weights_of(says, how_quiet[columns])
+            votes += votes_of(says, weights[columns])
             active, ours = self.space.active_in(columns)
             moved += self.space.centred[:, ours] @ says[:, active].T
         solutions = [
@@ -202,9 +204,7 @@ class Directions:
                 quiet[place] += flipped @ flipped.T
         by_sample = moved.reshape(-1, self.space.positions, len(toward)).mean(axis=1)
         excess = quiet_excess(quiet, whole, by_sample, of_sample)
-        # A small spread would be taken for rounding.
-        beside_most = votes / max(votes.max(), np.finfo(float).tiny)
-        return class_directions(toward, excess + standing_out(beside_most))
+        return class_directions(toward, excess + standing_by_votes(votes, weights))
 
     @cached_property
     def _of_classes(self) -> tuple[Array, Array]:

@@ -23,7 +23,7 @@ from flain_core.in_directions import directions as module
 from flain_core.in_directions.class_directions import FURTHEST_BEHIND, class_directions
 from flain_core.in_directions.directions import Directions
 from flain_core.in_directions.input_space import InputSpace
-from flain_core.in_directions.votes import votes_of
+from flain_core.in_directions.votes import standing_by_votes, votes_of, weights_of
 from flain_numpy import Dense, Network
 
 CLEAN = backdoored.samples(300, seed=11)
@@ -137,13 +137,14 @@ def test_the_class_that_quiet_inputs_speak_for_comes_first_unless_another_exceed
 ):
     """Where all speak for one class alone, that is 2.5 standard deviations."""
     monkeypatch.setattr(module, "quiet_excess", lambda *given: np.array(excess, dtype=float))
-    monkeypatch.setattr(module, "column_blocks", lambda whole: [slice(0, 4), slice(4, 10)])
-    x = np.abs(np.random.default_rng(4).normal(size=(400, 10))) * np.repeat([1, 0.01], 5)
+    monkeypatch.setattr(module, "column_blocks", lambda whole: [slice(0, 4), slice(4, 105)])
+    x = np.abs(np.random.default_rng(4).normal(size=(400, 105)))
+    x *= np.repeat([1, 0.01], [5, 100])
     firsts = []
     for target in range(5):
-        update = np.hstack([3 * np.eye(5), large * np.eye(5)[[target] * 5].T])
+        update = np.hstack([3 * np.eye(5), large * np.eye(5)[[target] * 100].T])
         network = Network([Dense("only", update)])
-        given = network, network.layers()["only"], np.zeros((5, 10)), 2.0
+        given = network, network.layers()["only"], np.zeros((5, 105)), 2.0
         space = InputSpace.of(x, bias=False)
         firsts.append(abs(Directions(*given, space, of_classes(np.eye(5), 400)).first).argmax())
     assert firsts == ([0] * 5 if max(excess) > 2.5 else [0, 1, 2, 3, 4])
@@ -166,8 +167,9 @@ def test_the_votes_of_all_quiet_inputs_are_added_to_the_quiet_shares(scale, monk
     network = Network([Dense("only", scale * update)])
     given = network, network.layers()["only"], np.zeros((5, 12)), 2.0, space
     Directions(*given, of_classes(np.eye(5), 400)).taken(50)
-    votes = votes_of(update, space.quiet)
-    np.testing.assert_allclose(asked[0], excess + (votes - votes.mean()) / votes.std(), rtol=1e-9)
+    weights = weights_of(update, space.quiet)
+    expected = excess + standing_by_votes(votes_of(update, weights), weights)
+    np.testing.assert_allclose(asked[0], expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("positions", [1, 3])
