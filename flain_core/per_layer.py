@@ -19,7 +19,7 @@ from .in_directions.input_space import InputSpace
 from .network import SINGLE_PRECISION, Array, Layer, Network
 from .outcome.layer import LayerOutcome, Step, StopReason
 from .progress import OnProgress, Progress
-from .proof import Proof
+from .proof import NOT_AS_PROMISED, Proof
 from .sample_source import HolderLostError, SampleFacts, Scorer
 from .schedule import AllNegativeError, Schedule
 from .score_checks import check_label
@@ -33,7 +33,6 @@ _WINDOW_PER_ERROR = 4.0
 _MOST_TESTED = 32
 _LEAST_FOR_DIRECTIONS = 10
 _MOST_OUTPUTS = 1024  # finding out how they move the scores takes pushes for each of them
-_NOT_AS_PROMISED = Proof(False, "the purified model did not score what the cut had promised")
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,10 +209,15 @@ def _searched(
         baseline = before or now
         misfit = context.misfit(baseline.clean)
         if misfit:
-            return Found(None, 0, (), (), frozenset(), misfit), baseline, now
+            return Found((), (), (), misfit), baseline, now
         walk = bracket if schedule.by_strength else search
         found = walk(schedule, candidates, context.settings, baseline, report)
-        written = candidates.as_written(found.number) if candidates.as_written else None
+        if candidates.as_written is None:
+            return found, baseline, None
+        written = candidates.as_written(found.number)
+        while found.step and _exceeds(context.settings, baseline, written):
+            found = found.without_the_last()
+            written = candidates.as_written(found.number)
         return found, baseline, written
 
 
@@ -235,7 +239,7 @@ def _ways(
         factor = settings.factor_of("directions")
         directions = Directions(network, layer, initial, factor, space, classes)
         yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
-        proof = _NOT_AS_PROMISED
+        proof = NOT_AS_PROMISED
     if settings.flip == "directions":
         reason = "its inputs were not kept" if proof.faithful else proof.why
         raise LayerError(
@@ -248,7 +252,7 @@ def _ways(
     flipping = replace(unflipped, order=schedule.order)
     if proof.faithful:
         yield flipping, schedule, proof
-        proof = _NOT_AS_PROMISED
+        proof = NOT_AS_PROMISED
     yield flipping, schedule, proof
 
 
@@ -278,13 +282,7 @@ def _promised(found: Found, flipping: Flipping, context: SearchContext) -> Found
     kept = held_back.furthest([partial(flipping.candidate, found.numbers[i]) for i in tested])
     if kept == len(tested):
         return found
-    last = tested[kept - 1] if kept else None
-    return replace(
-        found,
-        step=None if last is None else found.steps[last],
-        number=0 if last is None else found.numbers[last],
-        reason="promise",
-    )
+    return replace(found, permitted=tested[:kept], reason="promise")
 
 
 def _shares_flipped(
@@ -354,11 +352,14 @@ def _confirms(
     """Return whether the purified model, run in full, scores what the search said it would."""
     if written is not None:
         difference = abs(written.clean.total - after.clean.total)
-        # What crosses the tolerance is kept on purpose then.
-        held = settings.crossing == "keep" or not crossed(settings, before, after)
-        return difference <= written.clean.uncertain and held
+        return difference <= written.clean.uncertain and not _exceeds(settings, before, after)
     if found.step is None:
         return True
     beyond = found.reason == "tolerance" and settings.crossing == "keep"
     difference = abs(found.step.clean - after.clean.mean)
     return crossed(settings, before, after) == beyond and difference <= found.step.rounding + 1e-9
+
+
+def _exceeds(settings: Settings, before: Scored, after: Scored) -> bool:
+    """Return whether more was lost than the tolerance allows, and not on purpose."""
+    return settings.crossing != "keep" and crossed(settings, before, after)

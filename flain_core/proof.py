@@ -42,6 +42,9 @@ class Proof:
     error: float = float("inf")
 
 
+NOT_AS_PROMISED = Proof(False, "the purified model did not score what the cut had promised")
+
+
 def check_deterministic(network: Network, x: Batch, fewer: Batch, epsilon: float) -> None:
     """Check that a network scores each sample alike, each time and whatever lies beside it.
 

@@ -24,29 +24,32 @@ class Found:
     """The end of a search.
 
     Attributes:
-        step: The chosen step; None if not even the first candidate is within the tolerance.
-        number: The chosen candidate's number; 0 for none.
         steps: Every candidate tried.
         numbers: Their numbers.
-        crossed: The numbers of those that lose too much.
+        permitted: Places of those that may be chosen, the last of which is.
         reason: The reason why it ended.
     """
 
-    step: Step | None
-    number: int
     steps: tuple[Step, ...]
     numbers: tuple[int, ...]
-    crossed: frozenset[int]
+    permitted: Sequence[int]
     reason: StopReason
 
     @property
-    def permitted(self) -> list[int]:
-        """Places of the steps that may be chosen: the chosen one, and weaker ones within limits."""
-        return [
-            place
-            for place, number in enumerate(self.numbers)
-            if number == self.number or (number < self.number and number not in self.crossed)
-        ]
+    def step(self) -> Step | None:
+        """The chosen step; None if not even the first candidate is within the tolerance."""
+        return self.steps[self.permitted[-1]] if self.permitted else None
+
+    @property
+    def number(self) -> int:
+        """The chosen candidate's number; 0 for none."""
+        return self.numbers[self.permitted[-1]] if self.permitted else 0
+
+    def without_the_last(self) -> Found:
+        """Return the search as it ended if the chosen candidate were not permitted."""
+        permitted = self.permitted[:-1]
+        reason: StopReason = "tolerance" if permitted else "nothing within tolerance"
+        return replace(self, permitted=permitted, reason=reason)
 
 
 def search(
@@ -190,18 +193,18 @@ def _step(
 def _found(
     steps: Sequence[Step],
     numbers: Sequence[int],
-    crossed: Set[int],
+    beyond: Set[int],
     first: int,
     settings: Settings,
 ) -> Found:
     """Choose a step, where ``first`` is the place of the one beyond which none may be chosen."""
-    tried = tuple(steps), tuple(numbers), frozenset(crossed)
+    permitted = [place for place in range(first) if numbers[place] not in beyond]
     if first == len(steps):
-        return Found(steps[-1], numbers[-1], *tried, "exhausted")
-    chosen = first if settings.crossing == "keep" else first - 1
-    if chosen < 0:
-        return Found(None, 0, *tried, "nothing within tolerance")
-    return Found(steps[chosen], numbers[chosen], *tried, "tolerance")
+        return Found(tuple(steps), tuple(numbers), permitted, "exhausted")
+    if settings.crossing == "keep":
+        permitted.append(first)
+    reason: StopReason = "tolerance" if permitted else "nothing within tolerance"
+    return Found(tuple(steps), tuple(numbers), permitted, reason)
 
 
 def _scored(schedule: Schedule, candidates: Candidates) -> Iterator[tuple[float, int, Scored]]:

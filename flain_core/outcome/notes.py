@@ -10,6 +10,7 @@ from flain_core.network import Network
 from flain_core.outputs import Reading
 from flain_core.per_layer import Purified, SearchContext
 from flain_core.promise import Promise, samples_needed
+from flain_core.proof import NOT_AS_PROMISED
 from flain_core.sample_source import SampleFacts
 from flain_core.settings import Settings, as_fraction
 from flain_core.tallies import Tally
@@ -346,7 +347,8 @@ def _on_neurons(
 ) -> Iterator[Note]:
     dense = network.layers()[outcome.name].kind == "dense"
     whole = settings.flip == "auto" and outcome.flip == "neurons"
-    if facts.local and dense and whole and outcome.moves_scores:
+    given_up = not outcome.moves_scores or outcome.why_method == NOT_AS_PROMISED.why
+    if facts.local and dense and whole and not given_up:
         yield (
             f"{outcome.name!r}: whole neurons were tried; directions need float32 weights, a "
             "layer that runs once in a pass, at least 10 samples whose inputs vary, and a "

@@ -1,5 +1,6 @@
 """What the layers of one purification share, and what a search must be confirmed by."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from recut import Recut
 import flain_core as flain
 import flain_numpy
 from flain_core import Settings, per_layer
+from flain_core.sample_source import Candidates
 from flain_core.schedule import Schedule
 from flain_core.search import search
 from flain_core.tallies import Scored, Tally
@@ -65,7 +67,9 @@ def forgetful(cut):
 @pytest.mark.parametrize("flip", ["neurons", "auto"])
 def test_a_score_that_was_not_as_promised_is_not_kept_also_where_it_is_allowed(flip):
     settings = Settings(measure="score", flip=flip, tolerance=1.0)
-    (layer,) = purify(Recut(FINAL, forgetful), settings=settings).layers
+    result = purify(Recut(FINAL, forgetful), settings=settings)
+    (layer,) = result.layers
+    assert not any("directions need" in note for note in result.notes)
     assert (layer.method, layer.flip) == ("whole network", "neurons")
     assert layer.why_method == "the purified model did not score what the cut had promised"
     assert layer.steps[-1].clean < 0.9
@@ -100,7 +104,7 @@ def promised(found, held_back, promise=0.01):
 
 def test_a_promise_is_tested_on_the_candidates_up_to_the_chosen_one():
     found = steps_of(5)
-    chosen = replace(found, step=found.steps[3], number=4, reason="tolerance")
+    chosen = replace(found, permitted=range(4), reason="tolerance")
     samples = Keeping(2)
     kept = promised(chosen, samples)
     assert samples.tried == [1, 2, 3, 4]
@@ -124,8 +128,42 @@ def test_without_a_promise_or_a_choice_none_is_tested():
     found = steps_of(5)
     assert promised(found, None) == found
     assert promised(found, Keeping(0), promise=None) == found
-    left = replace(found, step=None, number=0, reason="nothing within tolerance")
+    left = replace(found, permitted=(), reason="nothing within tolerance")
     assert promised(left, Keeping(0)) == left
+
+
+@pytest.mark.parametrize(("lost", "number"), [({}, 4), ({4: 9}, 3), ({4: 9, 3: 9}, 2)])
+@pytest.mark.parametrize("crossing", ["revert", "keep"])
+def test_a_candidate_that_loses_more_when_it_is_written_makes_room_for_a_weaker_one(
+    lost, number, crossing
+):
+    """The search judges samples as if each had been left out, which is not what is written."""
+    losing = lambda n: Scored(Tally(100 - n, 100))  # noqa: E731
+    candidates = Candidates(
+        lookahead=1,
+        advance=lambda some: [losing(n) for n in some],
+        score_in_full=losing,
+        as_written=lambda n: losing(lost.get(n, n)),
+    )
+    settings = by_neurons(0.04, crossing=crossing)
+    context = SimpleNamespace(
+        scorer=SimpleNamespace(candidates=lambda flipping, window: nullcontext(candidates)),
+        listener=lambda *asked: None,
+        misfit=lambda clean: None,
+        settings=settings,
+    )
+    flipping = SimpleNamespace(layer=SimpleNamespace(name="fc"))
+    schedule = Schedule.of(np.arange(1.0, 8))
+    proof = SimpleNamespace(faithful=False)
+    found, _, written = per_layer._searched(flipping, schedule, proof, context, None)
+    assert found.number == (4 if crossing == "keep" else number)
+    assert written == losing(lost.get(found.number, found.number))
+    assert found.reason == "tolerance"
+
+
+def test_where_every_candidate_loses_too_much_when_it_is_written_none_is_chosen():
+    left = replace(steps_of(3), permitted=[0]).without_the_last()
+    assert (left.number, left.step, left.reason) == (0, None, "nothing within tolerance")
 
 
 def confirms(promised, after, *, written=None, rounding=0, **options):
@@ -133,7 +171,8 @@ def confirms(promised, after, *, written=None, rounding=0, **options):
     found = steps_of(5)
     step = replace(found.steps[1], clean=promised / 100, rounding=rounding / 100)
     reason = "tolerance" if options.get("crossing") == "keep" else "exhausted"
-    found = replace(found, step=step, reason=reason)
+    steps = (found.steps[0], step, *found.steps[2:])
+    found = replace(found, steps=steps, permitted=range(2), reason=reason)
     before, settings = Scored(Tally(100, 100)), by_neurons(0.015, **options)
     return per_layer._confirms(found, written, settings, before, Scored(Tally(after, 100)))
 
@@ -187,7 +226,7 @@ def test_the_shares_of_a_weight_in_many_blocks_are_those_of_the_whole(monkeypatc
 
 
 def test_a_search_that_chose_nothing_needs_no_confirmation():
-    nothing = replace(steps_of(5), step=None, number=0, reason="nothing within tolerance")
+    nothing = replace(steps_of(5), permitted=(), reason="nothing within tolerance")
     scored = Scored(Tally(100, 100))
     assert per_layer._confirms(nothing, None, by_neurons(0.01), scored, scored)
 
