@@ -84,7 +84,7 @@ def targets(stored: Stored) -> str:
         attacked = [row for row in stored.profile.rows.values() if row.mcr > 0 and test(row)]
         for target in sorted({row.target for row in attacked}):
             wanted = {row.name for row in attacked if row.target == target}
-            found = plain(stored, FLAIN, MOST, _is_among(wanted))
+            found = _with_most(stored, _is_among(wanted))
             if not found.wanted:
                 continue
             rates = [percent(mean(field(which), found)) for which in ("asr_before", "asr")]
@@ -121,7 +121,11 @@ def attacks(stored: Stored) -> str:
 
 def of_flain(stored: Stored, name: str) -> Runs:
     """Flain's results on a group of rows, with the most samples up to 800."""
-    return plain(stored, FLAIN, _most(stored, name), lambda row: summary.group(row) == name)
+    return _with_most(stored, lambda row: summary.group(row) == name)
+
+
+def _with_most(stored: Stored, test: Test) -> Runs:
+    return plain(stored, FLAIN, _most(stored, test), test)
 
 
 def _rates(found: Runs) -> Iterator[str]:
@@ -138,14 +142,12 @@ def groups(stored: Stored) -> list[str]:
     return list(dict.fromkeys(summary.group(row) for row in stored.profile.rows.values()))
 
 
-def _most(stored: Stored, name: str) -> int:
-    """The most samples, up to 800, that flain is planned with on a group; digits have fewer."""
+def _most(stored: Stored, test: Test) -> int:
+    """The most samples, up to 800, that flain is planned with on rows; digits have fewer."""
     cells = [
         cell.samples
         for cell in stored.profile.cells
-        if cell.defence == FLAIN
-        and cell.samples <= MOST
-        and summary.group(stored.profile.rows[cell.row]) == name
+        if cell.defence == FLAIN and cell.samples <= MOST and test(stored.profile.rows[cell.row])
     ]
     return max(cells, default=MOST)
 
