@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .blocks import largest_of
-from .errors import LayerError, ModelError, WeightsError, listed, nearest
+from .errors import FlainWarning, LayerError, ModelError, WeightsError, listed, nearest
 from .network import Array, Layer, Network, refused_layers
 
 _ONE_OF = 100  # at most one of so many weights is an outlier
@@ -132,15 +132,18 @@ def left_out(network: Network, layers: str | Sequence[str]) -> Mapping[str, str]
     return refused_layers(network) if by_group else {}
 
 
-def passed_by(network: Network, layers: str | Sequence[str]) -> str | None:
-    """Return what ``"auto"`` passed by on the way to the layer it took, in words."""
+def passed_by(network: Network, layers: str | Sequence[str]) -> str | FlainWarning | None:
+    """Return what ``"auto"`` passed by on the way to the layer it took; None for nothing.
+
+    It is a warning if that could not be taken.
+    """
     found = network.layers()
     if layers != "auto" or "auto" in found:
         return None
     (taken,) = _of_kind(network, found, "auto")
     dense = [name for name, layer in found.items() if layer.kind == "dense"]
     if refused := refused_layers(network):
-        return (
+        return FlainWarning(
             f'"auto" took {taken!r}; it could not take layers that cannot be purified, even if '
             f"they come first: {_reasons(refused)}"
         )

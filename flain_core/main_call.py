@@ -17,7 +17,7 @@ from .local_samples import source_of
 from .opening import registry
 from .options import MEMORY_LIMIT, typed_as_shown
 from .outcome.measurement import Measurement
-from .outcome.notes import bears_out_a_promise, notes_on
+from .outcome.notes import notes_on
 from .outputs import Outputs
 from .per_layer import SearchContext, purify_layers
 from .progress import OnProgress, listening
@@ -145,10 +145,11 @@ def purify(
             with_details(purified.outcomes, network, weights, purified.network, scorer)
         )
         held_back = scorer.held_back
-        promises = held_back and bears_out_a_promise(context, purified.before.clean)
-        promise = held_back.promise(purified.network) if held_back and promises else None
+        promise = None
+        if held_back and context.bears_out_a_promise(purified.before.clean):
+            promise = held_back.promise(purified.network)
     check_not_swapped(scorer, source.facts, start, purified.before.clean)
-    notes = tuple(notes_on(purified, context, skipped, auto, promise))
+    notes = tuple(notes_on(purified, context, skipped, auto, promise, classes))
     notes = (known_before, *notes) if known_before else notes
     remember(purified.network, purified.outcomes)
     if purified.before.loss is not None:

@@ -71,6 +71,14 @@ class SearchContext:
             return None if favoured is None else "too many of one class"
         return None
 
+    def bears_out_a_promise(self, before: Tally) -> bool:
+        """Return whether the samples can say anything of new ones.
+
+        What was never right cannot become newly wrong, and samples of one class say nothing of
+        others.
+        """
+        return self.facts.classes != 1 and self.misfit(before) is None
+
     def listener(self, layer: str, events: int) -> Callable[[Step], None]:
         """Return a function that reports the steps of a layer's search, one after the other."""
         done = count(1)

@@ -22,6 +22,8 @@ import numpy as np
 from keras import layers, ops
 
 from flain_core.backend_kit import (
+    EMBEDDING,
+    RECURRENT,
     fitting_bias,
     fitting_weight,
     kind_of,
@@ -143,6 +145,10 @@ def _kind_of(layer: Any) -> Kind | str | None:
     """Return how to read a layer, why it is refused, or None if it is of another sort."""
     if isinstance(layer, _SEPARABLE):
         return "a separable convolution has two kernels one after the other; no single one decides"
+    if isinstance(layer, layers.RNN):
+        return RECURRENT
+    if isinstance(layer, layers.Embedding):
+        return EMBEDDING
     if not isinstance(layer, (*_DENSE, *_CONVOLUTIONS, *_DEPTHWISE, *_TRANSPOSED)):
         return None
     if reason := _refusal(layer):

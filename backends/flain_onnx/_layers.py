@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from onnx import GraphProto, NodeProto, TensorProto
 
+from flain_core.backend_kit import RECURRENT
+
 from ._biases import Bias, bias_of
 from ._forms import DenseForm, Form, form_of
 from ._graph import Graph, constants
@@ -16,6 +18,7 @@ from ._names import layer_names
 from ._stored import FOLLOWED, Stored, stored_behind
 from ._walk import bodies
 
+_RECURRENT = ("GRU", "LSTM", "RNN")
 _OF_ONNXRUNTIME = "com.microsoft"
 _FOLDED_BY_RULE = "pkg.onnxscript.rewriter.rule_name"
 _FOLDED_BY_TRACING = re.compile(r"^onnx::Conv(Transpose)?_\d+$")
@@ -121,6 +124,17 @@ def refused_fused(graph: Graph, taken: Collection[str]) -> dict[str, str]:
         "optimised the model; give both models as they were exported, and optimise the result"
         for name, (node, _) in zip(names, found, strict=True)
     }
+
+
+def refused_recurrent(graph: Graph, taken: Collection[str]) -> dict[str, str]:
+    """Return why recurrent layers are refused, by names that are not yet taken."""
+    made = {name: graph.nodes[index] for name, index in graph.producer.items()}
+    found = [
+        (node, _stored_name(node.input[1], graph.tensors, made))
+        for node in graph.nodes
+        if node.op_type in _RECURRENT and node.domain in ("", "ai.onnx")
+    ]
+    return dict.fromkeys(layer_names(found, taken), RECURRENT)
 
 
 def _inside(

@@ -30,7 +30,7 @@ from ._external import bytes_declared, check_folder
 from ._files import load
 from ._graph import Graph
 from ._guard import one_error
-from ._layers import Entry, catalogue, refused_fused, refused_in_bodies
+from ._layers import Entry, catalogue, refused_fused, refused_in_bodies, refused_recurrent
 from ._model import OnnxModel, scores_output
 from ._pairs import renamed
 from ._stored import Stored, read, with_tensors
@@ -173,7 +173,8 @@ class OnnxNetwork:
         """Each layer, or why it is refused."""
         found = {name: entry.refusal or entry for name, entry in self.entries.items()}
         found |= refused_in_bodies(self._batching.graph, taken=found)
-        return found | refused_fused(self._batching.graph, taken=found)
+        found |= refused_fused(self._batching.graph, taken=found)
+        return found | refused_recurrent(self._batching.graph, taken=found)
 
     @cached_property
     @one_error()

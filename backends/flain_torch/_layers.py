@@ -15,6 +15,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from flain_core.backend_kit import (
+    EMBEDDING,
+    RECURRENT,
     exchange_channels,
     fitting_bias,
     fitting_weight,
@@ -189,7 +191,7 @@ def shared_parameters(module: nn.Module) -> Mapping[str, str]:
 def catalogue(
     model: nn.Module, shared: Mapping[str, str], adapters: Mapping[str, Adapter | str]
 ) -> dict[str, WeightLayer | str]:
-    """Return the dense and convolutional layers, or why they are refused, in the model's order.
+    """Return the layers that have weights, or why they are refused, in the model's order.
 
     ``shared`` is what :func:`shared_parameters` says, ``adapters`` what
     :func:`~flain_torch._lora.adapters_in` does: an adapted layer stands for the first half of its
@@ -211,6 +213,10 @@ def catalogue(
                 entries[named] = "it is what PEFT keeps of a module that is trained as a whole"
             else:
                 entries[named] = _refusal(model, name, layer, shared) or layer
+        elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            entries[name or type(module).__name__] = RECURRENT
+        elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            entries[name or type(module).__name__] = EMBEDDING
     return entries | _traced(model, taken=entries)
 
 

@@ -87,8 +87,8 @@ def _targets(stored: Stored) -> Iterator[str]:
         "too: more of it is quiet for a class that is hard to learn, as class 5 of CIFAR-10, the "
         "dogs. So a defence may seem to find the class that an attacker wants, and find a hard "
         "one. Rows with `t1` in their names have attackers who want class 1; rows without a target "
-        f"have class 5. The table is of flain with {summary.MOST} samples, or as many as there are, "
-        "on all models whose attack took."
+        f"have class 5. The table is of flain with {summary.MOST} samples, or as many as there "
+        "are, on all models whose attack took."
     )
     yield tables.targets(stored)
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from .finding import chosen_output, find_layer, refusals, usable
 from .inputs import DenseInput, check_in_range, read_only, split_samples, stacked_calls
-from .messages import AS_TRAINED, CHANGED_MEANWHILE, kind_of, shortened
+from .messages import (
+    AS_TRAINED,
+    CHANGED_MEANWHILE,
+    EMBEDDING,
+    RECURRENT,
+    kind_of,
+    shortened,
+)
 from .switches import switched, switches_of
 from .weights import (
     check_floating,
@@ -19,6 +26,8 @@ from .weights import (
 __all__ = [
     "AS_TRAINED",
     "CHANGED_MEANWHILE",
+    "EMBEDDING",
+    "RECURRENT",
     "DenseInput",
     "check_floating",
     "check_in_range",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from flain_core.errors import FlainWarning
+from flain_core.binomial import binomial_tail
+from flain_core.errors import FlainWarning, listed
 from flain_core.network import Network
 from flain_core.outputs import Reading
 from flain_core.per_layer import Purified, SearchContext
@@ -16,15 +17,35 @@ from flain_core.settings import Settings, as_fraction
 from flain_core.tallies import Tally
 
 from .layer import LayerOutcome
+from .measurement import ClassOutcome
 from .verdict import flipped_for_a_class, verdict_on
 
 _TOO_FEW_SAMPLES = 75
 _MANY_COPIES = 0.5
 _NOTABLE_LOSS = 0.01
 _GREAT_TOLERANCE = 0.05
+_LOST_BY_A_CLASS, _BY_CHANCE = 0.1, 0.01
 _OVERSURE = 1.5  # beside how often a model is right
 _TOOK = 0.5  # a backdoor with a smaller attack success rate hardly took
 _BROUGHT_ABOUT = 0.1
+
+_NOT_FLIPPED = {
+    "promise": (
+        "not even the weakest candidate kept the promise. Ask for a larger one, or give more "
+        "samples"
+    ),
+    "no better than chance": (
+        "samples on which it is no better than chance cannot say when to stop"
+    ),
+    "too many of one class": (
+        "samples of which it takes far too many for one class cannot say when to stop"
+    ),
+}
+_TRY_ELSE = "try another layer, more samples, or a larger tolerance"
+_TRY_NEXT = (
+    "Give more samples, or name another layer, or allow a larger loss, such as tolerance=0.02 in "
+    "the settings; or use another defence beside this one"
+)
 
 Note: TypeAlias = "str | FlainWarning"
 """A sentence; a serious one is a warning."""
@@ -34,8 +55,9 @@ def notes_on(
     purified: Purified,
     context: SearchContext,
     left_out: Mapping[str, str],
-    passed_by: str | None,
+    passed_by: Note | None,
     promise: Promise | None,
+    by_class: Sequence[ClassOutcome],
 ) -> Iterator[Note]:
     """Yield everything there is to say.
 
@@ -45,6 +67,7 @@ def notes_on(
         left_out: Layers that were asked for as a group and cannot be purified, with the reasons.
         passed_by: What ``"auto"`` passed by.
         promise: What can be promised of new samples.
+        by_class: How many samples of each class were right, and are.
     """
     before, settings, facts = purified.before.clean, context.settings, context.facts
     held_back = len(context.scorer.held_back or ())
@@ -52,7 +75,7 @@ def notes_on(
     yield from _on_samples(facts, settings, before, held_back, reading)
     yield from _on_classes(facts, before.count + held_back, reading.classes if reading else 0)
     if passed_by:
-        yield FlainWarning(passed_by) if "cannot be purified" in passed_by else passed_by
+        yield passed_by
     for name, reason in left_out.items():
         yield f"{name!r} was left out, as it cannot be purified: {reason}"
     for outcome in purified.outcomes:
@@ -66,6 +89,7 @@ def notes_on(
             "are no copies"
         )
     yield from _on_result(purified, settings)
+    yield from _on_what_classes_lost(by_class)
     yield from _on_promise(promise, context)
     yield from _on_probes(purified, facts)
     if reading and reading.note:
@@ -171,14 +195,6 @@ def _on_certainty(before: Tally, reading: Reading, settings: Settings) -> Iterat
         )
 
 
-def bears_out_a_promise(context: SearchContext, before: Tally) -> bool:
-    """Return whether samples can say anything of new ones.
-
-    What was never right cannot become newly wrong, and samples of one class say nothing of others.
-    """
-    return context.facts.classes != 1 and context.misfit(before) is None
-
-
 def _on_classes(facts: SampleFacts, samples: int, classes: int) -> Iterator[Note]:
     """Warn where more classes are missing than a random draw would leave out."""
     if not facts.classify or facts.classes is None or not classes:
@@ -255,6 +271,28 @@ def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
         )
 
 
+def _on_what_classes_lost(by_class: Sequence[ClassOutcome]) -> Iterator[Note]:
+    """Warn of classes that lost a tenth, and more than the others did by far more than chance."""
+    lost = [each.right_before - each.right_after for each in by_class]
+    samples, total = sum(each.samples for each in by_class), sum(lost)
+    losing = []
+    for each, its in zip(by_class, lost, strict=True):
+        others = samples - each.samples
+        # One more than they lost, as few samples may have lost none by chance.
+        usual = (max(total - its, 0) + 1) / (others + 2)
+        chance = 1 - binomial_tail(its - 1, each.samples, usual) if its > 0 else 1.0
+        if its >= _LOST_BY_A_CLASS * each.samples and chance * len(by_class) < _BY_CHANCE:
+            losing.append(
+                f"class {each.label} ({each.right_before} of {each.samples} right before, "
+                f"{each.right_after} after)"
+            )
+    if losing:
+        yield FlainWarning(
+            f"some classes lost far more than the others: {listed(losing)}. Give more samples of "
+            "them, or a smaller tolerance"
+        )
+
+
 def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     """Return a sentence that explains the verdict."""
     verdict = verdict_on(outcomes)
@@ -265,25 +303,9 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
                 "not flipped: flipping the chosen layers does not move the scores, so nothing can "
                 "be removed there; choose another layer, or a larger factor"
             )
-        if any(outcome.stop_reason == "promise" for outcome in outcomes):
-            return (
-                "not flipped: the model is as it was, with a backdoor if it had one; not even the "
-                "weakest candidate kept the promise. Ask for a larger one, or give more samples"
-            )
-        if any(outcome.stop_reason == "no better than chance" for outcome in outcomes):
-            return (
-                "not flipped: the model is as it was, with a backdoor if it had one; samples on "
-                "which it is no better than chance cannot say when to stop"
-            )
-        if any(outcome.stop_reason == "too many of one class" for outcome in outcomes):
-            return (
-                "not flipped: the model is as it was, with a backdoor if it had one; samples of "
-                "which it takes far too many for one class cannot say when to stop"
-            )
-        return (
-            "not flipped: the model is as it was, with a backdoor if it had one; try another "
-            "layer, more samples, or a larger tolerance"
-        )
+        reasons = {outcome.stop_reason for outcome in outcomes}
+        told = next((each for reason, each in _NOT_FLIPPED.items() if reason in reasons), _TRY_ELSE)
+        return f"not flipped: the model is as it was, with a backdoor if it had one; {told}"
     if verdict == "partly flipped":
         most = flipped_for_a_class(outcomes)
     flipped = f"of {most.name!r}, {most.share_in_words()} was flipped"
@@ -295,17 +317,15 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
         )
     if verdict == "partly flipped":
         return (
-            f"partly flipped: {flipped}. Little of what it says for most other classes was, as "
-            "clean samples use that; a backdoor that leads to one of those is probably still "
-            "there, if there was one. Give more samples, or use another defence beside this "
-            "one; only a probe with its trigger shows whether a backdoor is gone"
+            f"partly flipped: {flipped}. Little of what it says for other classes was, as clean "
+            "samples use that. If there was a backdoor, some of it may be left, and most of it if "
+            f"it leads to another class: only a probe with its trigger shows that. {_TRY_NEXT}"
         )
     if verdict == "hardly flipped":
         return (
-            f"hardly flipped: {flipped} before clean samples suffered. No input of the layer "
-            "is idle on clean data (as behind batch normalisation), or the samples are too few; a "
-            "backdoor is probably still there, if there was one. Try another layer, or another "
-            "defence beside this one"
+            f"hardly flipped: {flipped} before clean samples suffered. They use nearly all of the "
+            "layer's inputs, as they do of small layers and behind batch normalisation, or they "
+            f"are too few. A backdoor is probably still there, if there was one. {_TRY_NEXT}"
         )
     return (
         f"flipped: {flipped}, where clean samples hardly use it. A backdoor elsewhere stays; only "

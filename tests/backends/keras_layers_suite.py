@@ -179,3 +179,20 @@ def test_refused_layers_are_named_with_the_reasons() -> None:
                 flain.purify(build(), initial=build(), data=data, layers=layers)
             assert str(caught.value) == f"no layer of the model can be purified: {every}"
     assert open_network(CASES["residual"].model()).refused_layers() == {}
+
+
+def test_recurrent_layers_and_embeddings_are_refused() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((4,), dtype="int32"),
+            keras.layers.Embedding(9, 6, name="words"),
+            keras.layers.Bidirectional(keras.layers.GRU(5), name="both"),
+            keras.layers.Dense(3, name="head"),
+        ]
+    )
+    network = open_network(model)
+    assert list(network.layers()) == ["head"]
+    refused = network.refused_layers()
+    assert list(refused) == ["words", "both/forward_gru", "both/backward_gru"]
+    assert "looks up rows" in refused["words"]
+    assert "recurrent" in refused["both/backward_gru"]

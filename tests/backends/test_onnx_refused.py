@@ -260,3 +260,27 @@ def test_arrays_are_told_to_go_into_models(tmp_path: Path) -> None:
     for model in (CASES["mlp"].build(), load(tmp_path / "model.onnx"), tmp_path / "model.onnx"):
         with pytest.raises(ModelError, match=r"flain_onnx offers no arrays_of.*flain\.purify"):
             flain.purify_arrays({}, {}, model, data=(x, np.zeros(N, int)))
+
+
+@pytest.mark.parametrize(("operator", "gates"), [("RNN", 1), ("GRU", 3), ("LSTM", 4)])
+def test_recurrent_layers_are_refused(operator: str, gates: int) -> None:
+    weights = {"steps.W": (1, gates * 5, 6), "steps.R": (1, gates * 5, 5), "head.weight": (5, 3)}
+    stored = [numpy_helper.from_array(numbers(*shape), name) for name, shape in weights.items()]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["by step"], perm=[1, 0, 2]),
+        helper.make_node(
+            operator, ["by step", "steps.W", "steps.R"], ["", "last"], name="steps", hidden_size=5
+        ),
+        helper.make_node("Squeeze", ["last", "first axis"], ["seen"]),
+        helper.make_node("MatMul", ["seen", "head.weight"], ["scores"]),
+    ]
+    stored.append(numpy_helper.from_array(np.array([0]), "first axis"))
+    graph = helper.make_graph(
+        nodes, "g", [value("x", "n", 4, 6)], [value("scores", "n", 3)], stored
+    )
+    network = open_network(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    assert list(network.layers()) == ["head"]
+    (reason,) = network.refused_layers().values()
+    assert "recurrent" in reason
+    with pytest.raises(LayerError, match="recurrent"):
+        network.cut(next(iter(network.refused_layers())), numbers(N, 4, 6))

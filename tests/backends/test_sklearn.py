@@ -29,7 +29,9 @@ from flain_core.errors import (
 from flain_sklearn import arrays_of, open_network
 
 # So few samples need a great tolerance.
-pytestmark = pytest.mark.filterwarnings("ignore:a tolerance of:flain_core.FlainWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:a tolerance of|some classes lost:flain_core.FlainWarning"
+)
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.random((90, 6))

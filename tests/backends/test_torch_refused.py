@@ -217,3 +217,30 @@ def test_tensors_without_numbers_are_refused() -> None:
     x = torch.ones(4, 6, device="meta")
     with pytest.raises(flain.DataError, match="meta device"):
         flain.purify(models.mlp(), initial=models.mlp(), data=(x, np.zeros(4, int)))
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+def test_recurrent_layers_and_embeddings_are_refused_and_said_to_have_been_passed_by() -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.steps = nn.Embedding(9, 6), nn.LSTM(6, 6, batch_first=True)
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.steps(self.words(x))[0][:, -1])
+
+    refused = open_network(Reader()).refused_layers()
+    assert list(refused) == ["words", "steps"]
+    assert "looks up rows" in refused["words"]
+    assert "recurrent" in refused["steps"]
+    assert list(open_network(nn.GRUCell(6, 6)).refused_layers()) == ["GRUCell"]
+    torch.manual_seed(0)
+    initial, final = Reader(), Reader()
+    x = np.random.default_rng(0).integers(9, size=(100, 4))
+    y = open_network(final).predict(x).argmax(axis=1)
+    result = flain.purify(final, initial=initial, data=(x, y))
+    assert [layer.name for layer in result.layers] == ["head"]
+    assert any(
+        "could not take" in note and "'steps': a recurrent" in note for note in result.warnings
+    )

@@ -59,6 +59,7 @@ def test_a_call_of_another_form_is_told_what_to_type(call, words):
 
 @pytest.mark.parametrize("tolerance", [0.06, 0.2, 1, 1.0])
 @pytest.mark.filterwarnings("ignore:no candidate:flain_core.FlainWarning")
+@pytest.mark.filterwarnings("ignore:some classes lost:flain_core.FlainWarning")
 def test_a_tolerance_in_per_cent_is_pointed_out(tolerance):
     with pytest.warns(FlainWarning, match=r"a fraction, so 0.2 % is tolerance=0.002"):
         purify(settings=Settings(tolerance=tolerance))

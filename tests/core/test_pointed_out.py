@@ -11,6 +11,8 @@ from by_neurons import BY_NEURONS, by_neurons
 import flain_core as flain
 import flain_numpy
 from flain_core import FlainWarning, Grid, Settings
+from flain_core.outcome import notes
+from flain_core.outcome.measurement import ClassOutcome
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,7 @@ def test_one_hot_labels_are_accepted_with_a_note(pair):
 
 
 @pytest.mark.filterwarnings("ignore:a tolerance of:flain_core.FlainWarning")
+@pytest.mark.filterwarnings("ignore:some classes lost:flain_core.FlainWarning")
 def test_negative_means_are_pointed_out(pair):
     def shifted(network):
         return flain_numpy.Network([flain_numpy.Tanh(), *network.operations])
@@ -86,7 +89,7 @@ def test_negative_means_are_pointed_out(pair):
         )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "a tolerance of")
+        warnings.filterwarnings("ignore", "a tolerance of|some classes lost")
         flain.purify(
             shifted(pair[1]),
             initial=shifted(pair[0]),
@@ -111,3 +114,31 @@ def test_samples_of_which_most_are_copies_are_pointed_out(pair, copies, settings
     few = tuple(np.repeat(part[: 200 // copies], copies, axis=0) for part in CLEAN)
     notes = purify(pair, data=few, settings=settings).notes
     assert any("100% of the clean samples are copies" in note for note in notes) is noted
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        ([0, 0, 0], []),
+        ([4, 4, 4], []),  # alike
+        ([9, 0, 0], ["class 0 (90 of 90 right before, 81 after)"]),
+        ([5, 0, 0], []),  # less than a tenth
+        ([0, 45, 45], ["class 1", "class 2"]),
+        ([0, 0, -9], []),  # gained
+    ],
+)
+def test_a_class_that_lost_far_more_than_the_others_is_pointed_out(lost, named):
+    by_class = [ClassOutcome(label, 90, 90, 90 - its) for label, its in enumerate(lost)]
+    told = list(notes._on_what_classes_lost(by_class))
+    assert len(told) == bool(named)
+    for each in told:
+        assert isinstance(each, FlainWarning)
+        assert str(each).count("class ") == len(named)
+        assert all(name in str(each) for name in named)
+
+
+def test_a_class_of_few_samples_may_lose_one_by_chance():
+    few = ClassOutcome(7, 2, 2, 1)
+    assert not list(notes._on_what_classes_lost([few, ClassOutcome(1, 90, 90, 90)]))
+    assert not list(notes._on_what_classes_lost([ClassOutcome(1, 90, 90, 40)]))
+    assert not list(notes._on_what_classes_lost([]))

@@ -59,6 +59,7 @@ def test_a_promise_that_can_be_kept_changes_nothing():
 
 
 @pytest.mark.filterwarnings("ignore:a tolerance of:flain_core.FlainWarning")
+@pytest.mark.filterwarnings("ignore:some classes lost:flain_core.FlainWarning")
 def test_a_strict_promise_holds_the_search_back():
     """A tolerance that lets the samples suffer, and a promise that does not."""
     loose = purify(1500, tolerance=0.25)

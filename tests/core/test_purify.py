@@ -68,6 +68,7 @@ def test_keep_equals_the_published_procedure(pair, tolerance, step):
     )
 
 
+@pytest.mark.filterwarnings("ignore:some classes lost:flain_core.FlainWarning")
 def test_every_step_scores_what_a_full_run_scores(pair):
     grid = Grid(start=0.0, step=0.003, stop=3.0)
     with pytest.warns(FlainWarning, match="no candidate|a tolerance of 1 lets .* lose 100%"):

@@ -80,7 +80,7 @@ def test_the_reason_names_the_layer_and_its_share():
 def test_the_reason_tells_what_was_flipped_for_one_class_from_the_whole():
     told = reason_for([outcome(0.04, class_share=0.31)])
     assert "4.0% of the update (31.0% of what it says for one class) was flipped" in told
-    assert "leads to one of those is probably still there" in told
+    assert "most of it if it leads to another class" in told
 
 
 def test_a_partly_flipped_model_is_told_of_the_layer_that_makes_it_one():
