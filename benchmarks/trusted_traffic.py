@@ -23,12 +23,12 @@ from rich.table import Table
 
 import flain_core as flain
 from flain_cli import example
-from flain_core.asked import Asked
 from flain_core.auxiliary.samples import Samples
 from flain_core.federated.holder import answered
 from flain_core.federated.trusted import Reply, Trusted
 from flain_core.network import Array
 from flain_core.opening import registry
+from flain_core.outcome.asked import Asked
 
 app = typer.Typer(add_completion=False)
 

@@ -11,6 +11,7 @@ import numpy as np
 from .blocks import row_blocks
 from .errors import SettingsError, WeightsError
 from .network import Array
+from .updates import norm
 
 MOST_FACTOR = 4.0
 
@@ -142,17 +143,12 @@ def match_norm(weight: Array, reference: Array) -> Array:
     weight = np.asarray(weight)
     if not np.issubdtype(weight.dtype, np.floating):
         raise WeightsError(f"expected a weight of a floating type; got {weight.dtype}")
-    norm, target = _norm(weight), _norm(np.asarray(reference))
+    own, target = norm(weight), norm(np.asarray(reference))
     rescaled = np.array(weight, order="C")
-    if norm != 0.0:
+    if own != 0.0:
         for rows in row_blocks(weight):
-            rescaled[rows] = weight[rows].astype(np.float64) * (target / norm)
+            rescaled[rows] = weight[rows].astype(np.float64) * (target / own)
     return rescaled
-
-
-def _norm(array: Array) -> float:
-    blocks = (array[rows].astype(np.float64) for rows in row_blocks(array))
-    return float(np.sqrt(sum(float(np.square(each).sum()) for each in blocks)))
 
 
 def columns(neurons: Array, shape: tuple[int, ...], groups: int = 1) -> Array:

@@ -15,7 +15,7 @@ from .errors import FlainWarning
 from .layer_choice import initial_weights, left_out, passed_by
 from .local_samples import source_of
 from .opening import registry
-from .options import MEMORY_LIMIT, typed_as_shown
+from .options import MEMORY_LIMIT, explains_wrong_calls
 from .outcome.measurement import Measurement
 from .outcome.notes import notes_on
 from .outputs import Outputs
@@ -32,7 +32,7 @@ from .swapped import check_not_swapped
 from .threads import one_blas_thread
 
 
-@typed_as_shown
+@explains_wrong_calls
 @np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 def purify(
     model: Any,

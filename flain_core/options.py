@@ -43,8 +43,13 @@ class PurifyOptions(SampleOptions, total=False):
     again: bool
 
 
-def check_names(options: Mapping[str, object], caller: str) -> None:
+def check_names(options: Mapping[str, object], caller: str, *others: str) -> None:
     """Raise :class:`TypeError` for options that :func:`flain_core.purify` does not have.
+
+    Args:
+        options: What was given, by name.
+        caller: The function that it was given to.
+        others: What the caller takes beside those options.
 
     >>> check_names({"tolerance": 0.01}, "purify_arrays")
     Traceback (most recent call last):
@@ -52,18 +57,20 @@ def check_names(options: Mapping[str, object], caller: str) -> None:
     TypeError: purify_arrays() got an unexpected keyword argument 'tolerance'; it is one of the
     settings: say settings=flain.Settings(tolerance=0.01)
     """
+    known = [*others, *sorted(PurifyOptions.__optional_keys__)]
     for name, value in options.items():
-        if name not in PurifyOptions.__optional_keys__:
+        if name not in known:
             raise TypeError(
-                f"{caller}() got an unexpected keyword argument {name!r}{_remedy(name, value)}"
+                f"{caller}() got an unexpected keyword argument {name!r}"
+                f"{_remedy(name, value, known)}"
             )
 
 
-def typed_as_shown(function: Callable[_Given, _Returned]) -> Callable[_Given, _Returned]:
+def explains_wrong_calls(function: Callable[_Given, _Returned]) -> Callable[_Given, _Returned]:
     """Wrap :func:`flain_core.purify`, so that a call it does not take is told how to be typed."""
     taken = signature(function)
     known = list(taken.parameters)
-    named = ", ".join(f"{name}={name}" for name in ("initial", "data"))
+    named = "initial=initial, data=data"
 
     @wraps(function)
     def told(*given: _Given.args, **options: _Given.kwargs) -> _Returned:
@@ -73,12 +80,7 @@ def typed_as_shown(function: Callable[_Given, _Returned]) -> Callable[_Given, _R
                 f"name. Type {function.__name__}(final, {named}), where initial is the model that "
                 "training started from"
             )
-        for name, value in options.items():
-            if name not in known:
-                raise TypeError(
-                    f"{function.__name__}() got an unexpected keyword argument {name!r}"
-                    f"{_remedy(name, value, known)}"
-                )
+        check_names(options, function.__name__, *known)
         missing = [name for name in known if taken.parameters[name].default is Parameter.empty]
         missing = [name for name in missing[len(given) :] if name not in options]
         if missing:
@@ -92,7 +94,7 @@ def typed_as_shown(function: Callable[_Given, _Returned]) -> Callable[_Given, _R
     return told
 
 
-def _remedy(name: str, value: object, known: Iterable[str] = ()) -> str:
+def _remedy(name: str, value: object, known: Iterable[str]) -> str:
     from .settings import Settings
 
     if name in {each.name for each in fields(Settings)}:

@@ -10,7 +10,7 @@ from itertools import count
 
 import numpy as np
 
-from .blocks import handed_over, largest_of, row_blocks
+from .blocks import handed_over
 from .errors import LayerError, ModelError
 from .flipping import match_norm
 from .flipping_order import FlippingOrder
@@ -27,6 +27,7 @@ from .search import Found, bracket, search
 from .settings import Settings
 from .stop import crossed
 from .tallies import Scored, Tally
+from .updates import greatest_by_output, shares_flipped
 
 _LEAST_WINDOW = 2e-5
 _WINDOW_PER_ERROR = 4.0
@@ -176,7 +177,10 @@ def _purify_layer(
             purified = network.replace({layer.name: handed_over(weight)})
             after = scorer.score_of(purified)
         first = flipping.first if isinstance(flipping, Directions) else None
-        share, class_share = _shares_flipped(purified, layer, initial, flipping.factor, first)
+        after_weight = purified.layers()[layer.name].weight
+        share, class_share = shares_flipped(
+            initial, layer.weight, after_weight, flipping.factor, first
+        )
         outcome = LayerOutcome(
             name=layer.name,
             flip="directions" if schedule.by_strength else "neurons",
@@ -243,7 +247,7 @@ def _ways(
     space = _space(layer, inputs, settings) if proof.faithful else None
     if space is not None:
         few = len(layer.weight) <= _MOST_OUTPUTS
-        classes = scorer.toward_classes(_greatest_of_each(layer.weight, initial)) if few else None
+        classes = scorer.toward_classes(greatest_by_output(initial, layer.weight)) if few else None
         factor = settings.factor_of("directions")
         directions = Directions(network, layer, initial, factor, space, classes)
         yield directions, Schedule.of_strengths(space.variance, directions.strengths), proof
@@ -291,49 +295,6 @@ def _promised(found: Found, flipping: Flipping, context: SearchContext) -> Found
     if kept == len(tested):
         return found
     return replace(found, permitted=tested[:kept], reason="promise")
-
-
-def _shares_flipped(
-    purified: Network, layer: Layer, initial: Array, factor: float, along: Array | None = None
-) -> tuple[float, float | None]:
-    """Return which shares of the update were flipped, as :class:`LayerOutcome` has them.
-
-    The second is along ``(out,)``, in which the update was flipped most strongly.
-    """
-    after = purified.layers()[layer.name].weight
-    blocks = [np.s_[rows, :] for rows in row_blocks(layer.weight)]
-    # The square of a weight may be too small or too large for a float64.
-    scale = max(largest_of(_difference(layer.weight, initial, block)) for block in blocks)
-    sizes, of_class = np.zeros(2), np.zeros((2, layer.weight[0].size))
-    for block in blocks:
-        update, change = (
-            _difference(layer.weight, other, block) / scale for other in (initial, after)
-        )
-        update *= factor
-        sizes += np.square(update).sum(), np.square(change).sum()
-        if along is not None:
-            of_class += along[block[0]] @ update, along[block[0]] @ change
-    tiny = np.finfo(float).tiny
-    share = float(sizes[1] / max(sizes[0], tiny))
-    if along is None:
-        return share, None
-    whole, flipped = np.square(of_class).sum(axis=1)
-    return share, float(flipped / max(whole, tiny))
-
-
-def _greatest_of_each(weight: Array, initial: Array) -> Array:
-    """Return ``(out,)`` the greatest magnitude in the update of each output."""
-    return np.concatenate(
-        [
-            np.abs(_difference(weight, initial, np.s_[rows, :])).max(axis=1)
-            for rows in row_blocks(weight)
-        ]
-    )
-
-
-def _difference(one: Array, other: Array, block: tuple[slice, slice]) -> Array:
-    difference: Array = np.subtract(one[block], other[block], dtype=np.float64)
-    return difference
 
 
 def _passed_by(layer: Layer, reason: StopReason) -> LayerOutcome:

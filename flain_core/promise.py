@@ -18,11 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from .binomial import binomial_tail
 from .errors import SettingsError
-from .settings import whole_number
+from .settings import fraction, number, whole_number
 
 _MOST_SAMPLES = 2**53  # beyond it a float does not hold each count
 
@@ -167,7 +165,7 @@ class Promise:
     def __post_init__(self) -> None:
         samples, allowed = _samples(self.samples), _allowed(self.allowed)
         risk = _risk(self.confidence)
-        loss = _number(self.loss, "the promised loss")
+        loss = number(self.loss, "the promised loss")
         if not 0 < loss <= 1:
             raise SettingsError(
                 f"expected a promised loss greater than 0 and at most 1, a fraction; got {loss}"
@@ -223,34 +221,11 @@ def _allowed(allowed: int) -> int:
 
 
 def _share(share: float) -> float:
-    number = _number(share, "the share of newly wrong samples")
-    if not 0 < number < 1:
-        raise SettingsError(
-            "expected a share of newly wrong samples greater than 0 and less than 1, a fraction: "
-            f"0.01 is one of a hundred samples; got {share}"
-        )
-    return number
+    return fraction(share, "the share of newly wrong samples")
 
 
 def _risk(confidence: float) -> float:
-    number = _number(confidence, "the confidence")
-    if not 0 < number < 1:
-        raise SettingsError(
-            "expected a confidence greater than 0 and less than 1, a fraction such as 0.95; "
-            f"got {confidence}"
-        )
-    return 1 - number
-
-
-def _number(value: float, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise SettingsError(
-            f"expected {what} to be a number, a fraction such as 0.01; got {value!r}"
-        )
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise SettingsError(f"expected {what} to be a fraction; got a number too great") from error
+    return 1 - fraction(confidence, "the confidence")
 
 
 def _percent(share: float, digits: int | None = None) -> str:

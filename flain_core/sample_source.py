@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from .activation import ActivationStatistics
-from .asked import Asked
 from .binomial import standard_error
 from .in_directions.directions import Flipping
 from .network import Array, Network
+from .outcome.asked import Asked
 from .outputs import Reading
 from .proof import Proof
 from .settings import Settings

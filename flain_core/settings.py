@@ -59,7 +59,7 @@ class Grid:
     def __post_init__(self) -> None:
         for name in ("start", "step", "stop"):
             # Plain floats, so that a report can hold them.
-            object.__setattr__(self, name, _number(getattr(self, name), f"a Grid's {name}"))
+            object.__setattr__(self, name, number(getattr(self, name), f"a Grid's {name}"))
         if not all(map(math.isfinite, self._values)):
             raise SettingsError(f"expected a grid of finite numbers; got {self}")
         if not 0 <= self.start <= self.stop or self.step <= 0:
@@ -186,20 +186,20 @@ class Settings:
             )
 
     def _check_numbers(self) -> None:
-        if self.tolerance is not None and not 0 <= _number(self.tolerance, "tolerance") <= 1:
+        if self.tolerance is not None and not 0 <= number(self.tolerance, "tolerance") <= 1:
             raise SettingsError(
                 "expected a tolerance from 0 to 1, a fraction: 0.01 is one point; "
                 f"got {self.tolerance}"
             )
-        if self.factor is not None and not 0 < _number(self.factor, "factor") <= MOST_FACTOR:
+        if self.factor is not None and not 0 < number(self.factor, "factor") <= MOST_FACTOR:
             raise SettingsError(
                 f"expected a factor greater than 0 and at most {MOST_FACTOR:g} (2 flips the "
                 f"update, 1 resets it); got {self.factor}"
             )
         if self.promise is not None:
-            _check_fraction(self.promise, "promise")
-        _check_fraction(self.confidence, "confidence")
-        if self.held_back is not None and not 0 <= _number(self.held_back, "held_back") <= 0.9:
+            fraction(self.promise, "promise")
+        fraction(self.confidence, "confidence")
+        if self.held_back is not None and not 0 <= number(self.held_back, "held_back") <= 0.9:
             raise SettingsError(f"expected held_back to be from 0 to 0.9; got {self.held_back}")
         for name in ("tolerance", "factor", "promise", "confidence", "held_back"):
             if getattr(self, name) is not None:
@@ -261,7 +261,7 @@ class Settings:
         return _FACTORS[flip] if self.factor is None else self.factor
 
     def allowed(self, missing: float | None) -> float:
-        """Return the tolerance, as the decimal it is written as.
+        """Return how much may be lost.
 
         Args:
             missing: What the mean probability of the trained model lacks to 1; None if the score is
@@ -339,7 +339,8 @@ def whole_number(value: int, what: str, *, least: int) -> int:
     return int(value)
 
 
-def _number(value: float, what: str) -> float:
+def number(value: float, what: str) -> float:
+    """Return a value as a float; raise :class:`SettingsError` if it is no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise SettingsError(f"expected {what} to be a number; got {value!r}")
     try:
@@ -348,12 +349,15 @@ def _number(value: float, what: str) -> float:
         raise SettingsError(f"expected {what} to be a number that a float can hold") from error
 
 
-def _check_fraction(value: float, what: str) -> None:
-    if not 0 < _number(value, what) < 1:
+def fraction(value: float, what: str) -> float:
+    """Return a value from 0 to 1, both excluded; raise :class:`SettingsError` for others."""
+    as_float = number(value, what)
+    if not 0 < as_float < 1:
         raise SettingsError(
             f"expected {what} to be greater than 0 and less than 1, a fraction (0.01 is one per "
             f"cent); got {value}"
         )
+    return as_float
 
 
 def one_of(value: str, allowed: tuple[str, ...], what: str) -> None:

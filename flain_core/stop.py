@@ -68,7 +68,7 @@ def _lost_and_allowed(
     Both are sums over the samples, or both are means.
     """
     if now.loss is None:
-        tally = now.lost or Tally(
+        tally = now.score_lost or Tally(
             before.clean.total - now.clean.total, now.clean.count, now.clean.uncertain
         )
         lost = tally.total + roundings * tally.uncertain

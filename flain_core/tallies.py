@@ -93,14 +93,14 @@ class Scored:
         clean: The tally on the auxiliary samples.
         probes: The tally on each probe, by name.
         loss: What the auxiliary samples lost; None where the score itself is what is measured.
-        lost: How much less their score is than the trained model's, where every holder's own loss
-            was merged; None where the tallies tell.
+        score_lost: How much less their score is than the trained model's, where every holder's own
+            loss was merged; None where the tallies tell.
     """
 
     clean: Tally
     probes: Mapping[str, Tally] = field(default_factory=dict)
     loss: Loss | None = None
-    lost: Tally | None = None
+    score_lost: Tally | None = None
 
     @classmethod
     def of(cls, tallies: Mapping[str | None, Tally], loss: Loss | None = None) -> Scored:

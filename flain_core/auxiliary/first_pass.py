@@ -31,7 +31,7 @@ class FirstPass:
         types: The types of the inputs, in which all batches fit.
 
     Raises:
-        DataError: There are no samples, or they cannot be used.
+        DataError: The samples cannot be used.
     """
 
     def __init__(self, batches: Iterable[tuple[Batch, Array]], name: str) -> None:
@@ -54,8 +54,6 @@ class FirstPass:
             for of_inputs, of_all in hashes(x, y):
                 alike.append(seen.setdefault(of_inputs, len(alike)))
                 self._hashes.append(of_all)
-        if not labels:
-            raise DataError(f"{name}: expected at least one sample; the loader or dataset is empty")
         self.y: Array = np.concatenate(labels)
         self.first_alike: Array = np.array(alike, dtype=np.intp)
 

@@ -25,10 +25,7 @@ from .items import (
 from .pairs import Pairs
 from .stream import SampleStream
 
-__all__ = ["SHARE_KEPT", "read"]
-
-SHARE_KEPT = 8
-"""An eighth of the memory limit is for the inputs of a loader."""
+__all__ = ["read"]
 
 
 def read(data: Any, name: str, most: int | None) -> tuple[Batch, Array] | SampleStream:
@@ -114,7 +111,7 @@ def _gathered(
         nbytes += sum(leaf.nbytes for leaf in leaves(pair[0]))
         if most is not None and nbytes > most:
             del pair  # it would stay in memory until the first pass ends
-            return SampleStream(pairs, chain(_taken_out(kept), giving), batches, SHARE_KEPT)
+            return SampleStream(pairs, chain(_taken_out(kept), giving), batches)
     if not kept:
         raise DataError(
             f"{pairs.name}: expected at least one sample; the loader or dataset is empty"

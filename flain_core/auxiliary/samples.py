@@ -1,23 +1,25 @@
-"""Samples with their labels: in memory, or drawn from a loader in each pass."""
+"""Auxiliary samples: inputs and labels, in memory or drawn from a loader, batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
+from flain_core.blocks import is_small
 from flain_core.errors import DataError
 from flain_core.network import Array, Batch
 
 from .items import check_inputs, class_indices, each_leaf, hashes, leaves
 from .pixel_look import are_pixels, brightest
-from .reading import SHARE_KEPT, read
-from .stream import SampleStream
+from .reading import read
+from .stream import SHARE_KEPT, SampleStream
 
-__all__ = ["Samples", "StreamedSamples"]
+__all__ = ["Samples"]
 
 _BATCH_BYTES = 8 * 2**20
 _LARGEST_BATCH = 256
@@ -25,20 +27,24 @@ _LARGEST_BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Inputs and labels of n samples.
+    """Inputs and labels of n samples, in memory or drawn from a loader.
 
-    They are in memory; those of :class:`StreamedSamples` are drawn each time that ``x`` is asked
-    for.
+    Pickled, all of them are in memory.
 
     Attributes:
-        x: An array ``(n, ...)``, or a tuple or dict of such arrays for models of several inputs.
+        held: The inputs: an array ``(n, ...)``, or a tuple or dict of such arrays for models of
+            several inputs; or the stream that gives them.
         y: ``(n,)`` class indices, or ``(n, ...)`` for a score function of the caller's.
         one_hot: Whether the labels came one-hot and were turned into class indices.
+        rows: ``(n,)`` which of those held; None for all that are in memory.
+        last: The row at which a pass over a stream ends; None for the last of these.
     """
 
-    x: Batch
+    held: Batch | SampleStream
     y: Array
     one_hot: bool = False
+    rows: Array | None = None
+    last: int | None = None
 
     @classmethod
     def of(
@@ -79,164 +85,117 @@ class Samples:
         given = (data.x, data.y) if isinstance(data, Samples) else data
         found = read(given, name, None if memory_limit is None else memory_limit // SHARE_KEPT)
         if isinstance(found, SampleStream):
-            return StreamedSamples.all_of(found, name, classify=classify)
-        x, y = found
-        check_inputs(x, name)
-        count = len(leaves(x)[0])
-        if y.ndim < 1 or len(y) != count:
-            raise DataError(
-                f"{name}: expected one label for each of the {count} samples; got labels of shape "
-                f"{y.shape}"
-            )
-        if not classify:
-            return cls(x, y)
-        classes, one_hot = class_indices(y, name)
-        return cls(x, classes, one_hot)
+            held, y, rows = found, found.first.y, np.arange(len(found.first))
+        else:
+            (held, y), rows = found, None
+            _check(held, y, name)
+        one_hot = False
+        if classify:
+            y, one_hot = class_indices(y, name)
+        return cls(held, y, one_hot, rows)
 
     def __len__(self) -> int:
         return len(self.y)
 
     @property
     def in_memory(self) -> bool:
-        """Whether ``x`` is at hand, and not drawn from a loader."""
-        return True
+        """Whether the inputs are at hand, and not drawn from a loader."""
+        return self._streamed is None
+
+    @property
+    def x(self) -> Batch:
+        """The inputs. If they are some of those held, they are gathered or drawn each time."""
+        if self._streamed is not None:
+            return self._drawn(*self._streamed)
+        return self.held if self.rows is None else each_leaf(self.held, itemgetter(self.rows))
+
+    def __getitem__(self, which: slice | Array) -> Samples:
+        if self.rows is not None:
+            return replace(self, y=self.y[which], rows=self.rows[which], last=None)
+        return replace(self, held=each_leaf(self.held, itemgetter(which)), y=self.y[which])
+
+    def part(self, rows: Array) -> Samples:
+        """Return some samples, with a copy of their inputs only if all are small."""
+        if self.rows is not None or is_small(self.nbytes):
+            return self[rows]
+        return replace(self, y=self.y[rows], rows=rows)
 
     def batches(self, size: int | None = None) -> Iterator[Samples]:
-        """Consecutive batches.
+        """Consecutive batches; those of a stream are drawn in one pass, when they are asked for.
 
         Args:
             size: Samples per batch, at least 1; None takes as many as make about 8 MiB of input,
                 at most 256: larger ones outgrow the cache.
         """
         size = size or self.usual_batch
+        last = None if self._streamed is None else self._last(self._streamed[1])
         for start in range(0, len(self), size):
-            yield self[start : start + size]
-
-    def __getitem__(self, which: slice | Array) -> Samples:
-        return Samples(each_leaf(self.x, lambda array: array[which]), self.y[which], self.one_hot)
+            yield replace(self[start : start + size], last=last)
 
     @cached_property
     def first_alike(self) -> Array:
         """``(n,)`` for each sample the index of the first one with the same numbers in x."""
-        seen: dict[bytes, int] = {}
-        pairs = enumerate(hashes(self.x, self.y))
-        first = [seen.setdefault(of_inputs, index) for index, (of_inputs, _) in pairs]
+        if self._streamed is not None:
+            stream, rows = self._streamed
+            of_inputs: Sequence[Any] = stream.first.first_alike[rows].tolist()
+        else:
+            of_inputs = [each for each, _ in hashes(self.x, self.y)]
+        seen: dict[Any, int] = {}
+        first = [seen.setdefault(each, index) for index, each in enumerate(of_inputs)]
         return np.array(first, dtype=np.intp)
 
     @property
     def are_pixels(self) -> bool:
-        """Whether every input is a whole number up to 255, some large, and of a type of pixels."""
+        """Whether every input is a whole number up to 255, some large, and of a type of pixels.
+
+        Of a stream those of all its samples are looked at.
+        """
+        if self._streamed is not None:
+            return self._streamed[0].first.are_pixels
         return are_pixels(map(brightest, leaves(self.x)))
 
     @property
     def usual_batch(self) -> int:
         """Default number of samples per batch."""
-        return _usual_batch(self.nbytes // len(self))
+        if self._streamed is not None:
+            first = self._streamed[0].first
+            of_one = first.nbytes // len(first)
+        else:
+            of_one = self.nbytes // max(len(leaves(self.held)[0]), 1)
+        return int(np.clip(_BATCH_BYTES // max(of_one, 1), 1, _LARGEST_BATCH))
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the inputs take in memory."""
-        return sum(leaf.nbytes for leaf in leaves(self.x))
-
-
-class StreamedSamples(Samples):
-    """Samples whose inputs are drawn from their loader each time that they are asked for.
-
-    Asked for batch after batch they cost one pass. Pickled, they become samples in memory.
-
-    Args:
-        stream: Gives the inputs.
-        rows: ``(n,)`` which ones of the stream.
-        y: Their labels.
-        one_hot: As :class:`Samples` has it.
-        last: The row at which a pass ends; None for the last of these.
-    """
-
-    _stream: SampleStream
-    _rows: Array
-    _last: int
-
-    def __init__(
-        self,
-        stream: SampleStream,
-        rows: Array,
-        y: Array,
-        *,
-        one_hot: bool = False,
-        last: int | None = None,
-    ) -> None:
-        if last is None:
-            last = int(rows.max(initial=0))
-        # The base is frozen.
-        self.__dict__.update(y=y, one_hot=one_hot, _stream=stream, _rows=rows, _last=last)
-
-    @classmethod
-    def all_of(cls, stream: SampleStream, name: str, *, classify: bool) -> StreamedSamples:
-        """Take all samples of a stream, with labels as :meth:`Samples.of` reads them.
-
-        Raises:
-            DataError: The labels cannot be used.
-        """
-        y, one_hot = stream.first.y, False
-        if classify:
-            y, one_hot = class_indices(y, name)
-        return cls(stream, np.arange(len(y)), y, one_hot=one_hot)
+        """Bytes of the inputs that are held in memory; 0 for a stream."""
+        return sum(leaf.nbytes for leaf in leaves(self.held)) if self.in_memory else 0
 
     @property
-    def in_memory(self) -> bool:
-        """No: ``x`` is drawn from a loader."""
-        return False
+    def _streamed(self) -> tuple[SampleStream, Array] | None:
+        """The stream, and which of its samples these are; None in memory."""
+        if isinstance(self.held, SampleStream) and self.rows is not None:
+            return self.held, self.rows
+        return None
 
-    @property
-    def x(self) -> Batch:
-        """The inputs, drawn now; asked for again, they cost another pass."""
-        ascending = np.argsort(self._rows, kind="stable")
-        drawn = self._stream.draw(self._rows[ascending], last=self._last)
+    def _drawn(self, stream: SampleStream, rows: Array) -> Batch:
+        ascending = np.argsort(rows, kind="stable")
+        drawn = stream.draw(rows[ascending], last=self._last(rows))
         if (ascending[:-1] < ascending[1:]).all():
             return drawn
-        places = np.argsort(ascending)
-        return each_leaf(drawn, lambda leaf: leaf[places])
+        return each_leaf(drawn, itemgetter(np.argsort(ascending)))
 
-    def __getitem__(self, which: slice | Array) -> StreamedSamples:
-        rows, y = self._rows[which], self.y[which]
-        return StreamedSamples(self._stream, rows, y, one_hot=self.one_hot)
-
-    def batches(self, size: int | None = None) -> Iterator[Samples]:
-        """Consecutive batches, whose inputs are drawn when they are asked for."""
-        size = size or self.usual_batch
-        for start in range(0, len(self), size):
-            rows, y = self._rows[start : start + size], self.y[start : start + size]
-            # All of them are one pass.
-            yield StreamedSamples(self._stream, rows, y, one_hot=self.one_hot, last=self._last)
-
-    @cached_property
-    def first_alike(self) -> Array:
-        """``(n,)`` for each sample the index of the first one with the same numbers in x."""
-        alike = self._stream.first.first_alike[self._rows]
-        _, first, inverse = np.unique(alike, return_index=True, return_inverse=True)
-        found: Array = first[inverse]
-        return found
-
-    @property
-    def are_pixels(self) -> bool:
-        """Whether the inputs of the whole stream look like pixels."""
-        return self._stream.first.are_pixels
-
-    @property
-    def usual_batch(self) -> int:
-        """Default number of samples per batch."""
-        return _usual_batch(self._stream.first.nbytes // len(self._stream.first))
-
-    @property
-    def nbytes(self) -> int:
-        """None: nothing is kept."""
-        return 0
+    def _last(self, rows: Array) -> int:
+        return int(rows.max(initial=0)) if self.last is None else self.last
 
     def __reduce__(self) -> tuple[type[Samples], tuple[Any, ...]]:
         # A loader need not be where the samples are sent, nor can it always be pickled.
         return Samples, (self.x, self.y, self.one_hot)
 
 
-def _usual_batch(sample: int) -> int:
-    """Return how many samples of so many bytes make a batch, unless told otherwise."""
-    return int(np.clip(_BATCH_BYTES // max(sample, 1), 1, _LARGEST_BATCH))
+def _check(x: Batch, y: Array, name: str) -> None:
+    check_inputs(x, name)
+    count = len(leaves(x)[0])
+    if y.ndim < 1 or len(y) != count:
+        raise DataError(
+            f"{name}: expected one label for each of the {count} samples; got labels of shape "
+            f"{y.shape}"
+        )

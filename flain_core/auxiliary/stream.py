@@ -14,7 +14,10 @@ from .first_pass import FirstPass
 from .items import each_leaf, fits_a_batch, is_one_hot_sample, leaf_lengths, together
 from .pairs import Pairs
 
-__all__ = ["SampleStream"]
+__all__ = ["SHARE_KEPT", "SampleStream"]
+
+SHARE_KEPT = 8
+"""An eighth of the memory limit is for the inputs of a loader."""
 
 
 class SampleStream:
@@ -27,7 +30,6 @@ class SampleStream:
         pairs: Batches or samples, the same ones in each pass.
         given: Those of the first pass, of which some were kept until now.
         batches: Tells batches from samples; None looks at the first pair.
-        share: Inputs are kept up to one part in so many of the memory limit, messages say.
 
     Attributes:
         first: Notes of the first pass.
@@ -41,14 +43,13 @@ class SampleStream:
         pairs: Pairs,
         given: Iterable[tuple[Batch, Array]],
         batches: bool | None,
-        share: int,
     ) -> None:
-        self._pairs, self._batches, self._share = pairs, batches, share
+        self._pairs, self._batches = pairs, batches
         if pairs.only_once:
             raise DataError(
                 f"{pairs.name}: a {pairs.kind} gives its samples once, and these are too many to "
                 "keep; give a loader or dataset that can be gone through again, a few hundred "
-                f"samples, or a larger memory_limit, of which inputs may take 1/{share}"
+                f"samples, or a larger memory_limit, of which inputs may take 1/{SHARE_KEPT}"
             )
         self.first = FirstPass(self._batched(given), pairs.name)
         self._pass: Iterator[tuple[Batch, Array]] | None = None
@@ -136,7 +137,7 @@ class SampleStream:
         return (
             "inputs too large to keep are read anew in each pass, so they have to come in the same "
             "order and unchanged: give a loader with shuffle=False and without random "
-            f"augmentation, or a memory_limit of {self._share * self.first.nbytes:,} bytes, which "
+            f"augmentation, or a memory_limit of {SHARE_KEPT * self.first.nbytes:,} bytes, which "
             "keeps them"
         )
 

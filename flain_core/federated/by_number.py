@@ -1,4 +1,4 @@
-"""Says a question about a purified model in fewer words: by the number of a candidate."""
+"""Shortens a question about a purified model: names the candidate by its number."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ from typing import Protocol
 import numpy as np
 
 from flain_core.activation import ActivationStatistics
-from flain_core.asked import Asked
 from flain_core.errors import DataError, FlainError, FlainWarning, SettingsError
 from flain_core.flipping_order import FlippingOrder
 from flain_core.in_directions.directions import Flipping
 from flain_core.network import Array, Network
+from flain_core.outcome.asked import Asked
 from flain_core.outputs import OUTPUTS, Outputs, Reading
 from flain_core.proof import Proof
 from flain_core.sample_source import Candidates, HolderLostError, SampleFacts

@@ -153,7 +153,7 @@ class Merging:
                 for name, tallies in probes.items()
             },
             loss=self.loss(losses) if losses else None,
-            lost=self.lost(trained, clean) if trained and not losses else None,
+            score_lost=self.lost(trained, clean) if trained and not losses else None,
         )
 
     def reading(self, each: Sequence[Reading], trained: Sequence[Tally]) -> Reading:

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from flain_core.asked import Asked
 from flain_core.errors import DataError, FlainError, SettingsError
 from flain_core.network import Array, Network
+from flain_core.outcome.asked import Asked
 from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.sample_source import SampleFacts, Scorer
 from flain_core.settings import Settings, one_of, whole_number

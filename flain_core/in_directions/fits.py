@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from flain_core.blocks import handed_over, is_small, row_blocks
 from flain_core.network import Array, Layer
+from flain_core.updates import difference
 
 from .input_space import InputSpace
 from .ridge import Ridge
@@ -36,13 +37,15 @@ class Fits:
     layer: Layer
     initial: Array
     space: InputSpace
+    _ridges: dict[int, Ridge] = field(default_factory=dict, init=False)
+    _memory: dict[tuple[str, int], Array] = field(default_factory=dict, init=False)
+    _last: dict[str, tuple[int, Array]] = field(default_factory=dict, init=False)
 
     def update(self, block: tuple[slice, slice]) -> Array:
         """Return float64 what training added to some rows and columns of the weight."""
         if self._whole_update is not None:
             return self._whole_update[block]
-        update: Array = np.subtract(self.layer.weight[block], self.initial[block], dtype=np.float64)
-        return update
+        return difference(self.layer.weight, self.initial, block)
 
     def ridge(self, level: int) -> Ridge:
         """Return the fit at a level."""
@@ -135,15 +138,3 @@ class Fits:
         if not is_small(final.size * np.dtype(np.float64).itemsize):
             return None
         return handed_over(np.subtract(final, self.initial, dtype=np.float64))
-
-    @cached_property
-    def _memory(self) -> dict[tuple[str, int], Array]:
-        return {}
-
-    @cached_property
-    def _ridges(self) -> dict[int, Ridge]:
-        return {}
-
-    @cached_property
-    def _last(self) -> dict[str, tuple[int, Array]]:
-        return {}

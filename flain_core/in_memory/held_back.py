@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from flain_core.auxiliary.samples import Samples
-from flain_core.auxiliary.some_samples import SomeSamples
-from flain_core.blocks import is_small
 from flain_core.errors import DataError
 from flain_core.network import Array, Network
 from flain_core.promise import Promise, most_newly_wrong, samples_needed
@@ -55,13 +53,8 @@ def split(samples: Samples, settings: Settings, seed: int) -> tuple[Samples, Sam
         )
     alike = samples.first_alike
     searching = np.flatnonzero(~np.isin(alike, alike[kept_apart]))
-    apart = _some(samples, np.sort(kept_apart)) if kept_apart.size else None
-    return _some(samples, searching), apart
-
-
-def _some(samples: Samples, rows: Array) -> Samples:
-    """Take some samples, with a copy of the inputs where it is small."""
-    return samples[rows] if is_small(samples.nbytes) else SomeSamples(samples, rows)
+    apart = samples.part(np.sort(kept_apart)) if kept_apart.size else None
+    return samples.part(searching), apart
 
 
 def _without_copies(samples: Samples, shuffled: Array, held_back: int) -> Array:

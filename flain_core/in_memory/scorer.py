@@ -11,13 +11,13 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from flain_core.activation import ActivationStatistics
-from flain_core.asked import Asked
 from flain_core.auxiliary.items import each_leaf, leaves
 from flain_core.auxiliary.samples import Samples
 from flain_core.blocks import give_back_freed
 from flain_core.flipping_order import FlippingOrder
 from flain_core.in_directions.directions import Directions, Flipping
 from flain_core.network import SINGLE_PRECISION, Array, Batch, Network
+from flain_core.outcome.asked import Asked
 from flain_core.outputs import Outputs, Reading
 from flain_core.proof import Proof, check_deterministic, check_replaced, prove
 from flain_core.sample_source import Candidates

@@ -1,8 +1,8 @@
 """Finds out how the outputs of a layer move the score of each class.
 
-The pre-activations of all samples are pushed as if by chance, there and back, and the differences
-of the scores are fitted by least squares. A push is as large as what a trigger does, so that
-outputs count which clean samples leave inactive; no gradient is needed. Where the update of an
+The pre-activations of all samples are pushed by pseudo-random amounts, there and back, and the
+differences of the scores are fitted by least squares. A push is as large as what a trigger does, so
+that outputs count which clean samples leave inactive; no gradient is needed. Where the update of an
 output is far larger than that of the others, so are its pushes: what is flipped is the product of
 both, and an output that moves nothing must not seem to move a little.
 """
@@ -146,7 +146,7 @@ def _far(sizes: Array) -> float:
 
 
 def _pushes(seen: Array, to_keys: Array, from_keys: Array) -> Array:
-    """Return a push for each output of each sample, as if by chance, of mean square 1.
+    """Return a pseudo-random push for each output of each sample, of mean square 1.
 
     They follow from the sample alone, and smoothly: neither its place nor its batch matters, and as
     little how an engine rounds.

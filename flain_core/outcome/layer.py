@@ -32,19 +32,6 @@ changed the layer; every input neuron has a negative mean activation, so that no
 samples cannot steer, as the model is right about them no more often than by chance, or is wrong
 about most and takes far too many for one class."""
 
-_PLAIN = (
-    "name",
-    "flip",
-    "threshold",
-    "share",
-    "class_share",
-    "stop_reason",
-    "grouped",
-    "method",
-    "why_method",
-    "seconds",
-)
-
 
 @dataclass(frozen=True)
 class Step:
@@ -189,7 +176,7 @@ class LayerOutcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome in types that JSON knows; the mask as indices of flipped neurons."""
-        plain = {name: getattr(self, name) for name in _PLAIN}
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return plain | {
             "input_neurons": int(self.flipped.size),
             "flipped": np.flatnonzero(self.flipped).tolist(),

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from flain_core.asked import Asked
 from flain_core.promise import Promise
 from flain_core.settings import Settings
 from flain_core.storage.files import check_no_input, written_whole
 
+from .asked import Asked
 from .layer import LayerOutcome
 from .measurement import ClassOutcome, Measurement
 from .verdict import Verdict, verdict_on

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from flain_core.blocks import largest_of, row_blocks
 from flain_core.in_memory.scorer import LocalScorer
 from flain_core.network import Array, Layer, Network
 from flain_core.outcome.layer import LayerOutcome, UpdateNorms
 from flain_core.outcome.measurement import ClassOutcome
 from flain_core.sample_source import Scorer
+from flain_core.updates import norm, norm_by_neuron
 
 from .input_grid import find_grid
 
@@ -61,11 +61,11 @@ def norms(layer: Layer, initial: Array, purified: Array) -> UpdateNorms:
     """
     trained = layer.weight
     return UpdateNorms(
-        initial=_norm(initial),
-        trained=_norm(trained),
-        purified=_norm(purified),
-        update=_by_neuron(initial, trained, layer.groups),
-        change=_by_neuron(trained, purified, layer.groups),
+        initial=norm(initial),
+        trained=norm(trained),
+        purified=norm(purified),
+        update=norm_by_neuron(initial, trained, layer.groups),
+        change=norm_by_neuron(trained, purified, layer.groups),
     )
 
 
@@ -90,29 +90,3 @@ def by_class(scorer: Scorer) -> tuple[ClassOutcome, ...]:
         for label in np.unique(y)
         for of_class in (y == label,)
     )
-
-
-def _norm(weight: Array) -> float:
-    # Scaled, as the square of a weight may be too small or too large for a float64.
-    scale = largest_of(weight)
-    blocks = (weight[rows].astype(np.float64) for rows in row_blocks(weight))
-    return scale and scale * sum(float(np.square(each / scale).sum()) for each in blocks) ** 0.5
-
-
-def _by_neuron(start: Array, end: Array, groups: int) -> Array:
-    """Return ``(in,)`` the norm of what each input neuron's weights changed by."""
-    scale = max((largest_of(_change(start, end, rows)) for rows in row_blocks(end)), default=0.0)
-    squares = np.zeros((groups, end.shape[1]))
-    for rows in row_blocks(end):
-        of_row = np.square(_change(start, end, rows) / (scale or 1.0))
-        of_row = of_row.reshape(*of_row.shape[:2], -1).sum(axis=2)
-        group = np.arange(rows.start, rows.stop) // (len(end) // groups)
-        for each in np.unique(group):
-            squares[each] += of_row[group == each].sum(axis=0)
-    by_neuron: Array = scale * np.sqrt(squares.ravel())
-    return by_neuron
-
-
-def _change(start: Array, end: Array, rows: slice) -> Array:
-    change: Array = end[rows].astype(np.float64) - start[rows].astype(np.float64)
-    return change

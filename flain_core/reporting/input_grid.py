@@ -90,11 +90,12 @@ def find_grid(network: Network, layer: Layer, x: Batch) -> InputGrid | None:
     sizes = set(_pooled(shape, layer.neurons // channels))
     if not moved.any() or len(sizes) != 1:
         return None
-    for grid in (InputGrid(channels, *sizes.pop(), last) for last in (False, True)):
+    (places,) = sizes
+    for last in (False, True):
+        grid = InputGrid(channels, *places, last)
         at = np.array([grid.place(neuron)[0] for neuron in np.flatnonzero(moved).tolist()])
         if negated[at].all():
             return grid
-        sizes = {(grid.rows, grid.columns)}
     return None
 
 

@@ -10,7 +10,7 @@ from .limits import check_memory
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file ends as an archive does, the damaged ones included."""
+    """Return whether a file looks like a ZIP archive, even a damaged one."""
     from zipfile import BadZipFile, is_zipfile
 
     try:

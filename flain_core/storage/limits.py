@@ -62,7 +62,7 @@ def _limit(name: str) -> float:
         limit = float(given)
     except ValueError:
         limit = -1.0
-    # Infinity is a limit, too; a number that is none of them is not.
+    # Infinity is a limit; NaN is not.
     if not limit > 0:
         raise SettingsError(f"expected a number above 0 in {name}; got {given!r}")
     return limit

@@ -67,6 +67,12 @@ def test_match_norm_by_hand():
     np.testing.assert_array_equal(flain.match_norm(np.zeros((1, 2)), weight), [[0, 0]])
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_norms_are_matched_where_squares_leave_the_range(size):
+    weight, reference = np.array([[3 * size, 4 * size]]), np.array([[10 * size]])
+    np.testing.assert_allclose(flain.match_norm(weight, reference) / size, [[6, 8]])
+
+
 @given(weights((3, 5)), weights((3, 5)), arrays(bool, 5))
 def test_flipping_twice_is_the_identity(initial, final, neurons):
     once = flain.flip(initial, final, neurons)

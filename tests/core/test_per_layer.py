@@ -187,44 +187,6 @@ def test_a_search_is_confirmed_by_what_the_whole_network_scores():
     assert not confirms(99, 99, crossing="keep")
 
 
-def shares_of(after, layer, initial, factor, along=None):
-    return per_layer._shares_flipped(head(after), layer, np.float32(initial), factor, along)
-
-
-def test_the_share_by_hand():
-    """Updates of 1 and 3, of which the first is flipped: 1 of 10 in squares."""
-    layer = head([[2, 4]]).layers()["fc"]
-    assert shares_of([[0, 4]], layer, [[1, 1]], 2.0) == (pytest.approx(0.1), None)
-    # A reset takes the update itself, and half of a flip.
-    assert shares_of([[1, 4]], layer, [[1, 1]], 1.0) == (pytest.approx(0.1), None)
-    assert shares_of([[1, 4]], layer, [[1, 1]], 2.0) == (pytest.approx(0.025), None)
-
-
-def test_the_share_along_what_was_flipped_most_by_hand():
-    """Along the first output all of an update of 3 is flipped; mixed with the second, 3.6 of it."""
-    after, initial = [[-3, 0], [0, 1]], np.zeros((2, 2))
-    layer = head(np.float32([[3, 0], [0, 1]])).layers()["fc"]
-    for along, expected in (([1.0, 0.0], 1.0), ([0.0, 1.0], 0.0), ([0.8, 0.6], 5.76 / 6.12)):
-        found = shares_of(after, layer, initial, 2.0, np.array(along))
-        assert found == (pytest.approx(0.9), pytest.approx(expected))
-
-
-def test_the_share_of_an_update_beyond_its_own_type_by_hand():
-    """An update of 5e38 and one of 3e38, of which the latter is flipped: 9 of 34 in squares."""
-    layer = head([[3e38, 1e38]]).layers()["fc"]
-    found = shares_of([[3e38, -2e38]], layer, [[-2e38, -2e38]], 1.0)
-    assert found == (pytest.approx(9 / 34), None)
-
-
-@pytest.mark.parametrize("along", [None, np.linspace(-1, 1, 7)])
-def test_the_shares_of_a_weight_in_many_blocks_are_those_of_the_whole(monkeypatch, along):
-    initial, final, after = np.random.default_rng(0).normal(size=(3, 7, 6)).astype(np.float32)
-    layer = head(final).layers()["fc"]
-    whole = shares_of(after, layer, initial, 2.0, along)
-    monkeypatch.setattr("flain_core.blocks._BLOCK_BYTES", 3 * 8 * 6)  # three rows
-    assert shares_of(after, layer, initial, 2.0, along) == pytest.approx(whole)
-
-
 def test_a_search_that_chose_nothing_needs_no_confirmation():
     nothing = replace(steps_of(5), permitted=(), reason="nothing within tolerance")
     scored = Scored(Tally(100, 100))
