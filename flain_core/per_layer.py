@@ -176,7 +176,9 @@ def _purify_layer(
             weight = match_norm(flipping.weight(found.number), layer.weight)
             purified = network.replace({layer.name: handed_over(weight)})
             after = scorer.score_of(purified)
-        first = flipping.first if isinstance(flipping, Directions) else None
+        first, first_class = None, None
+        if isinstance(flipping, Directions):
+            first, first_class = flipping.first, flipping.first_class
         after_weight = purified.layers()[layer.name].weight
         share, class_share = shares_flipped(
             initial, layer.weight, after_weight, flipping.factor, first
@@ -195,6 +197,7 @@ def _purify_layer(
             why_method=proof.why,
             seconds=time.perf_counter() - started,
             class_share=class_share,
+            most_flipped_class=first_class,
         )
         return Purified(purified, (outcome,), baseline, after)
     raise ModelError(

@@ -167,15 +167,15 @@ class Scorer(Protocol):
         """
         ...
 
-    def toward_classes(self, updates: Array) -> tuple[Array, Array] | None:
+    def toward_classes(self, updates: Array) -> tuple[Array, Array, Array] | None:
         """Find out along which outputs of the layer studied last the score of each class grows.
 
         Args:
             updates: ``(out,)`` the greatest magnitude in the update of each output, not all 0.
 
         Returns:
-            ``(classes, out)`` of length 1, and ``(n,)`` to which of these classes each sample
-            belongs, -1 to none; None where that is not known.
+            ``(classes, out)`` of length 1; ``(n,)`` to which of these classes each sample belongs,
+            -1 to none; and ``(classes,)`` their labels. None where that is not known.
         """
         ...
 

@@ -34,8 +34,8 @@ def directions(x, *, bias=True, factor=2.0, space=None, seed=1, dtype=np.float64
 
 
 def of_classes(toward, count):
-    """Directions of classes, and to which of these each sample belongs."""
-    return toward, np.arange(count) % len(toward)
+    """Directions of classes, to which of these each sample belongs, and labels from 10."""
+    return toward, np.arange(count) % len(toward), 10 + np.arange(len(toward))
 
 
 def whole_parts(foremost, number):

@@ -40,8 +40,8 @@ def headline(result: Outcome) -> str:
         return (
             f"The model was changed in part: {percent(most.share)} of what training had added to "
             f"the layer “{most.name}” was {how}, and {percent(most.class_share)} of what speaks "
-            "for one class there. A backdoor that leads to another class is probably still there, "
-            "if there was one."
+            f"for class {most.most_flipped_class} there. A backdoor that leads to another class is "
+            "probably still there, if there was one."
         )
     return (
         f"The model was changed: {percent(most.share)} of what training had added to the layer "

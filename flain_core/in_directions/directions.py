@@ -62,9 +62,10 @@ class Directions:
         factor: 2 flips an update, 1 resets it, more flips it and enlarges it.
         space: How clean samples use the layer's inputs.
         classes: ``(classes, out)`` along which outputs the score of each class grows, of length 1;
-            and ``(n,)`` to which of these classes each sample belongs, -1 to none of them. What the
-            update says for the class that stands out most is flipped most strongly, and for the
-            next by how far it stands behind. None flips all outputs alike.
+            ``(n,)`` to which of these classes each sample belongs, -1 to none of them; and
+            ``(classes,)`` their labels. What the update says for the class that stands out most is
+            flipped most strongly, and for the next by how far it stands behind. None flips all
+            outputs alike.
     """
 
     network: Network
@@ -72,7 +73,7 @@ class Directions:
     initial: Array
     factor: float
     space: InputSpace
-    classes: tuple[Array, Array] | None = None
+    classes: tuple[Array, Array, Array] | None = None
 
     @property
     def strengths(self) -> Array:
@@ -88,6 +89,11 @@ class Directions:
         """``(out,)`` along which the update is flipped most strongly; None where all are alike."""
         toward, _ = self._foremost
         return toward[0] if len(toward) else None
+
+    @property
+    def first_class(self) -> int | None:
+        """Label of the class for which that speaks."""
+        return None if self.classes is None else int(self.classes[2][self._standing.argmax()])
 
     def candidate(self, number: int) -> Network:
         """Return a copy of the network with a candidate's weight and bias.
@@ -162,13 +168,18 @@ class Directions:
             yield number, 1.0, behind
 
     @cached_property
-    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
     def _foremost(self) -> tuple[Array, Array]:
         """As :func:`class_directions` returns them; none where all outputs are flipped alike."""
-        final = self.layer.weight
         if self.classes is None:
-            return np.zeros((0, len(final))), np.zeros(0)
-        toward, of_sample = self.classes
+            return np.zeros((0, len(self.layer.weight))), np.zeros(0)
+        return class_directions(self.classes[0], self._standing)
+
+    @cached_property
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
+    def _standing(self) -> Array:
+        """``(classes,)`` how far each class stands out: the sum of three measures."""
+        assert self.classes is not None  # noqa: S101  else nobody asks
+        final, (toward, of_sample, _) = self.layer.weight, self.classes
         blocks = [(columns, np.s_[:, columns]) for columns in column_blocks(final)]
         size = max(largest_of(self._fits.update(block)) for _, block in blocks)
         if not np.isfinite(size):
@@ -204,7 +215,8 @@ class Directions:
                 quiet[place] += flipped @ flipped.T
         by_sample = moved.reshape(-1, self.space.positions, len(toward)).mean(axis=1)
         excess = quiet_excess(quiet, whole, by_sample, of_sample)
-        return class_directions(toward, excess + standing_by_votes(votes, weights))
+        standing: Array = excess + standing_by_votes(votes, weights)
+        return standing
 
     @cached_property
     def _of_classes(self) -> tuple[Array, Array]:

@@ -176,7 +176,7 @@ class LocalScorer:
             check_replaced(flipping, fewer)
         return proof
 
-    def toward_classes(self, updates: Array) -> tuple[Array, Array] | None:
+    def toward_classes(self, updates: Array) -> tuple[Array, Array, Array] | None:
         """Push the pre-activations of the auxiliary samples, where their cuts were kept."""
         return toward_classes(self.batches, self.grader, updates)
 

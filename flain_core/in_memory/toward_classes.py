@@ -37,7 +37,7 @@ _FREQUENCY = 5.0
 
 def toward_classes(
     batches: Sequence[CutBatch], grader: Grader, updates: Array
-) -> tuple[Array, Array] | None:
+) -> tuple[Array, Array, Array] | None:
     """Return along which outputs the score of each class grows over the mean of all.
 
     Only classes with samples count.
@@ -48,10 +48,11 @@ def toward_classes(
         updates: ``(out,)`` the greatest magnitude in the update of each output.
 
     Returns:
-        ``(classes, out)`` float64, each of length 1; and ``(n,)`` to which of these each sample
-        belongs, -1 to none of them. None where the scores are no classifier's, there are samples of
-        a single class, the outputs are fewer than the classes, so that none has a direction of its
-        own, they do not move the scores, or most pushes end in infinity.
+        ``(classes, out)`` float64, each of length 1; ``(n,)`` to which of these each sample
+        belongs, -1 to none of them; and ``(classes,)`` their labels. None where the scores are no
+        classifier's, there are samples of a single class, the outputs are fewer than the classes,
+        so that none has a direction of its own, they do not move the scores, or most pushes end in
+        infinity.
     """
     if not grader.follows_samples:
         return None
@@ -76,7 +77,7 @@ def toward_classes(
     of_sample = np.full(len(y), -1)
     for place, one in enumerate(classes[moving]):
         of_sample[y == one] = place
-    return toward, of_sample
+    return toward, of_sample, classes[moving]
 
 
 def _effects(cuts: Sequence[Cut], reading: Reading, classes: Array, sizes: Array) -> Array:

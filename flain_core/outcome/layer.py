@@ -112,6 +112,8 @@ class LayerOutcome:
         seconds: Wall time for this layer.
         class_share: Share, from 0 to about 1, that was flipped of what the update says for the
             class that is flipped most strongly; None where all classes are flipped alike.
+        most_flipped_class: Label of that class. Some class stands out without an attack too, so it
+            is no proof of one.
         norms: Norms of the layer's update and of what purifying changed.
         grid: The channel, row and column of each input of a dense layer behind a convolution; None
             elsewhere, or where that does not show.
@@ -139,6 +141,7 @@ class LayerOutcome:
     why_method: str
     seconds: float
     class_share: float | None = None
+    most_flipped_class: int | None = None
     norms: UpdateNorms | None = None
     grid: InputGrid | None = None
 
@@ -148,7 +151,7 @@ class LayerOutcome:
         return DOES_NOT_MOVE not in self.why_method
 
     def share_in_words(self, percent: Callable[[float], str] = "{:.1%}".format) -> str:
-        """Return which share was flipped of the whole update, and for one class.
+        """Return which share was flipped of the whole update, and for the class of which most was.
 
         Args:
             percent: Writes a share from 0 to 1 as words.
@@ -156,7 +159,8 @@ class LayerOutcome:
         whole = f"{percent(self.share)} of the update"
         if self.class_share is None:
             return whole
-        return f"{whole} ({percent(self.class_share)} of what it says for one class)"
+        of_class = f"of what it says for class {self.most_flipped_class}"
+        return f"{whole} ({percent(self.class_share)} {of_class})"
 
     def __repr__(self) -> str:
         tried = len(self.steps)

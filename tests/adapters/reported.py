@@ -74,7 +74,7 @@ def partly_flipped():
     result = usual()
     (layer,) = result.layers
     little = replace(layer, name="fc1", share=0.05, class_share=0.02)
-    for_a_class = replace(layer, name="fc2", share=0.03, class_share=0.3)
+    for_a_class = replace(layer, name="fc2", share=0.03, class_share=0.3, most_flipped_class=2)
     notes = ("partly flipped: of 'fc2', some was flipped",)
     return replace(result, layers=(little, for_a_class), notes=notes)
 

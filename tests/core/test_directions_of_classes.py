@@ -111,6 +111,7 @@ def test_the_class_whose_quiet_share_exceeds_most_is_flipped_most_strongly():
         given = network, network.layers()["only"], np.zeros((OUT, IN)), 2.0, space
         found = Directions(*given, of_classes(TOWARD, 200))
         np.testing.assert_allclose(abs(found.first @ TOWARD[target]), 1.0)
+        assert found.first_class == 10 + target
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -126,7 +127,9 @@ def test_a_class_that_is_hard_to_learn_does_not_come_before_an_attacked_one(told
     network = Network([Dense("only", update)])
     layer, space = network.layers()["only"], InputSpace.of(x, bias=False)
     labels = of_sample if told else rng.permutation(of_sample)
-    found = Directions(network, layer, np.zeros((8, 16)), 2.0, space, (np.eye(8), labels))
+    found = Directions(
+        network, layer, np.zeros((8, 16)), 2.0, space, (np.eye(8), labels, np.arange(8))
+    )
     assert (abs(found.first).argmax() == 1) == told
 
 
@@ -283,8 +286,9 @@ def test_a_single_output_and_very_many_are_flipped_alike(outputs, monkeypatch):
     (found,) = asked
     assert bool(found) == (outputs not in (1, 1025))
     if found:
-        toward, of_sample = found
+        toward, of_sample, labels = found
         assert toward.shape == (of_sample.max() + 1, outputs)
+        assert len(labels) == len(toward)
 
 
 def samples(classes):

@@ -65,7 +65,7 @@ def test_a_large_layer_takes_two_copies_of_its_weight_beside_the_limit(case, way
     assert peak <= LIMIT + 2 * final.layers()["large"].weight.nbytes
 
 
-@pytest.mark.parametrize("classes", [None, (np.eye(3, 256), np.arange(SAMPLES) % 3)])
+@pytest.mark.parametrize("classes", [None, (np.eye(3, 256), np.arange(SAMPLES) % 3, np.arange(3))])
 def test_a_candidate_takes_one_copy_of_the_weight_and_a_few_blocks(classes):
     rng = np.random.default_rng(0)
     start = rng.normal(size=(256, 6 * INPUTS)).astype(np.float32)
@@ -81,7 +81,7 @@ def test_a_candidate_takes_one_copy_of_the_weight_and_a_few_blocks(classes):
     np.testing.assert_allclose(change, found.change(50), atol=1e-6)
 
 
-@pytest.mark.parametrize("classes", [None, (np.eye(3, 1600), np.arange(40) % 3)])
+@pytest.mark.parametrize("classes", [None, (np.eye(3, 1600), np.arange(40) % 3, np.arange(3))])
 @pytest.mark.parametrize("way", ["taken", "change"])
 def test_a_layer_that_sees_many_tokens_takes_two_solutions(way, classes):
     """As memory is reckoned when the inputs are kept; a solution of so many rows is large."""

@@ -288,6 +288,7 @@ def test_a_layer_that_was_not_trained(pair):
         "flipped": [],
         "share": 0.0,
         "class_share": None,
+        "most_flipped_class": None,
         "stop_reason": "no update",
         "steps": [],
         "activation": [],

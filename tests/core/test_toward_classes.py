@@ -79,8 +79,9 @@ def test_a_class_that_the_outputs_do_not_move_is_left_out():
     last = LAST.copy()
     last[1] = 0
     last[2] = -last[0]
-    toward, of_sample = found(network(last=last))
+    toward, of_sample, labels = found(network(last=last))
     np.testing.assert_array_equal(of_sample, np.array([0, -1, 1])[Y])
+    np.testing.assert_array_equal(labels, [0, 2])
     own = last[0] / np.linalg.norm(last[0])
     np.testing.assert_allclose(toward, [own, -own], rtol=0, atol=0.02)
 

@@ -22,6 +22,7 @@ def outcome(share, name="fc1", why="proved", class_share=None):
         flipped=np.zeros(3, bool),
         share=share,
         class_share=class_share,
+        most_flipped_class=None if class_share is None else 7,
         stop_reason="tolerance",
         steps=(),
         activation=np.ones(3),
@@ -79,7 +80,7 @@ def test_the_reason_names_the_layer_and_its_share():
 
 def test_the_reason_tells_what_was_flipped_for_one_class_from_the_whole():
     told = reason_for([outcome(0.04, class_share=0.31)])
-    assert "4.0% of the update (31.0% of what it says for one class) was flipped" in told
+    assert "4.0% of the update (31.0% of what it says for class 7) was flipped" in told
     assert "most of it if it leads to another class" in told
 
 
