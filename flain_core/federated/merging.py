@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache, reduce
@@ -85,10 +85,7 @@ class Merging:
         if self._is_plain_sum(weights, each):
             return reduce(ActivationStatistics.merge, each)
         count = self._count(weights)
-        sums = {
-            name: count * self._mean([getattr(one, name) / one.count for one in each], weights)
-            for name in SUMS
-        }
+        sums = {name: count * mean for name, mean in self._means(each, SUMS, weights).items()}
         active = np.rint(sums.pop("active")).astype(np.int64)
         return ActivationStatistics(count=count, active=active, **sums)
 
@@ -127,11 +124,8 @@ class Merging:
             return self._robust_loss(each, weights)
         names = ("total", "square", "newly_wrong", "before", "uncertain")
         count = int(sum(weights))
-        sums = {
-            name: count
-            * float(self._mean([getattr(one, name) / one.count for one in each], weights))
-            for name in names
-        }
+        means = self._means(each, names, weights)
+        sums = {name: count * float(mean) for name, mean in means.items()}
         return Loss(count=count, newly_wrong=round(sums.pop("newly_wrong")), **sums)
 
     def scored(self, each: Sequence[Scored], trained: Sequence[Tally] | None = None) -> Scored:
@@ -234,6 +228,15 @@ class Merging:
         columns = np.stack([means, means - off, means + off], axis=1)
         mean, lowest, highest = self._mean(columns, weights).tolist()
         return mean, max(highest - mean, mean - lowest, 0.0)
+
+    def _means(
+        self, each: Sequence[_Counted], names: Iterable[str], weights: Weights
+    ) -> dict[str, Array]:
+        """Return the merged means over samples of what each holder has as sums, by name."""
+        return {
+            name: self._mean([getattr(one, name) / one.count for one in each], weights)
+            for name in names
+        }
 
     def _mean(self, values: Sequence[Array] | Array, weights: Weights) -> Array:
         """Return the merged mean of numbers of each holder, ``(holders, ...)``."""

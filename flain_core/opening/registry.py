@@ -54,7 +54,7 @@ def open_network(model: Any, *, like: Any = None) -> Network:
 
 def _open_adapter_off(like: Any) -> Network:
     backend = _backend_of(like)
-    open_off = None if backend is None else getattr(backend.load_module(), "adapter_off", None)
+    open_off = _offered(backend, "adapter_off")
     if open_off is None:
         raise ModelError(
             "initial=None stands for a PyTorch model with its LoRA adapter off; give the model "
@@ -80,8 +80,13 @@ def open_with_mark(model: Any) -> tuple[Network, str | bytes | None]:
 
 def _mark_on(model: Any, backend: Backend | None) -> str | bytes | None:
     mark = carried(model)
-    find = getattr(backend.load_module(), "mark_of", None) if backend and mark is None else None
+    find = _offered(backend, "mark_of") if mark is None else None
     return find(model) if find else mark
+
+
+def _offered(backend: Backend | None, name: str) -> Callable[..., Any] | None:
+    """Return a function that a backend may have; None if it does not."""
+    return None if backend is None else getattr(backend.load_module(), name, None)
 
 
 def _unknown(model: Any) -> str:
@@ -123,7 +128,7 @@ def arrays_of(model: Any, *, buffers: bool = True) -> dict[str, Array]:
         ModelError: The model's backend does not hand out arrays.
     """
     backend = _backend_of(model)
-    give = None if backend is None else getattr(backend.load_module(), "arrays_of", None)
+    give = _offered(backend, "arrays_of")
     if give is None:
         name = type(model).__qualname__ if backend is None else f"the backend {backend.module}"
         raise ModelError(
@@ -140,8 +145,7 @@ def adapter_names(model: Any) -> dict[str, str]:
     Args:
         model: A model that a backend knows; one without an adapter has none.
     """
-    backend = _backend_of(model)
-    give = None if backend is None else getattr(backend.load_module(), "adapter_names", None)
+    give = _offered(_backend_of(model), "adapter_names")
     return {} if give is None else dict(give(model))
 
 

@@ -25,6 +25,7 @@ _MANY_COPIES = 0.5
 _NOTABLE_LOSS = 0.01
 _GREAT_TOLERANCE = 0.05
 _LOST_BY_A_CLASS, _BY_CHANCE = 0.1, 0.01
+_FEW_OF_A_CLASS = 10
 _OVERSURE = 1.5  # beside how often a model is right
 _TOOK = 0.5  # a backdoor with a smaller attack success rate hardly took
 _BROUGHT_ABOUT = 0.1
@@ -90,6 +91,7 @@ def notes_on(
         )
     yield from _on_result(purified, settings)
     yield from _on_what_classes_lost(by_class)
+    yield from _on_few_of_a_class(purified.outcomes, by_class)
     yield from _on_promise(promise, context)
     yield from _on_probes(purified, facts)
     if reading and reading.note:
@@ -291,6 +293,21 @@ def _on_what_classes_lost(by_class: Sequence[ClassOutcome]) -> Iterator[Note]:
             f"some classes lost far more than the others: {listed(losing)}. Give more samples of "
             "them, or a smaller tolerance"
         )
+
+
+def _on_few_of_a_class(
+    outcomes: Sequence[LayerOutcome], by_class: Sequence[ClassOutcome]
+) -> Iterator[Note]:
+    """Tell of classes that may lose most and have hardly a sample that would show it."""
+    samples = {each.label: each.samples for each in by_class}
+    for outcome in outcomes:
+        label = outcome.most_flipped_class
+        if outcome.share and label in samples and samples[label] < _FEW_OF_A_CLASS:
+            yield (
+                f"what {outcome.name!r} says for class {label} was flipped most strongly, and the "
+                f"search saw only {samples[label]} of that class, so what it loses hardly shows; "
+                "give more samples of it"
+            )
 
 
 def reason_for(outcomes: Sequence[LayerOutcome]) -> str:

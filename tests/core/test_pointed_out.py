@@ -1,6 +1,7 @@
 """What the one call does not refuse, and says that it looks wrong."""
 
 import warnings
+from dataclasses import replace
 
 import backdoored
 import numpy as np
@@ -142,3 +143,19 @@ def test_a_class_of_few_samples_may_lose_one_by_chance():
     assert not list(notes._on_what_classes_lost([few, ClassOutcome(1, 90, 90, 90)]))
     assert not list(notes._on_what_classes_lost([ClassOutcome(1, 90, 90, 40)]))
     assert not list(notes._on_what_classes_lost([]))
+
+
+@pytest.mark.parametrize(("samples", "told"), [(10, False), (9, True), (1, True)])
+def test_few_samples_of_the_class_that_is_flipped_most_strongly_are_pointed_out(
+    pair, samples, told
+):
+    result = purify(pair, settings=Settings(flip="directions"))
+    (layer,) = result.layers
+    by_class = [ClassOutcome(layer.most_flipped_class, samples, samples, samples)]
+    found = list(notes._on_few_of_a_class(result.layers, by_class))
+    assert len(found) == told
+    if told:
+        assert f"says for class {layer.most_flipped_class} was" in found[0]
+        assert f"saw only {samples} of that" in found[0]
+    assert not list(notes._on_few_of_a_class([replace(layer, share=0.0)], by_class))
+    assert not list(notes._on_few_of_a_class([replace(layer, most_flipped_class=None)], by_class))
