@@ -134,7 +134,7 @@ def match_norm(weight: Array, reference: Array) -> Array:
         A new array of the shape and type of ``weight``.
 
     Raises:
-        WeightsError: ``weight`` is not floating point.
+        WeightsError: ``weight`` is not floating point, or the result leaves the range of its type.
 
     Example:
         >>> match_norm(np.array([[3.0, 4.0]]), np.array([[0.0, 10.0]]))
@@ -145,9 +145,13 @@ def match_norm(weight: Array, reference: Array) -> Array:
         raise WeightsError(f"expected a weight of a floating type; got {weight.dtype}")
     own, target = norm(weight), norm(np.asarray(reference))
     rescaled = np.array(weight, order="C")
-    if own != 0.0:
+    if own == 0.0:
+        return rescaled
+    with np.errstate(over="ignore"):
         for rows in row_blocks(weight):
             rescaled[rows] = weight[rows].astype(np.float64) * (target / own)
+    if np.isfinite([own, target]).all():
+        check_range(rescaled, "the rescaled weight")
     return rescaled
 
 

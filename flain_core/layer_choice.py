@@ -144,8 +144,8 @@ def passed_by(network: Network, layers: str | Sequence[str]) -> str | FlainWarni
     dense = [name for name, layer in found.items() if layer.kind == "dense"]
     if refused := refused_layers(network):
         return FlainWarning(
-            f'"auto" took {taken!r}; it could not take layers that cannot be purified, even if '
-            f"they come first: {_reasons(refused)}"
+            f'"auto" took {taken!r}, the first dense layer that can be purified; others cannot, '
+            f"which may come before it: {_reasons(refused)}"
         )
     if len(dense) >= _MANY_DENSE:
         return (

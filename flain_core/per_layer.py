@@ -227,12 +227,7 @@ def _searched(
             return Found((), (), (), misfit), baseline, now
         walk = bracket if schedule.by_strength else search
         found = walk(schedule, candidates, context.settings, baseline, report)
-        if candidates.as_written is None:
-            return found, baseline, None
-        written = candidates.as_written(found.number)
-        while found.step and _exceeds(context.settings, baseline, written):
-            found = found.without_the_last()
-            written = candidates.as_written(found.number)
+        written = candidates.as_written(found.number) if candidates.as_written else None
         return found, baseline, written
 
 
@@ -324,14 +319,11 @@ def _confirms(
     """Return whether the purified model, run in full, scores what the search said it would."""
     if written is not None:
         difference = abs(written.clean.total - after.clean.total)
-        return difference <= written.clean.uncertain and not _exceeds(settings, before, after)
+        # What crosses the tolerance is kept on purpose then.
+        held = settings.crossing == "keep" or not crossed(settings, before, after)
+        return difference <= written.clean.uncertain and held
     if found.step is None:
         return True
     beyond = found.reason == "tolerance" and settings.crossing == "keep"
     difference = abs(found.step.clean - after.clean.mean)
     return crossed(settings, before, after) == beyond and difference <= found.step.rounding + 1e-9
-
-
-def _exceeds(settings: Settings, before: Scored, after: Scored) -> bool:
-    """Return whether more was lost than the tolerance allows, and not on purpose."""
-    return settings.crossing != "keep" and crossed(settings, before, after)

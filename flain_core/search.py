@@ -26,7 +26,7 @@ class Found:
     Attributes:
         steps: Every candidate tried.
         numbers: Their numbers.
-        permitted: Places of those that may be chosen, the last of which is.
+        permitted: Places of those that may be chosen, weakest first; the last of them is.
         reason: The reason why it ended.
     """
 
@@ -44,12 +44,6 @@ class Found:
     def number(self) -> int:
         """The chosen candidate's number; 0 for none."""
         return self.numbers[self.permitted[-1]] if self.permitted else 0
-
-    def without_the_last(self) -> Found:
-        """Return the search as it ended if the chosen candidate were not permitted."""
-        permitted = self.permitted[:-1]
-        reason: StopReason = "tolerance" if permitted else "nothing within tolerance"
-        return replace(self, permitted=permitted, reason=reason)
 
 
 def search(
@@ -92,7 +86,8 @@ def bracket(
 
     A loss grows about as a power of the strength, so each try is where the losses so far suggest
     that the limit is reached. Where a promise was asked for, weaker candidates are tried as well,
-    for the search to go back to.
+    for the search to go back to. Accuracy is lost by whole samples, and a candidate may lose one
+    more when it is written than in the search; so that counts as well.
     """
     thresholds = {number: threshold for threshold, number in schedule}
     tried: dict[int, Step] = {}
@@ -104,6 +99,8 @@ def bracket(
         if on_step:
             on_step(tried[number])
         spent = overspent(settings, before, scored)
+        if spent <= 0 and scored.loss is None and candidates.as_written:
+            spent = overspent(settings, before, candidates.as_written(number))
         if spent > 0:
             beyond.add(number)
         return spent

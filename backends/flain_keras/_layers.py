@@ -22,7 +22,6 @@ import numpy as np
 from keras import layers, ops
 
 from flain_core.backend_kit import (
-    EMBEDDING,
     RECURRENT,
     fitting_bias,
     fitting_weight,
@@ -147,8 +146,6 @@ def _kind_of(layer: Any) -> Kind | str | None:
         return "a separable convolution has two kernels one after the other; no single one decides"
     if isinstance(layer, layers.RNN):
         return RECURRENT
-    if isinstance(layer, layers.Embedding):
-        return EMBEDDING
     if not isinstance(layer, (*_DENSE, *_CONVOLUTIONS, *_DEPTHWISE, *_TRANSPOSED)):
         return None
     if reason := _refusal(layer):

@@ -132,7 +132,7 @@ def refused_recurrent(graph: Graph, taken: Collection[str]) -> dict[str, str]:
     found = [
         (node, _stored_name(node.input[1], graph.tensors, made))
         for node in graph.nodes
-        if node.op_type in _RECURRENT and node.domain in ("", "ai.onnx")
+        if node.op_type in _RECURRENT and node.domain in ("", "ai.onnx") and len(node.input) > 1
     ]
     return dict.fromkeys(layer_names(found, taken), RECURRENT)
 

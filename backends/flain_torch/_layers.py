@@ -15,7 +15,6 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from flain_core.backend_kit import (
-    EMBEDDING,
     RECURRENT,
     exchange_channels,
     fitting_bias,
@@ -34,6 +33,9 @@ Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 TransposedConvolution: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 WeightLayer: TypeAlias = nn.Linear | Convolution | TransposedConvolution
 """The kinds of layers, subclasses included; and :func:`is_transposed_dense`."""
+
+Recurrent: TypeAlias = nn.RNNBase | nn.RNNCellBase
+"""Layers that are refused, subclasses included."""
 
 _COMPUTES_A_LAYER = re.compile(r"(linear|addmm|conv\d?d?|convolution|conv_transpose\dd)(\.|$)")
 _AXES_OF_DENSE = 2
@@ -206,17 +208,15 @@ def catalogue(
             continue
         if name in adapters:
             entries[name or type(module).__name__] = _adapted(model, adapters[name], shared)
-        elif isinstance(module, WeightLayer) or is_transposed_dense(module):
-            layer = cast("WeightLayer", module)
+        elif isinstance(module, WeightLayer | Recurrent) or is_transposed_dense(module):
             named = name or type(module).__name__
             if name in originals or is_within(name, originals):
                 entries[named] = "it is what PEFT keeps of a module that is trained as a whole"
+            elif isinstance(module, Recurrent):
+                entries[named] = RECURRENT
             else:
+                layer = cast("WeightLayer", module)
                 entries[named] = _refusal(model, name, layer, shared) or layer
-        elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
-            entries[name or type(module).__name__] = RECURRENT
-        elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            entries[name or type(module).__name__] = EMBEDDING
     return entries | _traced(model, taken=entries)
 
 

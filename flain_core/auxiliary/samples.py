@@ -37,7 +37,7 @@ class Samples:
         y: ``(n,)`` class indices, or ``(n, ...)`` for a score function of the caller's.
         one_hot: Whether the labels came one-hot and were turned into class indices.
         rows: ``(n,)`` which of those held; None for all that are in memory.
-        last: The row at which a pass over a stream ends; None for the last of these.
+        last: The row at which a pass over a stream ends; None for the greatest of ``rows``.
     """
 
     held: Batch | SampleStream
@@ -115,7 +115,7 @@ class Samples:
         return replace(self, held=each_leaf(self.held, itemgetter(which)), y=self.y[which])
 
     def part(self, rows: Array) -> Samples:
-        """Return some samples, with a copy of their inputs only if all are small."""
+        """Return some samples, and copy their inputs only if all of them together are small."""
         if self.rows is not None or is_small(self.nbytes):
             return self[rows]
         return replace(self, y=self.y[rows], rows=rows)
@@ -166,7 +166,7 @@ class Samples:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the inputs that are held in memory; 0 for a stream."""
+        """Bytes of all inputs that are held in memory, also of a part; 0 for a stream."""
         return sum(leaf.nbytes for leaf in leaves(self.held)) if self.in_memory else 0
 
     @property

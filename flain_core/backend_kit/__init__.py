@@ -7,7 +7,6 @@ from .inputs import DenseInput, check_in_range, read_only, split_samples, stacke
 from .messages import (
     AS_TRAINED,
     CHANGED_MEANWHILE,
-    EMBEDDING,
     RECURRENT,
     kind_of,
     shortened,
@@ -26,7 +25,6 @@ from .weights import (
 __all__ = [
     "AS_TRAINED",
     "CHANGED_MEANWHILE",
-    "EMBEDDING",
     "RECURRENT",
     "DenseInput",
     "check_floating",

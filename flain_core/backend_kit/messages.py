@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["AS_TRAINED", "CHANGED_MEANWHILE", "EMBEDDING", "RECURRENT", "kind_of", "shortened"]
+__all__ = ["AS_TRAINED", "CHANGED_MEANWHILE", "RECURRENT", "kind_of", "shortened"]
 
 AS_TRAINED = "give samples of the shape and layout that the model was trained on"
 """What to do about a model that fails on samples."""
@@ -14,9 +14,6 @@ CHANGED_MEANWHILE = (
     "or give a copy that nobody trains"
 )
 """What is wrong with a tensor that is no longer what was copied of it."""
-
-EMBEDDING = "an embedding looks up rows, so it has no input neurons"
-"""Why an embedding is refused."""
 
 RECURRENT = "a recurrent layer runs its weights once in each step, and none of them alone decides"
 """Why a recurrent layer is refused."""

@@ -26,6 +26,7 @@ _NOTABLE_LOSS = 0.01
 _GREAT_TOLERANCE = 0.05
 _LOST_BY_A_CLASS, _BY_CHANCE = 0.1, 0.01
 _FEW_OF_A_CLASS = 10
+_CLASSES_TO_COMPARE = 2
 _OVERSURE = 1.5  # beside how often a model is right
 _TOOK = 0.5  # a backdoor with a smaller attack success rate hardly took
 _BROUGHT_ABOUT = 0.1
@@ -274,13 +275,18 @@ def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
 
 
 def _on_what_classes_lost(by_class: Sequence[ClassOutcome]) -> Iterator[Note]:
-    """Warn of classes that lost a tenth, and more than the others did by far more than chance."""
+    """Warn of classes that lost at least a tenth, far more than chance explains beside the others.
+
+    What is usual is estimated from the others by the rule of succession: as if two more of their
+    samples had been seen, of which one was lost.
+    """
+    if len(by_class) < _CLASSES_TO_COMPARE:
+        return
     lost = [each.right_before - each.right_after for each in by_class]
     samples, total = sum(each.samples for each in by_class), sum(lost)
     losing = []
     for each, its in zip(by_class, lost, strict=True):
         others = samples - each.samples
-        # One more than they lost, as few samples may have lost none by chance.
         usual = (max(total - its, 0) + 1) / (others + 2)
         chance = 1 - binomial_tail(its - 1, each.samples, usual) if its > 0 else 1.0
         if its >= _LOST_BY_A_CLASS * each.samples and chance * len(by_class) < _BY_CHANCE:

@@ -170,6 +170,11 @@ def test_inputs_are_left_alone():
             "astype(bool)",
         ),
         (lambda: flain.match_norm(np.ones((2, 2), int), np.ones(1)), flain.WeightsError, "int"),
+        (
+            lambda: flain.match_norm(np.full((1, 1), 5e-324), np.ones(1)),
+            flain.WeightsError,
+            "range",
+        ),
         (lambda: flain.low_activation(np.zeros((2, 2)), 0.1), flain.SettingsError, "(in,)"),
         (lambda: flain.low_activation(np.array([np.nan]), 0.1), flain.SettingsError, "NaN"),
     ],

@@ -1,6 +1,5 @@
 """What the layers of one purification share, and what a search must be confirmed by."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +12,6 @@ from recut import Recut
 import flain_core as flain
 import flain_numpy
 from flain_core import Settings, per_layer
-from flain_core.sample_source import Candidates
 from flain_core.schedule import Schedule
 from flain_core.search import search
 from flain_core.tallies import Scored, Tally
@@ -130,40 +128,6 @@ def test_without_a_promise_or_a_choice_none_is_tested():
     assert promised(found, Keeping(0), promise=None) == found
     left = replace(found, permitted=(), reason="nothing within tolerance")
     assert promised(left, Keeping(0)) == left
-
-
-@pytest.mark.parametrize(("lost", "number"), [({}, 4), ({4: 9}, 3), ({4: 9, 3: 9}, 2)])
-@pytest.mark.parametrize("crossing", ["revert", "keep"])
-def test_a_candidate_that_loses_more_when_it_is_written_makes_room_for_a_weaker_one(
-    lost, number, crossing
-):
-    """The search judges samples as if each had been left out, which is not what is written."""
-    losing = lambda n: Scored(Tally(100 - n, 100))  # noqa: E731
-    candidates = Candidates(
-        lookahead=1,
-        advance=lambda some: [losing(n) for n in some],
-        score_in_full=losing,
-        as_written=lambda n: losing(lost.get(n, n)),
-    )
-    settings = by_neurons(0.04, crossing=crossing)
-    context = SimpleNamespace(
-        scorer=SimpleNamespace(candidates=lambda flipping, window: nullcontext(candidates)),
-        listener=lambda *asked: None,
-        misfit=lambda clean: None,
-        settings=settings,
-    )
-    flipping = SimpleNamespace(layer=SimpleNamespace(name="fc"))
-    schedule = Schedule.of(np.arange(1.0, 8))
-    proof = SimpleNamespace(faithful=False)
-    found, _, written = per_layer._searched(flipping, schedule, proof, context, None)
-    assert found.number == (4 if crossing == "keep" else number)
-    assert written == losing(lost.get(found.number, found.number))
-    assert found.reason == "tolerance"
-
-
-def test_where_every_candidate_loses_too_much_when_it_is_written_none_is_chosen():
-    left = replace(steps_of(3), permitted=[0]).without_the_last()
-    assert (left.number, left.step, left.reason) == (0, None, "nothing within tolerance")
 
 
 def confirms(promised, after, *, written=None, rounding=0, **options):

@@ -23,6 +23,8 @@ activations = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1)).
 class Scripted:
     """Candidates whose number of right samples, of 100 or as told, is written down."""
 
+    as_written = None
+
     def __init__(self, right, uncertain=None, exact=None, lookahead=1, losses=None, count=100):
         self.lookahead, self.losses, self.count = lookahead, losses or {}, count
         self.right, self.uncertain, self.exact = right, uncertain or {}, exact or {}
@@ -236,6 +238,24 @@ def test_few_tries_find_what_trying_all_in_order_finds(crossing, count):
         assert list(found.numbers) == sorted(quick.asked)
         assert [step.threshold for step in found.steps] == [float(n) for n in found.numbers]
         assert sorted(heard, key=lambda step: step.threshold) == list(found.steps)
+
+
+@pytest.mark.parametrize("from_number", [1, 2, 9, 12, 13, 14, 25])
+def test_what_a_candidate_loses_when_it_is_written_counts_as_well(from_number):
+    """The search judges samples as if each had been left out, which is not what is written."""
+    script = losing_from(13)
+    script.as_written = losing_from(from_number).score
+    found = bracket(STRENGTHS, script, settings(tolerance=0.02), right(100))
+    assert found.number == min(from_number, 13) - 1
+    if found.number == 0:
+        assert (found.step, found.reason) == (None, "nothing within tolerance")
+
+
+def test_what_the_probability_loses_when_it_is_written_is_asked_of_no_candidate():
+    script = losing_from(13)
+    script.losses = {each: Loss(90.0 * (each > 12), count=100) for each in range(26)}
+    script.as_written = lambda number: pytest.fail("it was asked")
+    assert bracket(STRENGTHS, script, Settings(tolerance=0.02), right(100)).number == 12
 
 
 @pytest.mark.parametrize("power", [0.5, 1, 2])

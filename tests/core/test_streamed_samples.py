@@ -326,3 +326,15 @@ def test_pickled_they_are_in_memory():
     assert copy.in_memory
     np.testing.assert_array_equal(copy.x, X[5:90])
     np.testing.assert_array_equal(copy.y, Y[5:90])
+
+
+def test_the_batches_of_a_part_are_one_pass_that_ends_with_it():
+    loader = Loader()
+    samples = Samples.of(loader, memory_limit=8)
+    drawn = loader.drawn
+    labels = [batch.y for batch in samples[:100].batches(30) if len(batch.x)]
+    np.testing.assert_array_equal(np.concatenate(labels), Y[:100])
+    assert loader.drawn - drawn == 128  # four batches of the loader
+    first = next(samples.batches(30))
+    np.testing.assert_array_equal(first[:1].x, X[:1])
+    assert samples.held._pass is None  # it was let go of, as these are all that was asked for
