@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import TypeAlias
 
 __all__ = [
     "DataError",
@@ -10,6 +11,7 @@ __all__ = [
     "FlainWarning",
     "LayerError",
     "ModelError",
+    "Note",
     "OutputError",
     "SettingsError",
     "WeightsError",
@@ -46,6 +48,10 @@ class OutputError(FlainError, OSError):
 
 class FlainWarning(UserWarning):
     """Something the caller should look at; the result is still what was asked for."""
+
+
+Note: TypeAlias = "str | FlainWarning"
+"""A sentence for the reader of an outcome; a serious one is a warning."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .blocks import largest_of
-from .errors import FlainWarning, LayerError, ModelError, WeightsError, listed, nearest
+from .errors import FlainWarning, LayerError, ModelError, Note, WeightsError, listed, nearest
 from .network import Array, Layer, Network, refused_layers
 
 _ONE_OF = 100  # at most one of so many weights is an outlier
@@ -132,7 +132,7 @@ def left_out(network: Network, layers: str | Sequence[str]) -> Mapping[str, str]
     return refused_layers(network) if by_group else {}
 
 
-def passed_by(network: Network, layers: str | Sequence[str]) -> str | FlainWarning | None:
+def passed_by(network: Network, layers: str | Sequence[str]) -> Note | None:
     """Return what ``"auto"`` passed by on the way to the layer it took; None for nothing.
 
     It is a warning if that could not be taken.

@@ -193,7 +193,7 @@ def shared_parameters(module: nn.Module) -> Mapping[str, str]:
 def catalogue(
     model: nn.Module, shared: Mapping[str, str], adapters: Mapping[str, Adapter | str]
 ) -> dict[str, WeightLayer | str]:
-    """Return the layers that have weights, or why they are refused, in the model's order.
+    """Return the dense and convolutional layers, or why these and others are refused, in order.
 
     ``shared`` is what :func:`shared_parameters` says, ``adapters`` what
     :func:`~flain_torch._lora.adapters_in` does: an adapted layer stands for the first half of its

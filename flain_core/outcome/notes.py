@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
 
 from flain_core.binomial import binomial_tail
-from flain_core.errors import FlainWarning, listed
+from flain_core.errors import FlainWarning, Note, listed
 from flain_core.network import Network
-from flain_core.outputs import Reading
 from flain_core.per_layer import Purified, SearchContext
 from flain_core.promise import Promise, samples_needed
 from flain_core.proof import NOT_AS_PROMISED
 from flain_core.sample_source import SampleFacts
-from flain_core.settings import Settings, as_fraction
-from flain_core.tallies import Tally
+from flain_core.settings import Settings
 
 from .layer import LayerOutcome
 from .measurement import ClassOutcome
-from .verdict import flipped_for_a_class, verdict_on
+from .notes_on_samples import notes_on_samples
+from .verdict import reason_for, verdict_on
 
-_TOO_FEW_SAMPLES = 75
 _MANY_COPIES = 0.5
 _NOTABLE_LOSS = 0.01
-_GREAT_TOLERANCE = 0.05
 _LOST_BY_A_CLASS, _BY_CHANCE = 0.1, 0.01
 _FEW_OF_A_CLASS = 10
 _CLASSES_TO_COMPARE = 2
-_OVERSURE = 1.5  # beside how often a model is right
 _TOOK = 0.5  # a backdoor with a smaller attack success rate hardly took
 _BROUGHT_ABOUT = 0.1
-
-_NOT_FLIPPED = {
-    "promise": (
-        "not even the weakest candidate kept the promise. Ask for a larger one, or give more "
-        "samples"
-    ),
-    "no better than chance": (
-        "samples on which it is no better than chance cannot say when to stop"
-    ),
-    "too many of one class": (
-        "samples of which it takes far too many for one class cannot say when to stop"
-    ),
-}
-_TRY_ELSE = "try another layer, more samples, or a larger tolerance"
-_TRY_NEXT = (
-    "Give more samples, or name another layer, or allow a larger loss, such as tolerance=0.02 in "
-    "the settings; or use another defence beside this one"
-)
-
-Note: TypeAlias = "str | FlainWarning"
-"""A sentence; a serious one is a warning."""
 
 
 def notes_on(
@@ -74,8 +48,7 @@ def notes_on(
     before, settings, facts = purified.before.clean, context.settings, context.facts
     held_back = len(context.scorer.held_back or ())
     reading = context.scorer.reading
-    yield from _on_samples(facts, settings, before, held_back, reading)
-    yield from _on_classes(facts, before.count + held_back, reading.classes if reading else 0)
+    yield from notes_on_samples(facts, settings, before, held_back, reading)
     if passed_by:
         yield passed_by
     for name, reason in left_out.items():
@@ -107,115 +80,6 @@ def notes_on(
     yield from map(FlainWarning, context.scorer.left_out)
     if context.scorer.asked:
         yield str(context.scorer.asked)
-
-
-def _on_samples(
-    facts: SampleFacts,
-    settings: Settings,
-    before: Tally,
-    held_back: int,
-    reading: Reading | None,
-) -> Iterator[Note]:
-    if facts.one_hot:
-        yield "the labels were one-hot and were read as class indices"
-    if facts.pixels:
-        yield (
-            "the samples hold whole numbers from 0 to 255, as pixels do before they are scaled; "
-            "were those of training like that?"
-        )
-    if not facts.classify:
-        return
-    if settings.measure == "score":
-        allowed = as_fraction(settings.allowed(None)) * before.count
-        yield (
-            f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; "
-            f"the tolerance is worth {float(allowed):.3g} of them"
-        )
-    tolerance = settings.tolerance or 0.0
-    if tolerance > _GREAT_TOLERANCE and settings.promise is None:
-        lost = "accuracy" if settings.measure == "score" else "probability of the true class"
-        yield FlainWarning(
-            f"a tolerance of {tolerance:g} lets the purified model lose {tolerance:.0%} of the "
-            f"{lost}, for good; it is a fraction, so 0.2 % is tolerance=0.002"
-        )
-    yield from _on_favoured(before, reading)
-    if before.count < _TOO_FEW_SAMPLES:
-        yield FlainWarning(
-            f"{before.count} clean {'sample is' if before.count == 1 else 'samples are'} too few "
-            "to steer the search"
-            + (f", as {held_back} more are held back" if held_back else "")
-            + ": the model may lose more than is seen here; take a few hundred"
-        )
-        return
-    if facts.no_better_than_chance(before, reading.classes if reading else None):
-        yield FlainWarning(
-            f"the model classifies {before.total} of the {before.count} clean samples right, no "
-            "better than chance; the labels probably do not match the model's classes (they are "
-            "places in its scores, from 0), or the inputs are scaled or laid out otherwise than in "
-            "training"
-        )
-    elif reading and reading.favoured(before.mean, before.count) is None:
-        yield from _on_certainty(before, reading, settings)
-
-
-def _on_favoured(before: Tally, reading: Reading | None) -> Iterator[Note]:
-    favoured = reading.favoured(before.mean, before.count) if reading else None
-    if favoured is None or reading is None:
-        return
-    yield FlainWarning(
-        f"the model takes {reading.excess[favoured]:.0%} of the clean samples too many for class "
-        f"{favoured}, and is right about {before.mean:.0%}: are they scaled and laid out as in "
-        "training, labelled in the order of the model's classes, and without a trigger, whose "
-        f"target class {favoured} would be? If so, the model itself favours that class: train it "
-        'further, or say measure="score" to go by its accuracy'
-    )
-
-
-def _on_certainty(before: Tally, reading: Reading, settings: Settings) -> Iterator[Note]:
-    """Warn of a model that is right much more or much less often than it is sure."""
-    if reading.decided and settings.measure != "score":
-        return
-    if reading.is_unsure(before.mean):
-        told = (
-            f"the model is right about {before.mean:.0%} of the clean samples, but gives what it "
-            f"says a probability of only {reading.confidence:.0%} on average"
-        )
-        if settings.measure == "auto":
-            told += ", so its accuracy steered the search"
-        if reading.doubtful:
-            yield told
-            return
-        told += ": were they scaled as in training?"
-        if settings.measure == "probability":
-            told += " By the probability the search may cost much accuracy: leave measure out"
-        yield told if settings.measure == "score" else FlainWarning(told)
-    elif reading.confidence > _OVERSURE * before.mean:
-        yield FlainWarning(
-            f"the model gives what it says a probability of {reading.confidence:.0%} on average, "
-            f"but is right about only {before.mean:.0%} of the clean samples: are they labelled "
-            "rightly, and laid out like those of training? If not, the purified model may lose "
-            "much on others without a sign of it here; if so, it knows those of training by heart"
-        )
-
-
-def _on_classes(facts: SampleFacts, samples: int, classes: int) -> Iterator[Note]:
-    """Warn where more classes are missing than a random draw would leave out."""
-    if not facts.classify or facts.classes is None or not classes:
-        return
-    if facts.classes == 1:
-        yield FlainWarning(
-            "all clean samples are of one class, so the search does not see what the other classes "
-            "lose; take samples of every class"
-        )
-        return
-    missing = classes - facts.classes
-    by_chance = classes * (1 - 1 / classes) ** samples
-    if missing > by_chance + 3 * by_chance**0.5 + 0.5:
-        yield FlainWarning(
-            f"the clean samples are of {facts.classes} of the model's {classes} classes, so the "
-            f"search does not see what {'the other loses' if missing == 1 else 'the others lose'}, "
-            "whatever is said here of accuracy and promise; take samples of every class"
-        )
 
 
 def _on_probes(purified: Purified, facts: SampleFacts) -> Iterator[Note]:
@@ -314,46 +178,6 @@ def _on_few_of_a_class(
                 f"search saw only {samples[label]} of that class, so what it loses hardly shows; "
                 "give more samples of it"
             )
-
-
-def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
-    """Return a sentence that explains the verdict."""
-    verdict = verdict_on(outcomes)
-    most = max(outcomes, key=lambda outcome: outcome.share)
-    if verdict == "not flipped":
-        if not any(outcome.moves_scores for outcome in outcomes):
-            return (
-                "not flipped: flipping the chosen layers does not move the scores, so nothing can "
-                "be removed there; choose another layer, or a larger factor"
-            )
-        reasons = {outcome.stop_reason for outcome in outcomes}
-        told = next((each for reason, each in _NOT_FLIPPED.items() if reason in reasons), _TRY_ELSE)
-        return f"not flipped: the model is as it was, with a backdoor if it had one; {told}"
-    if verdict == "partly flipped":
-        most = flipped_for_a_class(outcomes)
-    flipped = f"of {most.name!r}, {most.share_in_words()} was flipped"
-    if not any(outcome.moves_scores for outcome in outcomes if outcome.share):
-        return (
-            f"{verdict}: {flipped}, which does not move the scores, so nothing was removed: the "
-            "layer's update, or the factor, is too small to matter. A backdoor is probably still "
-            "there, if there was one. Choose another layer"
-        )
-    if verdict == "partly flipped":
-        return (
-            f"partly flipped: {flipped}. Little of what it says for other classes was, as clean "
-            "samples use that. If there was a backdoor, some of it may be left, and most of it if "
-            f"it leads to another class: only a probe with its trigger shows that. {_TRY_NEXT}"
-        )
-    if verdict == "hardly flipped":
-        return (
-            f"hardly flipped: {flipped} before clean samples suffered. They use nearly all of the "
-            "layer's inputs, as they do of small layers and behind batch normalisation, or they "
-            f"are too few. A backdoor is probably still there, if there was one. {_TRY_NEXT}"
-        )
-    return (
-        f"flipped: {flipped}, where clean samples hardly use it. A backdoor elsewhere stays; only "
-        "a probe with its trigger shows whether one is gone"
-    )
 
 
 def _on_promise(promise: Promise | None, context: SearchContext) -> Iterator[Note]:

@@ -1,4 +1,4 @@
-"""The verdict on a purification, in few words."""
+"""The verdict on a purification in few words, and the sentence that explains it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,24 @@ probably still there, if there was one.
 ``"not flipped"``: the model is as it was."""
 
 _FAIR_SHARE = 0.1
+
+_NOT_FLIPPED = {
+    "promise": (
+        "not even the weakest candidate kept the promise. Ask for a larger one, or give more "
+        "samples"
+    ),
+    "no better than chance": (
+        "samples on which it is no better than chance cannot say when to stop"
+    ),
+    "too many of one class": (
+        "samples of which it takes far too many for one class cannot say when to stop"
+    ),
+}
+_TRY_ELSE = "try another layer, more samples, or a larger tolerance"
+_TRY_NEXT = (
+    "Give more samples, or name another layer, or allow a larger loss, such as tolerance=0.02 in "
+    "the settings; or use another defence beside this one"
+)
 
 
 def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
@@ -35,3 +53,43 @@ def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
 def flipped_for_a_class(outcomes: Sequence[LayerOutcome]) -> LayerOutcome:
     """Return the layer of which most was flipped of what it says for one class."""
     return max(outcomes, key=lambda outcome: outcome.class_share or 0.0)
+
+
+def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
+    """Return a sentence that explains the verdict."""
+    verdict = verdict_on(outcomes)
+    most = max(outcomes, key=lambda outcome: outcome.share)
+    if verdict == "not flipped":
+        if not any(outcome.moves_scores for outcome in outcomes):
+            return (
+                "not flipped: flipping the chosen layers does not move the scores, so nothing can "
+                "be removed there; choose another layer, or a larger factor"
+            )
+        reasons = {outcome.stop_reason for outcome in outcomes}
+        told = next((each for reason, each in _NOT_FLIPPED.items() if reason in reasons), _TRY_ELSE)
+        return f"not flipped: the model is as it was, with a backdoor if it had one; {told}"
+    if verdict == "partly flipped":
+        most = flipped_for_a_class(outcomes)
+    flipped = f"of {most.name!r}, {most.share_in_words()} was flipped"
+    if not any(outcome.moves_scores for outcome in outcomes if outcome.share):
+        return (
+            f"{verdict}: {flipped}, which does not move the scores, so nothing was removed: the "
+            "layer's update, or the factor, is too small to matter. A backdoor is probably still "
+            "there, if there was one. Choose another layer"
+        )
+    if verdict == "partly flipped":
+        return (
+            f"partly flipped: {flipped}. Little of what it says for other classes was, as clean "
+            "samples use that. If there was a backdoor, some of it may be left, and most of it if "
+            f"it leads to another class: only a probe with its trigger shows that. {_TRY_NEXT}"
+        )
+    if verdict == "hardly flipped":
+        return (
+            f"hardly flipped: {flipped} before clean samples suffered. They use nearly all of the "
+            "layer's inputs, as they do of small layers and behind batch normalisation, or they "
+            f"are too few. A backdoor is probably still there, if there was one. {_TRY_NEXT}"
+        )
+    return (
+        f"flipped: {flipped}, where clean samples hardly use it. A backdoor elsewhere stays; only "
+        "a probe with its trigger shows whether one is gone"
+    )

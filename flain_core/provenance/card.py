@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from flain_core.outcome.notes import reason_for
 from flain_core.outcome.outcome import Outcome
+from flain_core.outcome.verdict import reason_for
 
 __all__ = ["card"]
 

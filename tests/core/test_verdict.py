@@ -8,8 +8,7 @@ import pytest
 
 from flain_core.outcome.layer import LayerOutcome
 from flain_core.outcome.measurement import Measurement
-from flain_core.outcome.notes import reason_for
-from flain_core.outcome.verdict import verdict_on
+from flain_core.outcome.verdict import reason_for, verdict_on
 from flain_core.purification import Purification
 from flain_core.settings import Settings
 
