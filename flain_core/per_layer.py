@@ -68,6 +68,8 @@ class SearchContext:
             return "no better than chance"
         # A loss of accuracy is a loss, whatever else the model gets wrong.
         if reading and self.settings.measure != "score":
+            if self.facts.classes == 1 and classes != 1:
+                return "samples of one class"
             favoured = reading.favoured(before.mean, before.count)
             return None if favoured is None else "too many of one class"
         return None

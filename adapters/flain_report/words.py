@@ -110,6 +110,8 @@ def layer_words(result: Outcome, outcome: LayerOutcome) -> Iterator[str]:
             "samples no more often than by chance, so they cannot say when to stop.",
             "too many of one class": "The layer was left as it is: the model takes far too many "
             "samples for one class, so they cannot say when to stop.",
+            "samples of one class": "The layer was left as it is: all samples are of one class, so "
+            "they cannot say what the others lose.",
         }.get(outcome.stop_reason, "The layer was left as it is: nothing more may be lost.")
         return
     yield _what_was_flipped(outcome)

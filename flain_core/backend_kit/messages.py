@@ -15,7 +15,7 @@ CHANGED_MEANWHILE = (
 )
 """What is wrong with a tensor that is no longer what was copied of it."""
 
-RECURRENT = "a recurrent layer runs its weights once in each step, and none of them alone decides"
+RECURRENT = "a recurrent layer uses its weights anew in each step, hidden from all around it"
 """Why a recurrent layer is refused."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

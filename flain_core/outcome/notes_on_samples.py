@@ -135,8 +135,8 @@ def _on_classes(facts: SampleFacts, samples: int, classes: int) -> Iterator[Note
         return
     if facts.classes == 1:
         yield FlainWarning(
-            "all clean samples are of one class, so the search does not see what the other classes "
-            "lose; take samples of every class"
+            "all clean samples are of one class, and do not show what the other classes lose; take "
+            "samples of every class"
         )
         return
     missing = classes - facts.classes

@@ -28,6 +28,7 @@ _NOT_FLIPPED = {
     "too many of one class": (
         "samples of which it takes far too many for one class cannot say when to stop"
     ),
+    "samples of one class": "samples of one class cannot say what the others lose",
 }
 _TRY_ELSE = "try another layer, more samples, or a larger tolerance"
 _TRY_NEXT = (
@@ -86,8 +87,9 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     if verdict == "hardly flipped":
         return (
             f"hardly flipped: {flipped} before clean samples suffered. They use nearly all of the "
-            "layer's inputs, as they do of small layers and behind batch normalisation, or they "
-            f"are too few. A backdoor is probably still there, if there was one. {_TRY_NEXT}"
+            "layer's inputs, as they do of small layers, behind recurrent ones and behind batch "
+            "normalisation, or they are too few. A backdoor is probably still there, if there was "
+            f"one. {_TRY_NEXT}"
         )
     return (
         f"flipped: {flipped}, where clean samples hardly use it. A backdoor elsewhere stays; only "

@@ -199,6 +199,10 @@ def test_samples_of_one_class_are_pointed_out():
     x, y = CLEAN
     result = purify(data=(x[y == 0], y[y == 0]))
     assert any("all clean samples are of one class" in note for note in result.notes)
+    assert (result.verdict, result.layers[0].stop_reason) == ("not flipped", "samples of one class")
+    assert "cannot say what the others lose" in result.notes[-2]
+    weights = (network.layers()["fc1"].weight for network in (FINAL, result.model))
+    np.testing.assert_array_equal(*weights)
     assert not any("better than chance" in note for note in result.notes)
 
 
