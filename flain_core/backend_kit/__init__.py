@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from .finding import chosen_output, find_layer, refusals, usable
 from .inputs import DenseInput, check_in_range, read_only, split_samples, stacked_calls
-from .messages import (
-    AS_TRAINED,
-    CHANGED_MEANWHILE,
-    RECURRENT,
-    kind_of,
-    shortened,
-)
+from .messages import AS_TRAINED, CHANGED_MEANWHILE, RECURRENT, kind_of, shortened
 from .switches import switched, switches_of
 from .weights import (
     check_floating,

@@ -33,13 +33,6 @@ def notes_on_samples(
         held_back: How many more were held back.
         reading: How the model's scores are read; None with a score of the caller's.
     """
-    yield from _on_their_form(facts)
-    if facts.classify:
-        yield from _on_their_number(facts, settings, before, held_back, reading)
-        yield from _on_classes(facts, before.count + held_back, reading.classes if reading else 0)
-
-
-def _on_their_form(facts: SampleFacts) -> Iterator[Note]:
     if facts.one_hot:
         yield "the labels were one-hot and were read as class indices"
     if facts.pixels:
@@ -47,15 +40,31 @@ def _on_their_form(facts: SampleFacts) -> Iterator[Note]:
             "the samples hold whole numbers from 0 to 255, as pixels do before they are scaled; "
             "were those of training like that?"
         )
+    if not facts.classify:
+        return
+    yield from _on_tolerance(settings, before)
+    yield from _on_favoured(before, reading)
+    classes = reading.classes if reading else 0
+    if before.count < _TOO_FEW_SAMPLES:
+        yield FlainWarning(
+            f"{before.count} clean {'sample is' if before.count == 1 else 'samples are'} too few "
+            "to steer the search"
+            + (f", as {held_back} more are held back" if held_back else "")
+            + ": the model may lose more than is seen here; take a few hundred"
+        )
+    elif facts.no_better_than_chance(before, classes):
+        yield FlainWarning(
+            f"the model classifies {before.total} of the {before.count} clean samples right, no "
+            "better than chance; the labels probably do not match the model's classes (they are "
+            "places in its scores, from 0), or the inputs are scaled or laid out otherwise than in "
+            "training"
+        )
+    elif reading and reading.favoured(before.mean, before.count) is None:
+        yield from _on_certainty(before, reading, settings)
+    yield from _on_classes(facts, before.count + held_back, classes)
 
 
-def _on_their_number(
-    facts: SampleFacts,
-    settings: Settings,
-    before: Tally,
-    held_back: int,
-    reading: Reading | None,
-) -> Iterator[Note]:
+def _on_tolerance(settings: Settings, before: Tally) -> Iterator[Note]:
     if settings.measure == "score":
         allowed = as_fraction(settings.allowed(None)) * before.count
         yield (
@@ -69,24 +78,6 @@ def _on_their_number(
             f"a tolerance of {tolerance:g} lets the purified model lose {tolerance:.0%} of the "
             f"{lost}, for good; it is a fraction, so 0.2 % is tolerance=0.002"
         )
-    yield from _on_favoured(before, reading)
-    if before.count < _TOO_FEW_SAMPLES:
-        yield FlainWarning(
-            f"{before.count} clean {'sample is' if before.count == 1 else 'samples are'} too few "
-            "to steer the search"
-            + (f", as {held_back} more are held back" if held_back else "")
-            + ": the model may lose more than is seen here; take a few hundred"
-        )
-        return
-    if facts.no_better_than_chance(before, reading.classes if reading else None):
-        yield FlainWarning(
-            f"the model classifies {before.total} of the {before.count} clean samples right, no "
-            "better than chance; the labels probably do not match the model's classes (they are "
-            "places in its scores, from 0), or the inputs are scaled or laid out otherwise than in "
-            "training"
-        )
-    elif reading and reading.favoured(before.mean, before.count) is None:
-        yield from _on_certainty(before, reading, settings)
 
 
 def _on_favoured(before: Tally, reading: Reading | None) -> Iterator[Note]:
