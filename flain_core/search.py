@@ -181,6 +181,7 @@ def _step(
         clean=scored.clean.mean,
         loss=scored.loss.mean if scored.loss else None,
         loss_error=scored.loss.standard_error if scored.loss else None,
+        class_share=scored.class_share,
         probes=scored.probe_means(),
         recomputed=recomputed,
         rounding=scored.clean.uncertain / scored.clean.count,

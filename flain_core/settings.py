@@ -101,7 +101,10 @@ class Settings:
         tolerance: Allowed loss of what is measured, a fraction from 0 to 1; with several layers
             they share it. None allows 0.002 of the score (0.01 is one point of accuracy), or of the
             probability half of the cube of what the trained model's lacks to 1, but at least 0.003
-            and at most 0.03: 0.004 where it is 0.8 on average, and 0.03 from 0.6 on down.
+            and at most 0.03: 0.004 where it is 0.8 on average, and 0.03 from 0.6 on down. In the
+            first layer, up to four times as much (but no more than 0.03) is allowed while a
+            candidate flips less than 0.35 of what the update says for a class, as that is what
+            removes a backdoor.
         flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
             in each direction of the layer's input space, and so spares what clean data uses. For a
             classifier, in layers of at most 1,024 outputs and of no fewer than classes, what the
@@ -260,18 +263,28 @@ class Settings:
         """
         return _FACTORS[flip] if self.factor is None else self.factor
 
-    def allowed(self, missing: float | None) -> float:
+    def allowed(self, missing: float | None, class_share: float | None = None) -> float:
         """Return how much may be lost.
 
         Args:
             missing: What the mean probability of the trained model lacks to 1; None if the score is
                 what is measured.
+            class_share: Share that a candidate flips of what the update says for the class that is
+                flipped most strongly; None where that is not known, or does not matter.
+
+        Example:
+            >>> settings = Settings()
+            >>> [round(settings.allowed(0.05, share), 4) for share in (0.4, 0.3, 0.1)]
+            [0.003, 0.0048, 0.0121]
         """
         if self.tolerance is not None:
             return self.tolerance
         if missing is None:
             return _LOSS_OF_SCORE
-        return min(max(_LEAST_OF_PROBABILITY, _SHARE_OF_CUBE * missing**3), _MOST_OF_PROBABILITY)
+        usual = max(_LEAST_OF_PROBABILITY, _SHARE_OF_CUBE * missing**3)
+        flipped = _ENOUGH_OF_A_CLASS if class_share is None else class_share
+        times = max(_ENOUGH_OF_A_CLASS / max(flipped, _LITTLE_OF_A_CLASS), 1.0) ** 3
+        return min(usual * times, _MOST_OF_PROBABILITY)
 
     @classmethod
     def published(cls, data_set: DataSet) -> Settings:
@@ -309,6 +322,7 @@ _FACTORS = {"neurons": 2.0, "directions": 3.0}
 _LOSS_OF_SCORE = 0.002
 _LEAST_OF_PROBABILITY, _MOST_OF_PROBABILITY = 0.003, 0.03
 _SHARE_OF_CUBE = 0.5
+_LITTLE_OF_A_CLASS, _ENOUGH_OF_A_CLASS = 0.22, 0.35
 
 _PUBLISHED = {
     "mnist": (0.001, 0.001, 0.0),

@@ -73,7 +73,9 @@ def _lost_and_allowed(
         )
         lost = tally.total + roundings * tally.uncertain
         return lost, as_fraction(settings.allowed(None)) * tally.count
-    return _with_error(now.loss, roundings), as_fraction(settings.allowed(now.loss.missing))
+    return _with_error(now.loss, roundings), as_fraction(
+        settings.allowed(now.loss.missing, now.class_share)
+    )
 
 
 def _with_error(loss: Loss, roundings: int) -> float:

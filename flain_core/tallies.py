@@ -95,12 +95,15 @@ class Scored:
         loss: What the auxiliary samples lost; None where the score itself is what is measured.
         score_lost: How much less their score is than the trained model's, where every holder's own
             loss was merged; None where the tallies tell.
+        class_share: Share that the candidate flips of what the update says for one class; None
+            where it does not flip for a class.
     """
 
     clean: Tally
     probes: Mapping[str, Tally] = field(default_factory=dict)
     loss: Loss | None = None
     score_lost: Tally | None = None
+    class_share: float | None = None
 
     @classmethod
     def of(cls, tallies: Mapping[str | None, Tally], loss: Loss | None = None) -> Scored:

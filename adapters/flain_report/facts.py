@@ -14,7 +14,7 @@ from flain_core.outcome.outcome import Outcome
 
 __all__ = [
     "Baseline",
-    "allowed_loss",
+    "allowed_losses",
     "baseline",
     "chosen_step",
     "classes_shown",
@@ -99,14 +99,19 @@ def lost_at(result: Outcome, step: Step) -> float:
     return step.loss + (step.loss_error or 0.0)
 
 
-def allowed_loss(result: Outcome) -> float | None:
-    """Return how much of what is measured may be lost; None where that is not known."""
+def allowed_losses(result: Outcome, outcome: LayerOutcome) -> list[float]:
+    """Return how much of what is measured each step may lose; empty where that is not known."""
     settings, probability = result.settings, result.before.probability
     if settings.measure == "score" or (settings.measure == "auto" and probability is None):
-        return settings.allowed(None)
+        return [settings.allowed(None)] * len(outcome.steps)
     if settings.tolerance is None and probability is None:
-        return None
-    return settings.allowed(None if probability is None else 1 - probability)
+        return []
+    missing = None if probability is None else 1 - probability
+    # The share counts in the first layer that was searched.
+    is_first = outcome is layer_of(result, None)
+    return [
+        settings.allowed(missing, step.class_share if is_first else None) for step in outcome.steps
+    ]
 
 
 def classes_shown(result: Outcome) -> list[ClassOutcome]:

@@ -18,7 +18,7 @@ from .axes import Scale
 from .binning import Bins, bins_of
 from .chart import Cell, Chart, Reading, Table
 from .facts import (
-    allowed_loss,
+    allowed_losses,
     baseline,
     chosen_step,
     factor_of,
@@ -164,13 +164,18 @@ def _losses(result: Outcome, outcome: LayerOutcome, prefix: str) -> Chart:
         "What the clean samples lose, and how much is allowed",
         _HEIGHT,
     )
-    allowed = allowed_loss(result)
+    allowed = allowed_losses(result, outcome)
     by_score = outcome.steps[0].loss is None
     what = "the clean score" if by_score else "the probability of their true class"
     caption = f"The search ends where clean samples lose too much of {what}."
-    if allowed is not None:
-        amount = percent(allowed, 2) if result.before.samples else number(allowed)
-        caption += f" Allowed is {amount}"
+    if allowed:
+        least, most = (
+            percent(limit, 2) if result.before.samples else number(limit)
+            for limit in (min(allowed), max(allowed))
+        )
+        caption += f" Allowed is {least}"
+        if most != least:
+            caption += f", and up to {most} where little of what speaks for a class is flipped"
         caption += "." if by_score else ", one standard error of the loss included."
     readings, first = _along_steps(result, outcome, drawing)
     return Chart("losses", "What clean samples lose", caption, drawing, "Step", readings, first)

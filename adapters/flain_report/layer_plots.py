@@ -16,7 +16,7 @@ from flain_core.outcome.outcome import Outcome
 from .axes import LOST, SHARE, Scale, label, legend, new_axes, polish
 from .binning import bins_of
 from .facts import (
-    allowed_loss,
+    allowed_losses,
     baseline,
     layer_of,
     lost_at,
@@ -74,9 +74,11 @@ def losses(
     values = [baseline(result, outcome).lost, *(lost_at(result, step) for step in outcome.steps)]
     marker = "o" if len(places) <= _MOST_MARKERS else ""
     ax.plot(places, values, marker=marker, color=palette.after, label="lost")
-    allowed = allowed_loss(result)
-    if allowed is not None:
-        ax.axhline(allowed, color=palette.flipped, linestyle="--", label="allowed", linewidth=1.4)
+    if allowed := allowed_losses(result, outcome):
+        limits = [allowed[0], *allowed]
+        ax.plot(
+            places, limits, color=palette.flipped, linestyle="--", label="allowed", linewidth=1.4
+        )
     if result.before.samples:
         ax.yaxis.set_major_formatter(LOST)
     ax.yaxis.set_major_locator(MaxNLocator(5))

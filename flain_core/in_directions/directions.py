@@ -33,6 +33,7 @@ from flain_core.errors import LayerError
 from flain_core.flipping import check_range
 from flain_core.flipping_order import FlippingOrder
 from flain_core.network import Array, Layer, Network
+from flain_core.updates import norm
 
 from .class_directions import (
     FURTHEST_BEHIND,
@@ -94,6 +95,20 @@ class Directions:
     def first_class(self) -> int | None:
         """Label of the class for which that speaks."""
         return None if self.classes is None else int(self.classes[2][self._standing.argmax()])
+
+    def class_share(self, number: int) -> float | None:
+        """Return the share that a candidate flips of what the update says for that class."""
+        _, says = self._of_classes
+        if not len(says):
+            return None
+        flipped = np.zeros_like(says[:1])
+        for level, share, shares in self._parts(number) if number else ():
+            solved = self._solved_of_classes(level)[:, :1]
+            every = slice(0, says.shape[1])
+            flipped += (share + shares[0]) * self._fits.ridge(level).flipped(
+                says[:1], solved, every
+            )
+        return (norm(flipped) / max(norm(says[:1]), np.finfo(float).tiny)) ** 2
 
     def candidate(self, number: int) -> Network:
         """Return a copy of the network with a candidate's weight and bias.

@@ -56,7 +56,8 @@ def by_direction(
     def score(number: int, *, unseen: bool) -> Scored:
         scored = grader.grade(_scores(kept, directions, number, unseen=unseen), window)
         # No network scores each sample as if it had had no part in the fit, so none can be asked.
-        return replace(scored, loss=scored.loss and replace(scored.loss, uncertain=0.0))
+        loss = scored.loss and replace(scored.loss, uncertain=0.0)
+        return replace(scored, loss=loss, class_share=directions.class_share(number))
 
     return Candidates(
         advance=lambda numbers: [score(number, unseen=True) for number in numbers],

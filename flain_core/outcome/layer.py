@@ -50,6 +50,7 @@ class Step:
         loss: Mean probability of its true class that a clean sample lost; None where the score is
             what was measured.
         loss_error: Standard error of that mean; the search allows as much as both together.
+        class_share: As :class:`LayerOutcome` has it, of this candidate.
 
     Example:
         >>> step = Step(threshold=0.02, neurons_flipped=485, clean=0.973, probes={"ASR": 0.0})
@@ -65,6 +66,7 @@ class Step:
     rounding: float = 0.0
     loss: float | None = None
     loss_error: float | None = None
+    class_share: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

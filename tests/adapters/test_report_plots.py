@@ -80,12 +80,23 @@ def test_a_curve_has_the_steps_and_the_stop(usual):
 
 def test_losses_have_their_limit(usual):
     drawn = lines(usual.plot.losses())
-    missing = 1 - usual.before.probability
-    assert drawn["allowed"].get_ydata()[0] == usual.settings.allowed(missing)
-    steps = usual.layers[0].steps
+    steps, missing = usual.layers[0].steps, 1 - usual.before.probability
+    limits = [usual.settings.allowed(missing, step.class_share) for step in steps]
+    np.testing.assert_array_equal(drawn["allowed"].get_ydata(), [limits[0], *limits])
     np.testing.assert_allclose(
         drawn["lost"].get_ydata(), [0, *(step.loss + step.loss_error for step in steps)]
     )
+
+
+def test_the_first_layer_may_lose_more_where_little_is_flipped_for_a_class(usual):
+    (layer,) = usual.layers
+    steps = tuple(replace(step, class_share=0.1) for step in layer.steps)
+    first, later = (replace(layer, name=name, steps=steps) for name in ("fc1", "fc2"))
+    result = replace(usual, layers=(first, later))
+    assert set(lines(result.plot.losses("fc1"))["allowed"].get_ydata()) == {
+        usual.settings.allowed(1 - usual.before.probability, 0.1)
+    }
+    assert set(lines(result.plot.losses("fc2"))["allowed"].get_ydata()) == {0.003}
 
 
 def test_losses_of_a_score_are_counted_from_before():

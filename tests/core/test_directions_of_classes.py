@@ -24,6 +24,7 @@ from flain_core.in_directions.class_directions import FURTHEST_BEHIND, class_dir
 from flain_core.in_directions.directions import Directions
 from flain_core.in_directions.input_space import InputSpace
 from flain_core.in_directions.votes import standing_by_votes, votes_of, weights_of
+from flain_core.updates import shares_flipped
 from flain_numpy import Dense, Network
 
 CLEAN = backdoored.samples(300, seed=11)
@@ -60,6 +61,15 @@ def test_the_weight_is_that_of_the_formula(bias, count, number):
     if bias:
         before, after = x.mean(0) @ final.T + offset, x.mean(0) @ weight.T + moved
         np.testing.assert_allclose(after, before, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("number", [0, 3, 48, 60, 77])
+def test_the_share_of_a_class_is_that_of_the_weight(number):
+    found = directions(inputs(), toward=TOWARD)
+    before, after = (arrays(each)[0] for each in (found.network, found.candidate(number)))
+    _, share = shares_flipped(found.initial, before, after, found.factor, found.first)
+    assert found.class_share(number) == pytest.approx(share, rel=1e-6, abs=1e-12)
+    assert directions(inputs()).class_share(number) is None
 
 
 @pytest.mark.parametrize("number", [41, 48, 60])

@@ -204,3 +204,23 @@ def test_what_is_reported_is_the_score_of_the_model_with_its_norm_matched():
     assert norms[0] == pytest.approx(norms[1], rel=1e-6)
     expected = worth(result.model.predict(CLEAN[0]), CLEAN[1]).mean()
     assert result.after.clean == pytest.approx(expected, rel=1e-6)
+
+
+def lost(layer):
+    """What the chosen candidate lost, and the share that it flips for a class."""
+    (step,) = (each for each in layer.steps if each.threshold == layer.threshold)
+    assert step.class_share == pytest.approx(layer.class_share, rel=1e-5)
+    return step.loss + step.loss_error, step.class_share
+
+
+def test_only_the_first_layer_may_lose_more_where_little_is_flipped_for_a_class():
+    x, y = backdoored.samples(60, seed=11)
+    noisy = x + np.random.default_rng(0).normal(0, 0.3, x.shape)
+    first, later = purify(data=(noisy, y), layers=["fc1", "fc2"]).layers
+    loss, share = lost(first)
+    assert 0.003 < loss <= Settings().allowed(0.06, share) == pytest.approx(0.012, rel=0.01)
+    assert later.stop_reason == "nothing within tolerance"
+    first, later = purify(data=(x, y), layers=["fc1", "fc2"]).layers
+    loss, share = lost(later)
+    assert 0 < loss <= 0.003
+    assert share < 0.22

@@ -1,6 +1,7 @@
 """What a search may lose: decided exactly on whole samples, or on the mean and its error."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -94,6 +95,21 @@ def test_what_may_be_lost_lies_between_a_floor_and_a_ceiling():
     assert settings.allowed((0.03 / 0.5) ** (1 / 3) + 1e-9) == 0.03
     assert settings.allowed(None) == 0.002
     assert Settings(tolerance=0.5).allowed(0.9) == Settings(tolerance=0.5).allowed(None) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("share", "times"), [(None, 1), (1.0, 1), (0.35, 1), (0.3, 1.588), (0.22, 4.026), (0.0, 4.026)]
+)
+def test_more_may_be_lost_while_little_is_flipped_for_a_class(share, times):
+    def after(allowed, before):
+        return replace(lost([allowed] * 4, before=before), class_share=share)
+
+    for before, allowed in ((1.0, times * 0.003), (0.8, times * 0.004), (0.5, 0.03)):
+        assert not crossed(settings(), BEFORE, after(0.999 * allowed, before))
+        assert crossed(settings(), BEFORE, after(1.001 * allowed, before))
+    assert crossed(settings(tolerance=0.003), BEFORE, after(0.0031, 1.0))
+    fewer = replace(Scored(Tally(997, 1000)), class_share=share)
+    assert crossed(Settings(measure="score"), Scored(Tally(1000, 1000)), fewer)
 
 
 @given(
