@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 import flain
+from flain_core.outcome.layer import LayerOutcome
+from flain_core.outcome.verdict import flipped_for_a_class
 
 Array = npt.NDArray[Any]
 Made = nn.Module | tuple[nn.Module, Mapping[str, Any]]
@@ -70,6 +72,14 @@ def none(model: nn.Module, initial: nn.Module, x: Array, y: Array, *, seed: int)
     return model
 
 
+def _for_a_class(layers: Sequence[LayerOutcome]) -> dict[str, float | int] | None:
+    """The class for which most of a layer's update was flipped, and how much of that was."""
+    most = flipped_for_a_class(layers)
+    if most.class_share is None or most.most_flipped_class is None:
+        return None
+    return {"class": most.most_flipped_class, "share": round(most.class_share, 4)}
+
+
 def with_flain(settings: flain.Settings | None = None) -> Defence:
     """Flain with some settings; None leaves its defaults."""
 
@@ -86,6 +96,7 @@ def with_flain(settings: flain.Settings | None = None) -> Defence:
             "promise": result.promise and asdict(result.promise),
             "verdict": result.verdict,
             "share": {layer.name: round(layer.share, 4) for layer in result.layers},
+            "class_share": _for_a_class(result.layers),
             "stop": {layer.name: layer.stop_reason for layer in result.layers},
             "version": flain.__version__,
         }
