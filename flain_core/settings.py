@@ -17,6 +17,9 @@ from .network import Array
 if TYPE_CHECKING:
     from fractions import Fraction
 
+ENOUGH_OF_A_CLASS = 0.35
+"""Once this share of what an update says for a class is flipped, a backdoor is mostly gone."""
+
 _MOST_THRESHOLDS = 10_000_000
 
 Crossing = Literal["revert", "keep"]
@@ -282,8 +285,8 @@ class Settings:
         if missing is None:
             return _LOSS_OF_SCORE
         usual = max(_LEAST_OF_PROBABILITY, _SHARE_OF_CUBE * missing**3)
-        flipped = _ENOUGH_OF_A_CLASS if class_share is None else class_share
-        times = max(_ENOUGH_OF_A_CLASS / max(flipped, _LITTLE_OF_A_CLASS), 1.0) ** 3
+        flipped = ENOUGH_OF_A_CLASS if class_share is None else class_share
+        times = max(ENOUGH_OF_A_CLASS / max(flipped, _LITTLE_OF_A_CLASS), 1.0) ** 3
         return min(usual * times, _MOST_OF_PROBABILITY)
 
     @classmethod
@@ -322,7 +325,7 @@ _FACTORS = {"neurons": 2.0, "directions": 3.0}
 _LOSS_OF_SCORE = 0.002
 _LEAST_OF_PROBABILITY, _MOST_OF_PROBABILITY = 0.003, 0.03
 _SHARE_OF_CUBE = 0.5
-_LITTLE_OF_A_CLASS, _ENOUGH_OF_A_CLASS = 0.22, 0.35
+_LITTLE_OF_A_CLASS = 0.22
 
 _PUBLISHED = {
     "mnist": (0.001, 0.001, 0.0),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from flain_core.outcome.layer import LayerOutcome
 from flain_core.outcome.outcome import Outcome
 from flain_core.outcome.verdict import flipped_for_a_class
+from flain_core.settings import ENOUGH_OF_A_CLASS
 
 from .facts import factor_of
 from .score_charts import score
@@ -37,11 +38,13 @@ def headline(result: Outcome) -> str:
     how = "taken back" if factor_of(result, most) <= 1 else "turned round"
     if result.verdict == "partly flipped":
         most = flipped_for_a_class(result.layers)
+        enough = (most.class_share or 0.0) >= ENOUGH_OF_A_CLASS
         return (
             f"The model was changed in part: {percent(most.share)} of what training had added to "
             f"the layer “{most.name}” was {how}, and {percent(most.class_share)} of what speaks "
-            f"for class {most.most_flipped_class} there. A backdoor that leads to another class is "
-            "probably still there, if there was one."
+            f"for class {most.most_flipped_class} there. A backdoor that leads to that class "
+            f"{'is mostly gone' if enough else 'may be left in part'}; one that leads to another "
+            "is probably still there, if there was one."
         )
     return (
         f"The model was changed: {percent(most.share)} of what training had added to the layer "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from flain_core.settings import ENOUGH_OF_A_CLASS
+
 from .layer import LayerOutcome
 
 Verdict = Literal["flipped", "partly flipped", "hardly flipped", "not flipped"]
@@ -79,10 +81,13 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             "there, if there was one. Choose another layer"
         )
     if verdict == "partly flipped":
+        enough = (most.class_share or 0.0) >= ENOUGH_OF_A_CLASS
+        left = "is mostly gone" if enough else "may be left in part"
         return (
-            f"partly flipped: {flipped}. Little of what it says for other classes was, as clean "
-            "samples use that. If there was a backdoor, some of it may be left, and most of it if "
-            f"it leads to another class: only a probe with its trigger shows that. {_TRY_NEXT}"
+            f"partly flipped: {flipped}. A backdoor that leads to that class {left}. One that "
+            "leads to another class is probably still there, if there was one, as clean samples "
+            "use nearly all that the layer says for the others. Only a probe with its trigger "
+            f"shows that. {_TRY_NEXT}"
         )
     if verdict == "hardly flipped":
         return (

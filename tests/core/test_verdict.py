@@ -80,7 +80,9 @@ def test_the_reason_names_the_layer_and_its_share():
 def test_the_reason_tells_what_was_flipped_for_one_class_from_the_whole():
     told = reason_for([outcome(0.04, class_share=0.31)])
     assert "4.0% of the update (31.0% of what it says for class 7) was flipped" in told
-    assert "most of it if it leads to another class" in told
+    assert "A backdoor that leads to that class may be left in part. One that leads to an" in told
+    told = reason_for([outcome(0.04, class_share=0.35)])
+    assert "A backdoor that leads to that class is mostly gone. One that leads to another" in told
 
 
 def test_a_partly_flipped_model_is_told_of_the_layer_that_makes_it_one():
