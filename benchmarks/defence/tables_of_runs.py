@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
+from math import inf
 from typing import get_args
 
 from flain_core.outcome.verdict import Verdict
@@ -14,6 +16,7 @@ from .stored import Content, Outcome, Stored
 from .summary import FLAIN, field
 
 asr = field("asr")
+_CLASS_SHARES = (0, 0.1, 0.22, 0.35, 0.5)
 
 # --- What flain says ---------------------------------------------------------------
 
@@ -77,6 +80,37 @@ def verdicts(stored: Stored) -> str:
         high = sum(rate > 0.2 for rate in rates)
         counts = [len(rates), low, len(rates) - low - high, high]
         rows.append([verdict, *map(str, counts), _mean(rates), str(len(said) - len(rates))])
+    return table(heads, rows)
+
+
+def class_shares(stored: Stored) -> str:
+    """What flain flipped of what the update says for a class, against what was left."""
+    whose = ("results", "ASR at most 2 %", "mean ASR after, %")
+    heads = [
+        "share flipped for a class, %",
+        *(f"attacker's class: {head}" for head in whose),
+        *(f"another class: {head}" for head in whose),
+        "no attacker",
+    ]
+    found = summary.runs(stored, lambda row, cell: cell.defence == FLAIN and cell.kind == "clean")
+    rows = []
+    for least, limit in pairwise((*_CLASS_SHARES, inf)):
+        told = [
+            (outcome, of_class["class"])
+            for outcome in found.outcomes
+            if (of_class := outcome.content["info"].get("class_share"))
+            and least <= of_class["share"] < limit
+        ]
+        attacked = [each for each in told if each[0].row.mcr > 0]
+        cells = []
+        for is_attackers in (True, False):
+            rates = [asr(of) for of, one in attacked if (one == of.row.target) == is_attackers]
+            low = sum(rate <= summary.CLEAN_ASR for rate in rates)
+            cells += [str(len(rates)), str(low), _mean(rates)]
+        band = (
+            f"{100 * least:g} and more" if limit == inf else f"{100 * least:g} to {100 * limit:g}"
+        )
+        rows.append([band, *cells, str(len(told) - len(attacked))])
     return table(heads, rows)
 
 

@@ -64,7 +64,8 @@ def test_the_page_holds_every_table(matrix):
     shown = [tables.first, tables.attacks, tables.untaken, tables.targets, tables.refusals]
     shown += [tables.strategies]
     shown += [tables_of_samples.sizes, tables_of_samples.shifted, tables_of_samples.draws]
-    shown += [tables_of_runs.promises, tables_of_runs.verdicts, tables_of_runs.relearning]
+    shown += [tables_of_runs.promises, tables_of_runs.verdicts, tables_of_runs.class_shares]
+    shown += [tables_of_runs.relearning]
     for made in (*shown, tables_of_runs.origins):
         assert f"\n\n{made(read)}\n" in text
     assert f"\n\n{tables.rivals(read, summary.is_mnist)}\n" in text

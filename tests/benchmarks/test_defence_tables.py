@@ -216,6 +216,25 @@ def test_verdicts_stand_against_what_is_left(matrix):
     assert "| hardly flipped | 0 | 0 | 0 | 0 | — | 1 |" in text
 
 
+def test_what_was_flipped_for_a_class_stands_against_what_is_left(matrix):
+    def told(of_class, share):
+        return {"verdict": "flipped", "class_share": {"class": of_class, "share": share}}
+
+    for seed, rate, info in (
+        (21, 0.02, told(5, 0.35)),
+        (22, 0.5, told(5, 0.49)),
+        (23, 0.9, told(1, 0.4)),
+        (24, 0.0, told(5, 0.9)),
+        (25, 0.7, {"verdict": "flipped", "class_share": None}),
+    ):
+        matrix.run(matrix.add(row("mnist-patch", seed)), asr=rate, info=info)
+    matrix.run(matrix.add(row("benign", mcr=0.0), asr=0.0), info=told(5, 0.36))
+    text = tables_of_runs.class_shares(matrix.read())
+    assert "| 22 to 35 | 0 | 0 | — | 0 | 0 | — | 0 |" in text
+    assert "| 35 to 50 | 2 | 1 | 26.0 | 1 | 0 | 90.0 | 1 |" in text
+    assert "| 50 and more | 1 | 1 | 0.0 | 0 | 0 | — | 0 |" in text
+
+
 def test_relearning_has_a_number_for_each_seed(matrix):
     series = ((21, [0.1, 0.9], 2), (22, [0.2, 0.3, 0.3, 0.4, 0.5], None))
     for seed, rates, rounds in series:
