@@ -114,7 +114,9 @@ def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
     reason = reason_for(purified.outcomes)
     yield reason if verdict_on(purified.outcomes) == "flipped" else FlainWarning(reason)
     lost, loss = purified.before.clean.mean - purified.after.clean.mean, purified.after.loss
-    tolerance = settings.allowed(None if loss is None else loss.missing)
+    first = next((outcome for outcome in purified.outcomes if outcome.steps), None)
+    class_share = first.class_share if first else None
+    tolerance = settings.allowed(None if loss is None else loss.missing, class_share)
     far_beyond = lost > tolerance + _NOTABLE_LOSS
     if far_beyond and loss is None:
         yield FlainWarning(
@@ -129,7 +131,6 @@ def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
             f"{tolerance:.2%} of the probability: the model's probabilities differ too little from "
             'class to class to steer the search, or it kept what crosses. Say measure="score"'
         )
-    first = next((outcome for outcome in purified.outcomes if outcome.steps), None)
     if first and settings.crossing == "keep" and len(first.steps) == 1:
         yield FlainWarning(
             f"the search of {first.name!r} ended at its very first candidate, as crossing='keep' "

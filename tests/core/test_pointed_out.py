@@ -14,6 +14,8 @@ import flain_numpy
 from flain_core import FlainWarning, Grid, Settings
 from flain_core.outcome import notes
 from flain_core.outcome.measurement import ClassOutcome
+from flain_core.per_layer import Purified
+from flain_core.tallies import Loss, Scored, Tally
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,19 @@ def test_a_loss_far_beyond_the_tolerance_is_pointed_out(pair):
     told = [str(warning.message) for warning in raised]
     assert any("far beyond the tolerance" in message for message in told)
     assert any("very first candidate" in message for message in told)
+
+
+@pytest.mark.parametrize(("lost", "is_told"), [(20, False), (23, True)])
+def test_a_loss_is_held_against_what_was_allowed_for_the_share_of_a_class(pair, lost, is_told):
+    """The limit is 0.0121 here, and a point of accuracy beyond it is pointed out."""
+    (outcome,) = purify(pair).layers
+    before, after = Scored(Tally(1000, 1000)), Tally(1000 - lost, 1000)
+    loss = Loss(total=10.0, square=1.0, count=1000, before=990.0)
+    purified = Purified(
+        pair[1], (replace(outcome, class_share=0.1),), before, Scored(after, loss=loss)
+    )
+    told = [str(note) for note in notes._on_result(purified, Settings())]
+    assert any("far beyond the tolerance of 1.21%" in note for note in told) == is_told
 
 
 @pytest.mark.filterwarnings("ignore:a tolerance of:flain_core.FlainWarning")
