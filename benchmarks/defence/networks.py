@@ -46,6 +46,18 @@ def mnist() -> nn.Module:
     )
 
 
+def dense() -> nn.Module:
+    """A perceptron on raw pixels of 28 × 28; fc1 has 784 input neurons."""
+    return _sequence(
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(784, 128),
+        relu1=nn.ReLU(),
+        fc2=nn.Linear(128, 64),
+        relu2=nn.ReLU(),
+        fc3=nn.Linear(64, CLASSES),
+    )
+
+
 def cifar() -> nn.Module:
     """Three convolutions without batch norm; fc1 has 2,048 input neurons."""
     parts: list[tuple[str, nn.Module]] = []
@@ -195,6 +207,7 @@ def _sequence(**parts: nn.Module) -> nn.Module:
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mnist": mnist,
+    "dense": dense,
     "cifar": cifar,
     "digits": digits,
     "resnet": resnet,

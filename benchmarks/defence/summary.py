@@ -124,6 +124,7 @@ DATA: dict[str, Test] = {
     "MNIST": is_mnist,
     "CIFAR-10": lambda row: row.network in ("cifar", "published"),
     "CIFAR-10 with batch norm": lambda row: row.network == "resnet",
+    "MNIST with a dense network": lambda row: row.network == "dense",
     "MNIST with a vision transformer": lambda row: row.network == "vit",
     "digits": lambda row: row.network == "digits",
 }
