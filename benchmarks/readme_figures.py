@@ -19,6 +19,9 @@ NAMES = {
     "MNIST, attacked: mean drop of ACC, points": "their mean drop of ACC, points",
     "MNIST, attackers who know flain: mean ASR after, %": "mean ASR of those who know flain, %",
     "MNIST, no attacker: worst drop of ACC, points": "worst drop of ACC if nobody attacked, points",
+    "MNIST with a dense network, no attacker: worst drop of ACC, points": (
+        "the same for a dense network, points"
+    ),
     "CIFAR-10, attacked: clean": "attacked models of CIFAR-10 that are clean",
     "CIFAR-10, attacked: mean ASR after, %": "mean ASR after on CIFAR-10, %",
 }

@@ -39,12 +39,17 @@ def headline(result: Outcome) -> str:
     if result.verdict == "partly flipped":
         most = flipped_for_a_class(result.layers)
         enough = (most.class_share or 0.0) >= ENOUGH_OF_A_CLASS
-        return (
+        left = "is mostly gone" if enough else "may be left in part"
+        changed = (
             f"The model was changed in part: {percent(most.share)} of what training had added to "
-            f"the layer “{most.name}” was {how}, and {percent(most.class_share)} of what speaks "
-            f"for class {most.most_flipped_class} there. A backdoor that leads to that class "
-            f"{'is mostly gone' if enough else 'may be left in part'}; one that leads to another "
-            "is probably still there, if there was one."
+            f"the layer “{most.name}” was {how}, and {percent(most.class_share)} of what "
+        )
+        if most.most_flipped_class is None:
+            return f"{changed}tells the classes apart there. A backdoor in this layer {left}."
+        return (
+            f"{changed}speaks for class {most.most_flipped_class} there. A backdoor that leads to "
+            f"that class {left}; one that leads to another is probably still there, if there was "
+            "one."
         )
     return (
         f"The model was changed: {percent(most.share)} of what training had added to the layer "

@@ -93,8 +93,10 @@ class Directions:
 
     @property
     def first_class(self) -> int | None:
-        """Label of the class for which that speaks."""
-        return None if self.classes is None else int(self.classes[2][self._standing.argmax()])
+        """Label of the class for which that speaks; None for two, as it speaks for both at once."""
+        if self.classes is None or len(self.classes[2]) == 2:
+            return None
+        return int(self.classes[2][self._standing.argmax()])
 
     def class_share(self, number: int) -> float | None:
         """Return the share that a candidate flips of what the update says for that class."""

@@ -115,8 +115,9 @@ class LayerOutcome:
         seconds: Wall time for this layer.
         class_share: Share, from 0 to about 1, that was flipped of what the update says for the
             class that is flipped most strongly; None where all classes are flipped alike.
-        most_flipped_class: Label of that class. Some class stands out without an attack too, so it
-            is no proof of one.
+        most_flipped_class: Label of that class; None also where there are two classes, as what
+            speaks for one speaks against the other. Some class stands out without an attack too, so
+            it is no proof of one.
         norms: Norms of the layer's update and of what purifying changed.
         grid: The channel, row and column of each input of a dense layer behind a convolution; None
             elsewhere, or where that does not show.
@@ -162,8 +163,9 @@ class LayerOutcome:
         whole = f"{percent(self.share)} of the update"
         if self.class_share is None:
             return whole
-        of_class = f"of what it says for class {self.most_flipped_class}"
-        return f"{whole} ({percent(self.class_share)} {of_class})"
+        label = self.most_flipped_class
+        says = "tells the classes apart" if label is None else f"it says for class {label}"
+        return f"{whole} ({percent(self.class_share)} of what {says})"
 
     def __repr__(self) -> str:
         tried = len(self.steps)

@@ -83,11 +83,17 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     if verdict == "partly flipped":
         enough = (most.class_share or 0.0) >= ENOUGH_OF_A_CLASS
         left = "is mostly gone" if enough else "may be left in part"
+        if most.most_flipped_class is None:
+            of_backdoors = f"A backdoor in this layer {left}"
+        else:
+            of_backdoors = (
+                f"A backdoor that leads to that class {left}. One that leads to another class is "
+                "probably still there, if there was one, as clean samples use nearly all that the "
+                "layer says for the others"
+            )
         return (
-            f"partly flipped: {flipped}. A backdoor that leads to that class {left}. One that "
-            "leads to another class is probably still there, if there was one, as clean samples "
-            "use nearly all that the layer says for the others. Only a probe with its trigger "
-            f"shows that. {_TRY_NEXT}"
+            f"partly flipped: {flipped}. {of_backdoors}. Only a probe with its trigger shows that. "
+            f"{_TRY_NEXT}"
         )
     if verdict == "hardly flipped":
         return (
@@ -96,7 +102,9 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             "normalisation, or they are too few. A backdoor is probably still there, if there was "
             f"one. {_TRY_NEXT}"
         )
+    several = most.most_flipped_class is not None
+    stays = "stays, and one that leads to another class may" if several else "stays"
     return (
-        f"flipped: {flipped}, where clean samples hardly use it. A backdoor elsewhere stays; only "
-        "a probe with its trigger shows whether one is gone"
+        f"flipped: {flipped}, where clean samples hardly use it. A backdoor elsewhere {stays}; "
+        "only a probe with its trigger shows whether one is gone"
     )

@@ -52,6 +52,13 @@ def network(parameters, kind):
     return Network([layers[0], ReLU(), layers[1], *end])
 
 
+@pytest.mark.parametrize("kind", ["logit", "logits", "softmax", "sigmoid"])
+def test_what_speaks_for_one_class_speaks_against_the_other(kind):
+    (layer,) = purify(kind).layers
+    assert layer.class_share > 0.35
+    assert layer.most_flipped_class is None
+
+
 def purify(kind, *, y=Y, **options):
     final, initial = network(FINAL, kind), network(INITIAL, kind)
     return flain.purify(final, initial=initial, data=(X, y), **options)

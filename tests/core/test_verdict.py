@@ -85,6 +85,18 @@ def test_the_reason_tells_what_was_flipped_for_one_class_from_the_whole():
     assert "A backdoor that leads to that class is mostly gone. One that leads to another" in told
 
 
+def test_of_two_classes_none_is_named():
+    partly, fully = (
+        replace(outcome(s, class_share=0.31), most_flipped_class=None) for s in (0.04, 0.4)
+    )
+    told = reason_for([partly])
+    assert "4.0% of the update (31.0% of what tells the classes apart) was flipped. A back" in told
+    assert "A backdoor in this layer may be left in part. Only a probe" in told
+    assert "A backdoor elsewhere stays; only a probe" in reason_for([fully])
+    told = reason_for([outcome(0.4, class_share=0.6)])
+    assert "A backdoor elsewhere stays, and one that leads to another class may; only" in told
+
+
 def test_a_partly_flipped_model_is_told_of_the_layer_that_makes_it_one():
     told = reason_for(
         [
