@@ -128,6 +128,7 @@ def purify_layers(
 def _purify_layers(
     network: Network, initial: Mapping[str, Array], context: SearchContext
 ) -> Purified:
+    settings = context.settings
     done: list[Purified] = []
     outcomes: list[LayerOutcome] = []
     unmeasured: AllNegativeError | None = None
@@ -149,16 +150,19 @@ def _purify_layers(
             else:
                 outcomes.extend(done[-1].outcomes)
                 network = done[-1].network
-                context = _for_later_layers(context, done[0].before)
+                context = replace(context, settings=_for_later_layers(settings, done[0]))
     if not done and unmeasured:
         raise unmeasured
     return Purified(network, tuple(outcomes), done[0].before, done[-1].after)
 
 
-def _for_later_layers(context: SearchContext, before: Scored) -> SearchContext:
-    """Return a context in which no more may be lost than usual, however little is flipped."""
-    usual = context.settings.allowed(before.loss.missing if before.loss else None)
-    return replace(context, settings=replace(context.settings, tolerance=usual))
+def _for_later_layers(settings: Settings, first: Purified) -> Settings:
+    """Return settings that allow as much as the first layer's candidate was allowed."""
+    (outcome,), loss = first.outcomes, first.before.loss
+    class_share = outcome.class_share if outcome.share else None
+    return replace(
+        settings, tolerance=settings.allowed(loss.missing if loss else None, class_share)
+    )
 
 
 def _purify_layer(

@@ -104,10 +104,11 @@ class Settings:
         tolerance: Allowed loss of what is measured, a fraction from 0 to 1; with several layers
             they share it. None allows 0.002 of the score (0.01 is one point of accuracy), or of the
             probability half of the cube of what the trained model's lacks to 1, but at least 0.003
-            and at most 0.03: 0.004 where it is 0.8 on average, and 0.03 from 0.6 on down. In the
-            first layer, up to four times as much (but no more than 0.03) is allowed while a
-            candidate flips less than 0.35 of what the update says for a class, as that is what
-            removes a backdoor.
+            and at most 0.03: 0.004 where it is 0.8 on average, and 0.03 from 0.6 on down. A
+            candidate that flips less than 0.35 of what the update says for the class that is
+            flipped most strongly may lose up to four times as much, but no more than 0.03. That
+            part removes most of a backdoor, and more of it removes little. Later layers get the
+            limit that the first one had in the end.
         flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
             in each direction of the layer's input space, and so spares what clean data uses. For a
             classifier, in layers of at most 1,024 outputs and of no fewer than classes, what the

@@ -47,7 +47,8 @@ class SettingOptions:
             metavar="NUMBER",
             rich_help_panel=_SEARCH,
             help=f"Allowed loss, from 0 to 1. (default: {_LEAST:g} to {_MOST:g} of the "
-            f"probability, the more the less sure the model is; {_SCORE:g} of the accuracy)",
+            "probability, the more the less sure the model is and the less is flipped for a "
+            f"class; {_SCORE:g} of the accuracy)",
         ),
     ] = None
     flip: Annotated[

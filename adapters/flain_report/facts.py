@@ -100,18 +100,23 @@ def lost_at(result: Outcome, step: Step) -> float:
 
 
 def allowed_losses(result: Outcome, outcome: LayerOutcome) -> list[float]:
-    """Return how much of what is measured each step may lose; empty where that is not known."""
+    """Return how much of what is measured may be lost before the search, and at each step.
+
+    Empty where that is not known.
+    """
     settings, probability = result.settings, result.before.probability
     if settings.measure == "score" or (settings.measure == "auto" and probability is None):
-        return [settings.allowed(None)] * len(outcome.steps)
+        return [settings.allowed(None)] * (len(outcome.steps) + 1)
     if settings.tolerance is None and probability is None:
         return []
     missing = None if probability is None else 1 - probability
-    # The share counts in the first layer that was searched.
-    is_first = outcome is layer_of(result, None)
-    return [
-        settings.allowed(missing, step.class_share if is_first else None) for step in outcome.steps
-    ]
+    first = layer_of(result, None)
+    if outcome is first:
+        before = None if outcome.steps[0].class_share is None else 0.0
+        shares = [before, *(step.class_share for step in outcome.steps)]
+    else:
+        shares = [first.class_share if first.share else None] * (len(outcome.steps) + 1)
+    return [settings.allowed(missing, share) for share in shares]
 
 
 def classes_shown(result: Outcome) -> list[ClassOutcome]:

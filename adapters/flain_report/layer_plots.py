@@ -75,9 +75,8 @@ def losses(
     marker = "o" if len(places) <= _MOST_MARKERS else ""
     ax.plot(places, values, marker=marker, color=palette.after, label="lost")
     if allowed := allowed_losses(result, outcome):
-        limits = [allowed[0], *allowed]
         ax.plot(
-            places, limits, color=palette.flipped, linestyle="--", label="allowed", linewidth=1.4
+            places, allowed, color=palette.flipped, linestyle="--", label="allowed", linewidth=1.4
         )
     if result.before.samples:
         ax.yaxis.set_major_formatter(LOST)

@@ -94,7 +94,7 @@ class Directions:
     @property
     def first_class(self) -> int | None:
         """Label of the class for which that speaks; None for two, as it speaks for both at once."""
-        if self.classes is None or len(self.classes[2]) == 2:
+        if self.classes is None or len(self._foremost[0]) < 2:
             return None
         return int(self.classes[2][self._standing.argmax()])
 
@@ -104,12 +104,11 @@ class Directions:
         if not len(says):
             return None
         flipped = np.zeros_like(says[:1])
+        every = slice(0, says.shape[1])
         for level, share, shares in self._parts(number) if number else ():
-            solved = self._solved_of_classes(level)[:, :1]
-            every = slice(0, says.shape[1])
-            flipped += (share + shares[0]) * self._fits.ridge(level).flipped(
-                says[:1], solved, every
-            )
+            if taken_over := share + shares[0]:
+                solved = self._solved_of_classes(level)[:, :1]
+                flipped += taken_over * self._fits.ridge(level).flipped(says[:1], solved, every)
         return (norm(flipped) / max(norm(says[:1]), np.finfo(float).tiny)) ** 2
 
     def candidate(self, number: int) -> Network:

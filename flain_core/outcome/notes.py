@@ -115,7 +115,7 @@ def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
     yield reason if verdict_on(purified.outcomes) == "flipped" else FlainWarning(reason)
     lost, loss = purified.before.clean.mean - purified.after.clean.mean, purified.after.loss
     first = next((outcome for outcome in purified.outcomes if outcome.steps), None)
-    class_share = first.class_share if first else None
+    class_share = first.class_share if first and first.share else None
     tolerance = settings.allowed(None if loss is None else loss.missing, class_share)
     far_beyond = lost > tolerance + _NOTABLE_LOSS
     if far_beyond and loss is None:
@@ -247,6 +247,11 @@ def _on_layer(outcome: LayerOutcome) -> Iterator[Note]:
         yield (
             f"{name!r} was left out: every input neuron has a negative mean activation, so none "
             'counts as low; use Settings(statistic="mean_abs") for layers that do not follow a ReLU'
+        )
+    elif outcome.stop_reason == "nothing within tolerance" and not outcome.steps:
+        yield (
+            f"{name!r} was not searched, as the layers before it used up the tolerance; purify it "
+            "in a call of its own, with again=True, or allow a larger loss"
         )
     elif not outcome.share:
         yield f"{name!r}: nothing was flipped; the layer is as it was"

@@ -34,7 +34,7 @@ _NOT_FLIPPED = {
 }
 _TRY_ELSE = "try another layer, more samples, or a larger tolerance"
 _TRY_NEXT = (
-    "Give more samples, or name another layer, or allow a larger loss, such as tolerance=0.02 in "
+    "Give more samples, or name another layer, or allow a larger loss, such as tolerance=0.04 in "
     "the settings; or use another defence beside this one"
 )
 

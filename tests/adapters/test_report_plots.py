@@ -82,21 +82,31 @@ def test_losses_have_their_limit(usual):
     drawn = lines(usual.plot.losses())
     steps, missing = usual.layers[0].steps, 1 - usual.before.probability
     limits = [usual.settings.allowed(missing, step.class_share) for step in steps]
-    np.testing.assert_array_equal(drawn["allowed"].get_ydata(), [limits[0], *limits])
+    np.testing.assert_array_equal(
+        drawn["allowed"].get_ydata(), [usual.settings.allowed(missing, 0.0), *limits]
+    )
     np.testing.assert_allclose(
         drawn["lost"].get_ydata(), [0, *(step.loss + step.loss_error for step in steps)]
     )
 
 
-def test_the_first_layer_may_lose_more_where_little_is_flipped_for_a_class(usual):
+def test_a_later_layer_is_shown_the_limit_that_the_first_one_had(usual):
     (layer,) = usual.layers
-    steps = tuple(replace(step, class_share=0.1) for step in layer.steps)
-    first, later = (replace(layer, name=name, steps=steps) for name in ("fc1", "fc2"))
-    result = replace(usual, layers=(first, later))
-    assert set(lines(result.plot.losses("fc1"))["allowed"].get_ydata()) == {
-        usual.settings.allowed(1 - usual.before.probability, 0.1)
-    }
-    assert set(lines(result.plot.losses("fc2"))["allowed"].get_ydata()) == {0.003}
+    steps = tuple(
+        replace(step, class_share=share)
+        for step, share in zip(layer.steps, (0.4, 0.3, 0.1, 0.1, 0.1), strict=True)
+    )
+    first = replace(layer, class_share=0.3, steps=steps)
+    allowed = usual.settings.allowed
+    missing = 1 - usual.before.probability
+    for share, limit in ((0.3, allowed(missing, 0.3)), (0.0, allowed(missing))):
+        result = replace(
+            usual,
+            layers=(replace(first, share=share), replace(layer, name="fc2")),
+        )
+        drawn = lines(result.plot.losses("fc1"))["allowed"].get_ydata()
+        assert drawn.tolist() == [allowed(missing, each) for each in (0, 0.4, 0.3, 0.1, 0.1, 0.1)]
+        assert set(lines(result.plot.losses("fc2"))["allowed"].get_ydata()) == {limit}
 
 
 def test_losses_of_a_score_are_counted_from_before():

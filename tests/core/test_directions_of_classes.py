@@ -70,6 +70,7 @@ def test_the_share_of_a_class_is_that_of_the_weight(number):
     _, share = shares_flipped(found.initial, before, after, found.factor, found.first)
     assert found.class_share(number) == pytest.approx(share, rel=1e-6, abs=1e-12)
     assert directions(inputs()).class_share(number) is None
+    assert found.class_share(0) == 0
 
 
 @pytest.mark.parametrize("number", [41, 48, 60])

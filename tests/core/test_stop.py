@@ -93,7 +93,7 @@ def test_what_may_be_lost_lies_between_a_floor_and_a_ceiling():
     assert settings.allowed((0.003 / 0.5) ** (1 / 3) - 1e-9) == 0.003
     assert settings.allowed(0.2) == pytest.approx(0.004, rel=1e-12)
     assert settings.allowed((0.03 / 0.5) ** (1 / 3) + 1e-9) == 0.03
-    assert settings.allowed(None) == 0.002
+    assert settings.allowed(None) == settings.allowed(None, 0.1) == 0.002
     assert Settings(tolerance=0.5).allowed(0.9) == Settings(tolerance=0.5).allowed(None) == 0.5
 
 
