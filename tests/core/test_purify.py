@@ -161,6 +161,7 @@ def test_a_later_layer_is_left_alone_once_the_tolerance_is_crossed(pair):
     settings = Settings(tolerance=0.02, crossing="keep")
     result = purify(pair, layers=["fc1", "fc2"], settings=settings)
     assert result.layers[1].stop_reason == "nothing within tolerance"
+    assert any("'fc2' was not searched, as the layers before it" in note for note in result.notes)
     np.testing.assert_array_equal(weight(result.model, "fc2"), weight(pair[1], "fc2"))
 
 
