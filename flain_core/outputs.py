@@ -256,8 +256,10 @@ class Reading:
             # A BLAS may complain about infinity, or make it NaN; e**60 is as good.
             np.minimum(odds, _FAR_APART, out=odds)
             np.exp(odds, out=odds)
-        # As a product: reducing over a short last axis is many times slower.
-        total = odds @ np.ones(odds.shape[1], dtype=odds.dtype)
+        # All are finite, but a BLAS may read beyond them and complain of what lies there.
+        with np.errstate(invalid="ignore"):
+            # As a product: reducing over a short last axis is many times slower.
+            total = odds @ np.ones(odds.shape[1], dtype=odds.dtype)
         probability: Array = 1 / total.astype(np.float64)
         return probability
 
