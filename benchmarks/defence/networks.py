@@ -48,14 +48,7 @@ def mnist() -> nn.Module:
 
 def dense() -> nn.Module:
     """A perceptron on raw pixels of 28 × 28; fc1 has 784 input neurons."""
-    return _sequence(
-        flatten=nn.Flatten(),
-        fc1=nn.Linear(784, 128),
-        relu1=nn.ReLU(),
-        fc2=nn.Linear(128, 64),
-        relu2=nn.ReLU(),
-        fc3=nn.Linear(64, CLASSES),
-    )
+    return _perceptron(784, 128, 64)
 
 
 def cifar() -> nn.Module:
@@ -75,14 +68,7 @@ def cifar() -> nn.Module:
 
 def digits() -> nn.Module:
     """A perceptron for images of 8 × 8; fc2 has 64 input neurons behind a ReLU."""
-    return _sequence(
-        flatten=nn.Flatten(),
-        fc1=nn.Linear(64, 64),
-        relu1=nn.ReLU(),
-        fc2=nn.Linear(64, 32),
-        relu2=nn.ReLU(),
-        fc3=nn.Linear(32, CLASSES),
-    )
+    return _perceptron(64, 64, 32)
 
 
 class Varied(nn.Module):
@@ -199,6 +185,17 @@ class Vit(nn.Module):
         tokens = torch.cat([self.first.expand(len(x), -1, -1), tokens], 1) + self.places
         logits: Tensor = self.head(self.norm(self.blocks(tokens))[:, 0])
         return logits
+
+
+def _perceptron(pixels: int, wide: int, narrow: int) -> nn.Module:
+    return _sequence(
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(pixels, wide),
+        relu1=nn.ReLU(),
+        fc2=nn.Linear(wide, narrow),
+        relu2=nn.ReLU(),
+        fc3=nn.Linear(narrow, CLASSES),
+    )
 
 
 def _sequence(**parts: nn.Module) -> nn.Module:
