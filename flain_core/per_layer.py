@@ -159,10 +159,8 @@ def _purify_layers(
 def _for_later_layers(settings: Settings, first: Purified) -> Settings:
     """Return settings that allow as much as the first layer's candidate was allowed."""
     (outcome,), loss = first.outcomes, first.before.loss
-    class_share = outcome.class_share if outcome.share else None
-    return replace(
-        settings, tolerance=settings.allowed(loss.missing if loss else None, class_share)
-    )
+    missing = loss.missing if loss else None
+    return replace(settings, tolerance=settings.allowed(missing, outcome.limiting_share))
 
 
 def _purify_layer(

@@ -115,7 +115,7 @@ def allowed_losses(result: Outcome, outcome: LayerOutcome) -> list[float]:
         before = None if outcome.steps[0].class_share is None else 0.0
         shares = [before, *(step.class_share for step in outcome.steps)]
     else:
-        shares = [first.class_share if first.share else None] * (len(outcome.steps) + 1)
+        shares = [first.limiting_share] * (len(outcome.steps) + 1)
     return [settings.allowed(missing, share) for share in shares]
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from flain_core.outcome.layer import LayerOutcome
 from flain_core.outcome.outcome import Outcome
-from flain_core.outcome.verdict import flipped_for_a_class
-from flain_core.settings import ENOUGH_OF_A_CLASS
+from flain_core.outcome.verdict import flipped_for_a_class, what_is_left
 
 from .facts import factor_of
 from .score_charts import score
@@ -38,8 +37,7 @@ def headline(result: Outcome) -> str:
     how = "taken back" if factor_of(result, most) <= 1 else "turned round"
     if result.verdict == "partly flipped":
         most = flipped_for_a_class(result.layers)
-        enough = (most.class_share or 0.0) >= ENOUGH_OF_A_CLASS
-        left = "is mostly gone" if enough else "may be left in part"
+        left = what_is_left(most)
         changed = (
             f"The model was changed in part: {percent(most.share)} of what training had added to "
             f"the layer “{most.name}” was {how}, and {percent(most.class_share)} of what "

@@ -154,6 +154,11 @@ class LayerOutcome:
         """Whether the layer's weights move the model's scores at all, as far as was found out."""
         return DOES_NOT_MOVE not in self.why_method
 
+    @property
+    def limiting_share(self) -> float | None:
+        """The share of a class by which its limit was chosen; None where nothing was flipped."""
+        return self.class_share if self.share else None
+
     def share_in_words(self, percent: Callable[[float], str] = "{:.1%}".format) -> str:
         """Return which share was flipped of the whole update, and for the class of which most was.
 

@@ -115,8 +115,8 @@ def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
     yield reason if verdict_on(purified.outcomes) == "flipped" else FlainWarning(reason)
     lost, loss = purified.before.clean.mean - purified.after.clean.mean, purified.after.loss
     first = next((outcome for outcome in purified.outcomes if outcome.steps), None)
-    class_share = first.class_share if first and first.share else None
-    tolerance = settings.allowed(None if loss is None else loss.missing, class_share)
+    share = first.limiting_share if first else None
+    tolerance = settings.allowed(None if loss is None else loss.missing, share)
     far_beyond = lost > tolerance + _NOTABLE_LOSS
     if far_beyond and loss is None:
         yield FlainWarning(

@@ -58,6 +58,12 @@ def flipped_for_a_class(outcomes: Sequence[LayerOutcome]) -> LayerOutcome:
     return max(outcomes, key=lambda outcome: outcome.class_share or 0.0)
 
 
+def what_is_left(outcome: LayerOutcome) -> str:
+    """Say how much may be left of a backdoor for the class of which most was flipped."""
+    enough = (outcome.class_share or 0.0) >= ENOUGH_OF_A_CLASS
+    return "is mostly gone" if enough else "may be left in part"
+
+
 def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     """Return a sentence that explains the verdict."""
     verdict = verdict_on(outcomes)
@@ -81,8 +87,7 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             "there, if there was one. Choose another layer"
         )
     if verdict == "partly flipped":
-        enough = (most.class_share or 0.0) >= ENOUGH_OF_A_CLASS
-        left = "is mostly gone" if enough else "may be left in part"
+        left = what_is_left(most)
         if most.most_flipped_class is None:
             of_backdoors = f"A backdoor in this layer {left}"
         else:

@@ -230,7 +230,8 @@ def test_later_layers_get_the_limit_that_the_first_one_had_in_the_end():
 
 
 def test_a_first_layer_that_was_left_as_it_is_allows_no_more_to_later_ones():
-    left = SimpleNamespace(share=0.0, class_share=0.0)
+    (layer,) = purify().layers
+    left = replace(layer, share=0.0, class_share=0.0)
     before = Scored(Tally(9, 10), loss=Loss(before=9.9, count=10))
     first = SimpleNamespace(outcomes=[left], before=before)
     assert per_layer._for_later_layers(Settings(), first).tolerance == 0.003
