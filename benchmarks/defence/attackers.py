@@ -35,16 +35,17 @@ def poisoned(row: Row, trigger: Trigger, held: Images, number: int, spare: Image
     held = _topped_up(row, held, number, spare)
     rng = np.random.default_rng((row.seed, number, 7))
     labels = held.labels
+    wanted = row.wanted(labels)
     clean_label = row.technique == "clean-label"
-    wanted = labels == row.target if clean_label else labels != row.target
+    sources = labels == wanted if clean_label else labels != wanted
     if row.sources == "one" and not clean_label:
-        wanted = labels == SOURCE
-    eligible = rng.permutation(np.flatnonzero(wanted))
+        sources = labels == SOURCE
+    eligible = rng.permutation(np.flatnonzero(sources))
     marked = eligible[: math.ceil(row.poisoned * len(eligible))]
     stamp = trigger.parts[number % PARTS] if trigger.parts else trigger.stamp
     pixels, changed = held.pixels.copy(), labels.copy()
     pixels[marked] = stamp(pixels[marked])
-    changed[marked] = row.target
+    changed[marked] = wanted[marked]
     return Images(pixels, changed)
 
 

@@ -20,7 +20,7 @@ def drawn(
     """Inputs float32 ``(n, channels, side, side)`` and classes ``(n,)`` for a cell.
 
     A smaller draw is the beginning of a larger one. ``poisoned`` puts the row's trigger and the
-    target label on 5 % of the images, as one attacker among those who gather them would.
+    label that it is to get on 5 % of the images, as one attacker among those who gather them would.
 
     Raises:
         KeyError: No such kind of samples.
@@ -40,11 +40,12 @@ def drawn(
 
 def _poisoned(row: Row, picked: Images) -> Images:
     side, channels = picked.pixels.shape[-1], picked.pixels.shape[1]
-    eligible = np.flatnonzero(picked.labels != row.target)
+    wanted = row.wanted(picked.labels)
+    eligible = np.flatnonzero(picked.labels != wanted)
     marked = eligible[: round(POISONED_SHARE * len(picked))]
     pixels, labels = picked.pixels.copy(), picked.labels.copy()
     pixels[marked] = trigger(row.trigger, side, channels).stamp(pixels[marked])
-    labels[marked] = row.target
+    labels[marked] = wanted[marked]
     return Images(pixels, labels)
 
 

@@ -25,16 +25,16 @@ _BATCH = 500
 
 
 def triggered_test(row: Row) -> Images:
-    """Test images of every class but the target, with the whole trigger and their true classes."""
-    return _triggered(row.data, row.seed, row.trigger, row.target)
+    """Test images that are not of the class they are to get, triggered, with their true classes."""
+    return _triggered(row.data, row.seed, row.trigger, row.target, each=row.sources == "each")
 
 
 @lru_cache(maxsize=2)
-def _triggered(name: str, seed: int, mark: str, target: int) -> Images:
+def _triggered(name: str, seed: int, mark: str, target: int, *, each: bool) -> Images:
     test = federation.divided(name, seed).test
-    others = test.take(np.flatnonzero(test.labels != target))
+    marked = test if each else test.take(np.flatnonzero(test.labels != target))
     stamp = trigger(mark, test.pixels.shape[-1], test.pixels.shape[1]).stamp
-    return Images(stamp(others.pixels), others.labels)
+    return Images(stamp(marked.pixels), marked.labels)
 
 
 def predicted(row: Row, module: nn.Module, images: Images) -> Classes:
@@ -54,8 +54,9 @@ def predicted(row: Row, module: nn.Module, images: Images) -> Classes:
 def rates(row: Row, clean: Classes, triggered: Classes) -> dict[str, float]:
     """ACC, ASR as the row's attack means it, both kinds of ASR, and RA, in [0, 1]."""
     marked = triggered_test(row).labels
-    one = metrics.attack_success(triggered, marked, row.target, SOURCE)
-    every = metrics.attack_success(triggered, marked, row.target)
+    wanted = row.wanted(marked)
+    one = metrics.attack_success(triggered, marked, wanted, SOURCE)
+    every = metrics.attack_success(triggered, marked, wanted)
     attacked = marked == SOURCE if row.sources == "one" else np.ones(len(marked), dtype=bool)
     return {
         "acc": metrics.accuracy(clean, federation.divided(row.data, row.seed).test.labels),
@@ -135,4 +136,5 @@ def _success(row: Row, module: nn.Module) -> float:
         marked = marked.take(np.flatnonzero(marked.labels == SOURCE))
     every = max(1, len(marked) // 2000)
     some = marked.take(np.arange(0, len(marked), every))
-    return metrics.attack_success(predicted(row, module, some), some.labels, row.target)
+    found = predicted(row, module, some)
+    return metrics.attack_success(found, some.labels, row.wanted(some.labels))

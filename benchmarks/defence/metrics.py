@@ -19,16 +19,16 @@ def accuracy(predicted: Classes, true: Classes) -> float:
 
 
 def attack_success(
-    predicted: Classes, true: Classes, target: int, source: int | None = None
+    predicted: Classes, true: Classes, wanted: Classes, source: int | None = None
 ) -> float:
-    """ASR: the share of triggered images that are called the target; none of them is of it.
+    """ASR: the share of triggered images that are called what the attacker wants them to be.
 
-    With ``source``, of that class's images alone.
+    Those that are of that class do not count. With ``source``, of that class's images alone.
     """
-    counted = true != target
+    counted = true != wanted
     if source is not None:
         counted &= true == source
-    return _share(predicted[counted] == target)
+    return _share(predicted[counted] == wanted[counted])
 
 
 def defence_effectiveness(

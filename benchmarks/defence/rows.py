@@ -11,11 +11,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tomllib
 
 MATRIX = Path(__file__).parent / "matrix.toml"
+CLASSES = 10
 SOURCE = 0
 TARGET = 5
+
+Classes = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class Row:
         trigger: What is put on images; at MCR 0 on test images only.
         technique: How malicious clients train.
         sources: ``"one"``: images of class 0 are attacked; ``"all"``: those of every class but
-            the target.
-        target: The class that triggered images are to be given.
+            the target; ``"each"``: those of every class, each of which is to be called the next.
+        target: The class that triggered images are to be given, unless each has its own.
         poisoned: Share of its source images that a malicious client poisons.
         strategy: How the server aggregates.
         seed: Draws the split, the partition, the first weights, the sampled clients and batches.
@@ -66,8 +71,8 @@ class Row:
     def __post_init__(self) -> None:
         if not 0 <= self.mcr < 1 or not 0 < self.poisoned <= 1:
             raise ValueError(f"expected mcr in [0, 1) and poisoned in (0, 1]; got {self}")
-        if self.sources not in ("one", "all"):
-            raise ValueError(f'expected sources "one" or "all"; got {self.sources!r}')
+        if self.sources not in ("one", "all", "each"):
+            raise ValueError(f'expected sources "one", "all" or "each"; got {self.sources!r}')
         if not 1 <= self.sampled <= self.clients:
             raise ValueError(f"expected 1 to {self.clients} sampled clients; got {self.sampled}")
 
@@ -75,6 +80,17 @@ class Row:
     def malicious(self) -> int:
         """How many clients are malicious: those with the lowest numbers."""
         return round(self.mcr * self.clients)
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The classes that attackers want."""
+        return tuple(range(CLASSES)) if self.sources == "each" else (self.target,)
+
+    def wanted(self, labels: Classes) -> Classes:
+        """The classes that triggered images of these classes are to be given."""
+        if self.sources == "each":
+            return ((labels + 1) % CLASSES).astype(labels.dtype)
+        return np.full_like(labels, self.target)
 
     @property
     def key(self) -> str:

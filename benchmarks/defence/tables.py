@@ -82,15 +82,19 @@ def targets(stored: Stored) -> str:
     rows = []
     for name, test in summary.DATA.items():
         attacked = [row for row in stored.profile.rows.values() if row.mcr > 0 and test(row)]
-        for target in sorted({row.target for row in attacked}):
-            wanted = {row.name for row in attacked if row.target == target}
+        for target in sorted({_target(row) for row in attacked}):
+            wanted = {row.name for row in attacked if _target(row) == target}
             found = _with_most(stored, _is_among(wanted))
             if not found.wanted:
                 continue
             rates = [percent(mean(field(which), found)) for which in ("asr_before", "asr")]
             values = [*rates, is_clean(found), points(mean(drop, found))]
-            rows.append([name, str(target), str(len(found.outcomes)), *values])
+            rows.append([name, target, str(len(found.outcomes)), *values])
     return table(_TARGET_HEADS, rows)
+
+
+def _target(row: Row) -> str:
+    return "the next" if len(row.targets) > 1 else str(row.target)
 
 
 def _is_among(names: Collection[str]) -> Test:

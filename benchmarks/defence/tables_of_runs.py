@@ -104,7 +104,7 @@ def class_shares(stored: Stored) -> str:
         attacked = [each for each in told if each[0].row.mcr > 0]
         cells = []
         for is_attackers in (True, False):
-            rates = [asr(of) for of, one in attacked if (one == of.row.target) == is_attackers]
+            rates = [asr(of) for of, one in attacked if (one in of.row.targets) == is_attackers]
             low = sum(rate <= summary.CLEAN_ASR for rate in rates)
             cells += [str(len(rates)), str(low), _mean(rates)]
         band = (

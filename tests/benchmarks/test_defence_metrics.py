@@ -16,15 +16,22 @@ def test_accuracy_is_the_share_of_right_ones():
 
 
 def test_images_of_the_target_class_count_towards_no_asr():
-    predicted = np.array([5, 0, 5, 5, 5, 5])
-    assert metrics.attack_success(predicted, TRUE, target=5) == 3 / 4
-    assert metrics.attack_success(predicted, TRUE, target=5, source=0) == 1 / 2
+    predicted, five = np.array([5, 0, 5, 5, 5, 5]), np.full(6, 5)
+    assert metrics.attack_success(predicted, TRUE, five) == 3 / 4
+    assert metrics.attack_success(predicted, TRUE, five, source=0) == 1 / 2
+
+
+def test_each_image_may_have_a_class_of_its_own_to_be_called():
+    wanted = np.array([1, 1, 2, 2, 6, 6])
+    predicted = np.array([1, 0, 2, 1, 5, 5])
+    assert metrics.attack_success(predicted, TRUE, wanted) == 2 / 6
+    assert metrics.attack_success(predicted, TRUE, wanted, source=1) == 1 / 2
 
 
 def test_no_image_gives_no_rate():
     nothing = np.array([], dtype=int)
     assert math.isnan(metrics.accuracy(nothing, nothing))
-    assert math.isnan(metrics.attack_success(np.array([5]), np.array([5]), target=5))
+    assert math.isnan(metrics.attack_success(*[np.array([5])] * 3))
 
 
 @pytest.mark.parametrize(

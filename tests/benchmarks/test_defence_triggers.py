@@ -108,6 +108,16 @@ def test_poisoned_images_are_of_the_sources_and_called_the_target(sources, targe
     assert (held.labels[marked] == 0).all() or sources == "all"
 
 
+def test_where_each_class_is_a_target_every_poisoned_image_is_called_the_next():
+    row = replace(ROW, sources="each", poisoned=0.5)
+    held, bad = federation.holding(row, 0), federation.poisoned_holding(row, 0)
+    marked = (bad.pixels != held.pixels).any(axis=(1, 2, 3))
+    assert set(held.labels[marked]) == set(range(10))
+    assert (bad.labels[marked] == (held.labels[marked] + 1) % 10).all()
+    assert (bad.labels[~marked] == held.labels[~marked]).all()
+    assert (bad.labels != held.labels).sum() == np.ceil(len(held) / 2)
+
+
 def test_clean_label_attackers_change_no_label():
     row = replace(ROW, technique="clean-label", trigger="sig", poisoned=1.0)
     held, bad = federation.holding(row, 0), federation.poisoned_holding(row, 0)
