@@ -131,6 +131,7 @@ class Coordinator:
         self._values_of: dict[str, int] = {}
         self._trained_scores: dict[tuple[str, Task], Scored] = {}
         self._said: dict[tuple[str, int], Scored] = {}
+        self._searched = ModelState()
         # How each reads the scores of the trained model, as it said first: later it may have run
         # the model in another way.
         self._readings: dict[str, Reading] = {}
@@ -148,8 +149,11 @@ class Coordinator:
 
         A holder contradicts itself if it said something else of the candidate in the search.
         """
-        answers = self.answers(Question("in full", self._state(network), probes=probes))
-        if candidate is not None:
+        if candidate is None:
+            answers = self.answers(Question("in full", self._state(network), probes=probes))
+        else:
+            # The weight of a candidate follows from the initial one, which the holders have.
+            answers = self.answers(Question("in full", self._searched, (candidate,), probes=probes))
             self._confront(answers, candidate)
         (scored,) = self._merged(answers, "in full", probes=probes)
         return scored
@@ -178,12 +182,14 @@ class Coordinator:
         task: Task = "candidates"
         if window is None:
             task, lookahead = "in full", min(lookahead, _LOOKAHEAD_IN_FULL)
-        state = replace(self._flipped(flipping), window=window or 0.0)
+        self._searched = replace(self._flipped(flipping), window=window or 0.0)
 
         def in_full(number: int) -> Scored:
             return self.score_of(flipping.candidate(number), probes=False, candidate=number)
 
-        return nullcontext(Candidates(partial(self._advance, task, state), in_full, lookahead))
+        return nullcontext(
+            Candidates(partial(self._advance, task, self._searched), in_full, lookahead)
+        )
 
     def _advance(self, task: Task, state: ModelState, n_flipped: Sequence[int]) -> list[Scored]:
         """Ask what each candidate scores, and merge the answers."""

@@ -17,11 +17,10 @@ from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.sample_source import SampleFacts, Scorer
 from flain_core.settings import Settings, one_of, whole_number
 
-from .by_number import by_number
 from .coordinator import CoordinatedSamples
 from .letters import Letter, asks_for_all, keeps, letter_of, shortened
 from .merging import Merging, Rule
-from .messages import Answer, ModelState, Question
+from .messages import Answer, Question
 from .wire import printable, read_answer, write_question, write_trained
 
 __all__ = ["MissedError", "Reply", "Trusted"]
@@ -189,19 +188,14 @@ class _TrustedHolders(Generic[Id]):
         self._holders: set[Id] = set(holders)
         # Hashes of what each says that it keeps.
         self._kept: dict[Id, frozenset[str]] = {}
-        self._searched: ModelState | None = None
         self.asked = Asked(holders=len(self._holders), kind=trusted.kind)
 
     def open(self, network: Network) -> None:
         """Prepare for questions about this trained model."""
-        self._network = network
         self._trained = letter_of(write_trained(network))
 
     def ask(self, question: Question) -> Mapping[str, Answer | FlainError]:
         """Return everyone's answer, and ask no more those that gave none."""
-        question = by_number(question, self._searched, self._network)
-        if question.state.initial is not None:
-            self._searched = question.state
         letter = letter_of(write_question(question)) | self._trained
         self.asked = replace(self.asked, questions=self.asked.questions + 1)
         found: dict[Id, Answer | FlainError] = {}

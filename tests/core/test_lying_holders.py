@@ -282,8 +282,12 @@ def test_the_trained_model_itself_can_have_lost_nothing():
 
 
 def test_nor_one_that_changes_its_mind_where_all_is_run_in_full():
+    asked = set()
+
     def lie(question, arrays):
-        return all_lost(arrays) if question.task == "in full" and not question.n_flipped else arrays
+        again = question.n_flipped and asked.issuperset(question.n_flipped)
+        asked.update(question.n_flipped)
+        return all_lost(arrays) if question.task == "in full" and again else arrays
 
     whole = never_cut(FINAL)
     with pytest.warns(FlainWarning, match="part 001, .* and then 0"):
