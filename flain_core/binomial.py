@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["binomial_tail", "standard_error"]
-
 
 def standard_error(share: float, count: int) -> float:
     """Return the standard deviation of a share that is observed in ``count`` samples.

@@ -7,16 +7,6 @@ from collections.abc import Iterator
 
 from .network import Array
 
-__all__ = [
-    "column_blocks",
-    "give_back_freed",
-    "handed_over",
-    "is_handed_over",
-    "is_small",
-    "largest_of",
-    "row_blocks",
-]
-
 _BLOCK_BYTES = 4 * 2**20
 _SMALL_BYTES = 16 * 2**20
 _WIDEST = 8  # bytes of a number in double precision

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 
 from .errors import FlainError
 
-__all__ = ["MissingExtraError", "how_to_install", "needs"]
-
 
 class MissingExtraError(FlainError, ModuleNotFoundError):
     """A package is not installed; the message says how to get it. ``name`` is the package."""

@@ -13,8 +13,6 @@ from .blocks import handed_over, is_small, row_blocks
 from .flipping import columns, flipped_where
 from .network import Array, Cut, Layer, Network
 
-__all__ = ["FlippingOrder"]
-
 _MOST_AT_ONCE = 32  # a huge page may be touched for each neuron
 
 

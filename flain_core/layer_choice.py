@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -126,34 +126,30 @@ def chosen_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
     return names
 
 
-def left_out(network: Network, layers: str | Sequence[str]) -> Mapping[str, str]:
-    """Return why layers are left out where a whole group was asked for, by name."""
-    by_group = isinstance(layers, str) and layers in _GROUPS and layers not in network.layers()
-    return refused_layers(network) if by_group else {}
-
-
-def passed_by(network: Network, layers: str | Sequence[str]) -> Note | None:
-    """Return what ``"auto"`` passed by on the way to the layer it took; None for nothing.
-
-    It is a warning if that could not be taken.
-    """
+def notes_on_choice(network: Network, layers: str | Sequence[str]) -> Iterator[Note]:
+    """Yield what ``"auto"`` or a group leaves out; a warning if ``"auto"`` could not take it."""
     found = network.layers()
-    if layers != "auto" or "auto" in found:
-        return None
+    if not isinstance(layers, str) or layers in found:
+        return
+    refused = refused_layers(network)
+    if layers in _GROUPS:
+        for name, reason in refused.items():
+            yield f"{name!r} was left out, as it cannot be purified: {reason}"
+    if layers != "auto":
+        return
     (taken,) = _of_kind(network, found, "auto")
     dense = [name for name, layer in found.items() if layer.kind == "dense"]
-    if refused := refused_layers(network):
-        return FlainWarning(
+    if refused:
+        yield FlainWarning(
             f'"auto" took {taken!r}, the first dense layer that can be purified; others cannot, '
             f"which may come before it: {_reasons(refused)}"
         )
-    if len(dense) >= _MANY_DENSE:
-        return (
+    elif len(dense) >= _MANY_DENSE:
+        yield (
             f'"auto" took {taken!r}, the first of {len(dense)} dense layers; in a transformer that '
             "is a projection inside the first block, where a backdoor need not be. Name another "
             f"layer, such as {dense[-1]!r}, or several"
         )
-    return None
 
 
 def _reasons(refused: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import FlainWarning
-from .layer_choice import initial_weights, left_out, passed_by
+from .layer_choice import initial_weights, notes_on_choice
 from .local_samples import source_of
 from .opening import registry
 from .options import MEMORY_LIMIT, explains_wrong_calls
@@ -135,7 +135,7 @@ def purify(
     weights = initial_weights(network, start, layers)
     known_before = check_not_purified(mark, network.layers(), start.layers(), again=again)
     unpurified = of_model(network.layers())
-    skipped, auto = left_out(network, layers), passed_by(network, layers)
+    choice = tuple(notes_on_choice(network, layers))
     with one_blas_thread(), listening(progress) as on_progress:
         scorer = source.scorer(network, settings, seed)
         context = SearchContext(scorer, settings, source.facts, on_progress, seed)
@@ -149,7 +149,7 @@ def purify(
         if held_back and context.bears_out_a_promise(purified.before.clean):
             promise = held_back.promise(purified.network)
     check_not_swapped(scorer, source.facts, start, purified.before.clean)
-    notes = tuple(notes_on(purified, context, skipped, auto, promise, classes))
+    notes = tuple(notes_on(purified, context, choice, promise, classes))
     notes = (known_before, *notes) if known_before else notes
     remember(purified.network, purified.outcomes)
     if purified.before.loss is not None:

@@ -121,7 +121,7 @@ def purify_layers(
     try:
         return _purify_layers(network, initial, context)
     except HolderLostError:
-        # This ends, as every try counts with fewer holders.
+        # Each try has fewer holders, so this ends.
         return purify_layers(network, initial, context)
 
 

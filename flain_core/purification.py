@@ -11,8 +11,6 @@ from .provenance.mark import mark_of
 from .reporting.presenting import Plots, html_or_none, write_report
 from .storage.files import check_no_input
 
-__all__ = ["Purification"]
-
 
 @dataclass(frozen=True, eq=False)
 class Purification(Outcome):

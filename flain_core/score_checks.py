@@ -7,16 +7,6 @@ import numpy as np
 from .errors import DataError, ModelError
 from .network import Array
 
-__all__ = [
-    "LABELS_ARE_PLACES",
-    "check_classes",
-    "check_finite",
-    "check_label",
-    "check_numbers",
-    "check_shape",
-    "has_one",
-]
-
 LABELS_ARE_PLACES = (
     "Labels are the places of the classes in the model's scores: subtract 1 from those that begin "
     "at 1; others become places by np.searchsorted(classes, y), with the model's classes in the "

@@ -102,9 +102,9 @@ class Settings:
             gave one, or where the model is so much less sure than it is right that its
             probabilities say little of what it loses.
         tolerance: Allowed loss of what is measured, a fraction from 0 to 1; with several layers
-            they share it. None allows 0.002 of the score (0.01 is one point of accuracy), or of the
-            probability half of the cube of what the trained model's lacks to 1, but at least 0.003
-            and at most 0.03: 0.004 where it is 0.8 on average, and 0.03 from 0.6 on down. A
+            they share it. None allows 0.002 of the score (0.01 is one point of accuracy); or, of
+            the probability, half the cube of 1 minus the trained model's mean probability, but at
+            least 0.003 and at most 0.03: 0.004 for a mean of 0.8, and 0.03 for 0.6 or less. A
             candidate that flips less than 0.35 of what the update says for the class that is
             flipped most strongly may lose up to four times as much, but no more than 0.03. That
             part removes most of a backdoor, and more of it removes little. Later layers get the
@@ -112,9 +112,9 @@ class Settings:
         flip: ``"directions"`` flips the weight update in proportion to how little clean data varies
             in each direction of the layer's input space, and so spares what clean data uses. For a
             classifier, in layers of at most 1,024 outputs and of no fewer than classes, what the
-            update says for one class is flipped most strongly: the one for which clean data uses
-            less of it than is usual for a class as hard to learn, and for which the inputs that
-            clean data hardly activates speak.
+            update says for one class is flipped most strongly: for the class for which clean data
+            uses less of the update than is usual for one that is as hard to learn, and which the
+            update favours at inputs that clean data hardly activates.
             ``"neurons"`` flips the updates of whole input neurons of low activation (the paper's).
             ``"auto"`` takes directions in dense layers, unless a setting below concerns neurons.
             For samples that lie elsewhere it takes neurons.

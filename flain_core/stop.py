@@ -6,21 +6,20 @@ import math
 from fractions import Fraction
 
 from .settings import Settings, as_fraction
-from .tallies import Loss, Scored, Tally
-
-__all__ = ["crossed", "is_close", "overspent"]
+from .tallies import Scored, Tally
 
 _FURTHEST = 10
 _NEAREST = 1.01
 
 
-def crossed(settings: Settings, before: Scored, now: Scored) -> bool:
+def crossed(settings: Settings, before: Scored, now: Scored, roundings: int = 0) -> bool:
     """Return whether what was lost crosses the tolerance, which counts as a decimal.
 
     Args:
         settings: What is measured and how much of it may be lost, with every choice made.
         before: The model that losses are counted from.
         now: A candidate.
+        roundings: -1 counts the least that it may have lost, 1 the most.
 
     Example:
         >>> before, after = Scored(Tally(1000, 1000)), Scored(Tally(998, 1000))
@@ -29,18 +28,20 @@ def crossed(settings: Settings, before: Scored, now: Scored) -> bool:
         >>> crossed(Settings(measure="score", crossing="keep"), before, after)
         True
     """
-    return _crossed(settings, before, now, 0)
+    lost, allowed = _lost_and_allowed(settings, before, now, roundings)
+    return lost >= allowed if settings.crossing == "keep" else lost > allowed
 
 
 def is_close(settings: Settings, before: Scored, now: Scored) -> bool:
     """Return whether rounding could have changed the decision."""
-    return _crossed(settings, before, now, -1) != _crossed(settings, before, now, 1)
+    return crossed(settings, before, now, -1) != crossed(settings, before, now, 1)
 
 
 def overspent(settings: Settings, before: Scored, now: Scored) -> float:
     """Return the logarithm of what was lost over what may be lost: positive where it crosses.
 
-    It is never 0, and within the logarithms of a tenth and of ten, as nothing may be lost at all.
+    It is never 0, and limited to the logarithms of a tenth and of ten, since the tolerance may be 0
+    and the quotient infinite.
 
     Example:
         >>> before, after = Scored(Tally(1000, 1000)), Scored(Tally(996, 1000))
@@ -48,16 +49,11 @@ def overspent(settings: Settings, before: Scored, now: Scored) -> float:
         2.0...
     """
     lost, allowed = _lost_and_allowed(settings, before, now, 0)
-    side = 1 if _crossed(settings, before, now, 0) else -1
+    side = 1 if crossed(settings, before, now) else -1
     # Compared first, as a quotient may be too large or too small for a float.
     if lost >= _FURTHEST * allowed or _FURTHEST * lost <= allowed:
         return side * math.log(_FURTHEST)
     return side * max(abs(math.log(lost / allowed)), math.log(_NEAREST))
-
-
-def _crossed(settings: Settings, before: Scored, now: Scored, roundings: int) -> bool:
-    lost, allowed = _lost_and_allowed(settings, before, now, roundings)
-    return lost >= allowed if settings.crossing == "keep" else lost > allowed
 
 
 def _lost_and_allowed(
@@ -73,11 +69,7 @@ def _lost_and_allowed(
         )
         lost = tally.total + roundings * tally.uncertain
         return lost, as_fraction(settings.allowed(None)) * tally.count
-    return _with_error(now.loss, roundings), as_fraction(
-        settings.allowed(now.loss.missing, now.class_share)
-    )
-
-
-def _with_error(loss: Loss, roundings: int) -> float:
+    loss = now.loss
     # Rounding moves the standard error by no more than it moves the mean.
-    return loss.mean + loss.standard_error + 2 * roundings * loss.uncertain / loss.count
+    lost = loss.mean + loss.standard_error + 2 * roundings * loss.uncertain / loss.count
+    return lost, as_fraction(settings.allowed(loss.missing, now.class_share))

@@ -7,8 +7,6 @@ from .network import Network
 from .sample_source import SampleFacts, Scorer
 from .tallies import Tally
 
-__all__ = ["check_not_swapped"]
-
 _GOOD = 0.5
 _FAR_BETTER = 0.2
 

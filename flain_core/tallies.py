@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-__all__ = ["Loss", "Scored", "Tally"]
-
 
 @dataclass(frozen=True)
 class Tally:

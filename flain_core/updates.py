@@ -12,8 +12,6 @@ import numpy as np
 from .blocks import largest_of, row_blocks
 from .network import Array
 
-__all__ = ["difference", "greatest_by_output", "norm", "norm_by_neuron", "shares_flipped"]
-
 
 def difference(one: Array, other: Array, block: slice | tuple[slice, slice]) -> Array:
     """Return by how much a part of one weight exceeds that of another, as float64."""

@@ -15,8 +15,6 @@ from flain_core.opening.registry import open_network
 from flain_core.outputs import Outputs, Reading
 from flain_core.score import accuracy
 
-__all__ = ["Answers"]
-
 
 @dataclass(frozen=True)
 class Answers:

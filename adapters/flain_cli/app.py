@@ -15,8 +15,6 @@ from .layers import layers
 from .option_groups import with_groups
 from .purify import purify
 
-__all__ = ["app"]
-
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 

@@ -15,10 +15,8 @@ from .options import (
     SampleOptions,
     TalkOptions,
 )
-from .search import Asked, Plan
+from .search import Plan
 from .setting_options import SettingOptions
-
-__all__ = ["audit"]
 
 
 def audit(
@@ -40,16 +38,14 @@ def audit(
     Whether there is a backdoor, only a probe with its trigger shows.
     """
     plan = Plan(
-        Asked(
-            final=final,
-            initial=initial,
-            output=None,
-            models=models,
-            samples=samples,
-            search=search,
-            gates=gates,
-            files=files,
-            talk=talk,
-        )
+        final=final,
+        initial=initial,
+        output=None,
+        models=models,
+        samples=samples,
+        search=search,
+        gates=gates,
+        files=files,
+        talk=talk,
     )
     finish(plan, plan.run())

@@ -16,8 +16,6 @@ from .models import opened
 from .options import DebugOptions, ModelOptions, TalkOptions
 from .tensors import compared, tensors_of_both
 
-__all__ = ["compare"]
-
 
 def compare(
     a: str,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["asked_for", "switch"]
-
 _asked: list[bool] = [False]
 
 

@@ -13,8 +13,6 @@ from . import display, example
 from .options import DebugOptions
 from .progress import searching
 
-__all__ = ["demo"]
-
 
 def demo(
     debug: DebugOptions,  # noqa: ARG001

@@ -20,21 +20,6 @@ from .example import Measured
 from .tensors import Difference, TensorsCompared
 from .terminal import err, out, plain, shown
 
-__all__ = [
-    "as_json",
-    "comparison",
-    "demonstration",
-    "failed",
-    "heading",
-    "layers",
-    "only_what_was_asked_for",
-    "outcome",
-    "problem",
-    "say",
-    "unexpected",
-    "warning",
-]
-
 
 def layers(found: Mapping[str, flain.Layer], refused: Mapping[str, str]) -> None:
     """Show the layers that can be purified, and why others cannot."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum
 
-__all__ = ["MEANINGS", "ExitCode"]
-
 
 class ExitCode(IntEnum):
     """An exit status; :data:`MEANINGS` says what each means."""
@@ -24,9 +22,10 @@ MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.ERROR: "A file, a model or samples cannot be used, or a file cannot be written.",
     ExitCode.USAGE: "An option is missing, unknown, or has a value that it cannot have, "
     "whatever the files hold.",
-    ExitCode.NOT_FLIPPED: "Nothing could be flipped, hardly anything, or only what speaks for one "
-    'class. A backdoor, if there was one, is probably still there; after "partly flipped", one '
-    "that leads to another class is. Where nothing was flipped, no model is written.",
+    ExitCode.NOT_FLIPPED: "Nothing, hardly anything, or only what speaks for one class could be "
+    "flipped. A backdoor is probably still there, if there was one; after "
+    '"partly flipped", that holds for backdoors that lead to other classes. Where nothing was '
+    "flipped, no model is written.",
     ExitCode.GATE: "A gate (`--require`, `--require-promise`) is not met. No model is written.",
     ExitCode.INTERRUPTED: "Interrupted by Ctrl-C.",
 }

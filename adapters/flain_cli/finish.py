@@ -15,8 +15,6 @@ from .exit_codes import ExitCode
 from .models import files_of
 from .search import Judged, Plan
 
-__all__ = ["finish"]
-
 
 def finish(plan: Plan, judged: Judged) -> None:
     """Write what is to be written, show the rest, and leave with the exit code.
@@ -27,8 +25,8 @@ def finish(plan: Plan, judged: Judged) -> None:
         OutputError: A file could not be written; the message says what was.
         Exit: With any other exit code than 0.
     """
-    files, talk = plan.asked.files, plan.asked.talk
-    output, report = plan.asked.output, files.report
+    files, talk = plan.files, plan.talk
+    output, report = plan.output, files.report
     written: list[Path] = []
     errors: list[Exception] = []
 
@@ -52,7 +50,7 @@ def finish(plan: Plan, judged: Judged) -> None:
     if talk.json:
         display.as_json(_told(plan, judged, written, errors, code))
     if talk.in_words:
-        display.outcome(judged.result, plan.asked.samples.held_out, verbose=talk.verbose)
+        display.outcome(judged.result, plan.samples.held_out, verbose=talk.verbose)
         _files_in_words(judged, output, written)
     for gate in judged.gates:
         if not gate.met:
@@ -93,6 +91,6 @@ def _told(
         "written": [str(path) for path in written],
         "errors": [str(error) for error in errors],
         "gates": [gate.to_dict() for gate in judged.gates],
-        "held_out": plan.asked.samples.held_out,
+        "held_out": plan.samples.held_out,
         **judged.result.to_dict(),
     }

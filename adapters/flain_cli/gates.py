@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import flain_core as flain
 from flain_core.errors import nearest
 
-__all__ = ["ACCURACY", "CheckedGate", "Gate", "checked"]
-
 ACCURACY = "ACC"
 """What the accuracy on the samples that searched is called in a gate."""
 

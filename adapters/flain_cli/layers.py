@@ -13,8 +13,6 @@ from . import display
 from .models import opened
 from .options import DebugOptions, ModelOptions
 
-__all__ = ["layers"]
-
 
 def layers(
     model: str,

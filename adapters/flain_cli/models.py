@@ -16,8 +16,6 @@ from flain_core.opening.registry import built, imported
 
 from .options import ModelOptions
 
-__all__ = ["files_among", "files_of", "is_factory", "opened"]
-
 _FACTORY = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 _KERAS = (".keras", ".h5")
 _REMEDY = "run from the folder that holds it, or install it"
@@ -113,19 +111,6 @@ def _custom_objects(names: list[str]) -> dict[str, Any]:
         module, colon, attribute = name.partition(":")
         if not (module and colon and attribute):
             raise flain.ModelError(f"expected --custom-objects to be module:name; got {name!r}")
-        value = _imported_object(name)
+        value = _imported(name, "--custom-objects")
         found |= value if isinstance(value, Mapping) else {attribute: value}
     return found
-
-
-def _imported_object(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    # A dict is not callable, as what the core imports has to be.
-    try:
-        return _imported(name, "--custom-objects")
-    except flain.ModelError:
-        loaded = sys.modules.get(module)
-        value = getattr(loaded, attribute, None)
-        if not isinstance(value, Mapping):
-            raise
-        return value

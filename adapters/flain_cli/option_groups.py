@@ -8,8 +8,6 @@ from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, get_type_hints
 
-__all__ = ["with_groups"]
-
 
 def with_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command that takes the fields of its dataclass parameters as options.

@@ -14,15 +14,6 @@ from flain_core.outputs import Outputs
 from . import debugging
 from .gates import Gate
 
-__all__ = [
-    "DebugOptions",
-    "GateOptions",
-    "ModelOptions",
-    "ReportOptions",
-    "SampleOptions",
-    "TalkOptions",
-]
-
 _MODELS, _SAMPLES = "Models", "Samples"
 _GATES, _TALK = "Gates", "What is shown"
 

@@ -24,8 +24,6 @@ from flain_core.progress import OnProgress
 
 from .terminal import can_show, err, one_line, shown
 
-__all__ = ["SECONDS_BETWEEN_LINES", "searching"]
-
 SECONDS_BETWEEN_LINES = 30.0
 """How often a search that goes on says so where no bar can be drawn."""
 

@@ -17,10 +17,8 @@ from .options import (
     SampleOptions,
     TalkOptions,
 )
-from .search import Asked, Plan
+from .search import Plan
 from .setting_options import SettingOptions
-
-__all__ = ["purify", "show_plan"]
 
 
 def purify(
@@ -52,17 +50,15 @@ def purify(
     For both models MODULE:FACTORY will do too: a function that returns one.
     """
     plan = Plan(
-        Asked(
-            final=final,
-            initial=initial,
-            output=output,
-            models=models,
-            samples=samples,
-            search=search,
-            gates=gates,
-            files=files,
-            talk=talk,
-        )
+        final=final,
+        initial=initial,
+        output=output,
+        models=models,
+        samples=samples,
+        search=search,
+        gates=gates,
+        files=files,
+        talk=talk,
     )
     if dry_run:
         show_plan(plan)
@@ -74,20 +70,20 @@ def show_plan(plan: Plan) -> None:
     """Show what would be done, after everything but the search was tried."""
     candidates = plan.dry_run()
     targets = [str(target) for target in plan.targets]
-    if plan.asked.talk.json:
+    if plan.talk.json:
         told: dict[str, Any] = {
             "dry_run": True,
             "exit_code": 0,
             "layers": plan.layers,
             "candidates_at_most": candidates,
-            "gates": [str(gate) for gate in plan.gates],
+            "gates": [str(gate) for gate in plan.required],
             "would_write": targets,
         }
         display.as_json(told)
-    elif plan.asked.talk.in_words:
+    elif plan.talk.in_words:
         display.say(f"would purify {', '.join(plan.layers)}")
         display.say(f"would try at most {candidates} candidates in {plan.layers[0]}")
-        for gate in plan.gates:
+        for gate in plan.required:
             display.say(f"would require {gate}")
         for target in targets:
             display.say(f"would write {target}")

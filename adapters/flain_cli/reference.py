@@ -15,8 +15,6 @@ import typer
 from .app import app
 from .exit_codes import MEANINGS
 
-__all__ = ["brought_up_to_date", "reference"]
-
 _BEGIN, _END = "<!-- made from the command: begin -->\n", "<!-- made from the command: end -->\n"
 
 

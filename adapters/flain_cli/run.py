@@ -19,8 +19,6 @@ from .app import app
 from .exit_codes import ExitCode
 from .terminal import never_fail
 
-__all__ = ["ended_with", "run"]
-
 # How errors name an argument of Python that is an option here: overwrite=True (--overwrite on …).
 _ARGUMENT = re.compile(r"\b\w+=\w+ \((--[a-z-]+) on the command line\)")
 _COMPLETING = ("typer", "click")

@@ -31,23 +31,6 @@ from .options import (
 from .progress import searching
 from .setting_options import SettingOptions
 
-__all__ = ["Asked", "Judged", "Plan"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What was asked for; ``output`` is None where no model is to be written."""
-
-    final: str
-    initial: str
-    output: Path | None
-    models: ModelOptions
-    samples: SampleOptions
-    search: SettingOptions
-    gates: GateOptions
-    files: ReportOptions
-    talk: TalkOptions
-
 
 @dataclass(frozen=True)
 class Judged:
@@ -78,36 +61,48 @@ class Judged:
         return None
 
 
+@dataclass(kw_only=True)
 class Plan:
     """A search that was checked as far as that goes without searching.
+
+    ``output`` is None where no model is to be written.
 
     Raises:
         BadParameter: Options do not go together.
         FlainError: A model cannot be opened, or a file cannot be written.
     """
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        self.settings = asked.search.settings()
-        self.probes = asked.samples.probes()
-        self.gates: list[Gate] = asked.gates.gates(self.probes)
+    final: str
+    initial: str
+    output: Path | None
+    models: ModelOptions
+    samples: SampleOptions
+    search: SettingOptions
+    gates: GateOptions
+    files: ReportOptions
+    talk: TalkOptions
+
+    def __post_init__(self) -> None:
+        self.settings = self.search.settings()
+        self.probes = self.samples.probes()
+        self.required: list[Gate] = self.gates.gates(self.probes)
         self._check_names()
-        with only_what_was_asked_for(json=asked.talk.json, quiet=asked.talk.quiet):
-            self._model = opened(asked.final, asked.models)
-            self._initial = opened(asked.initial, asked.models, choose_scores=False)
-            if asked.output is not None:
-                check_writable(asked.output, overwrite=asked.files.overwrite)
-            if asked.files.report is not None:
-                check_report(asked.files.report, overwrite=asked.files.overwrite)
+        with only_what_was_asked_for(json=self.talk.json, quiet=self.talk.quiet):
+            self._model = opened(self.final, self.models)
+            self._initial = opened(self.initial, self.models, choose_scores=False)
+            if self.output is not None:
+                check_writable(self.output, overwrite=self.files.overwrite)
+            if self.files.report is not None:
+                check_report(self.files.report, overwrite=self.files.overwrite)
             network = open_network(self._model)
-            if asked.output is not None:
-                check_format(network.native, asked.output)
-            self.layers = chosen_layers(network, asked.search.layers)
+            if self.output is not None:
+                check_format(network.native, self.output)
+            self.layers = chosen_layers(network, self.search.layers)
 
     @property
     def targets(self) -> list[Path]:
         """Files to write."""
-        return [each for each in (self.asked.output, self.asked.files.report) if each is not None]
+        return [each for each in (self.output, self.files.report) if each is not None]
 
     def dry_run(self) -> int:
         """Do everything up to the first candidate, and return how many there are at most.
@@ -129,41 +124,41 @@ class Plan:
         """
         # Before the search: nothing that goes wrong with a file afterwards shall lose the result.
         files = hashes(self._inputs)
-        with searching(quiet=self.asked.talk.quiet) as on_progress:
+        with searching(quiet=self.talk.quiet) as on_progress:
             result = self._purify(on_progress)
-        return Judged(replace(result, files=files), checked(self.gates, result))
+        return Judged(replace(result, files=files), checked(self.required, result))
 
     def _purify(self, on_progress: Any) -> flain.Purification:
-        samples, talk = self.asked.samples, self.asked.talk
+        samples, talk = self.samples, self.talk
         with only_what_was_asked_for(json=talk.json, quiet=talk.quiet):
             return flain.purify(
                 self._model,
                 initial=self._initial,
                 data=samples.data,
-                layers=self.asked.search.layers,
+                layers=self.search.layers,
                 settings=self.settings,
                 probes=self.probes,
                 outputs=samples.outputs,
                 progress=on_progress,
                 batch_size=samples.batch_size,
                 seed=samples.seed,
-                again=self.asked.search.again,
+                again=self.search.again,
             )
 
     @property
     def _inputs(self) -> list[Path]:
-        models = files_among([self.asked.final, self.asked.initial])
-        return [*models, self.asked.samples.data, *self.probes.values()]
+        models = files_among([self.final, self.initial])
+        return [*models, self.samples.data, *self.probes.values()]
 
     def _check_names(self) -> None:
-        data = self.asked.samples.data
+        data = self.samples.data
         # Where the current folder was removed, the check for writing says so.
         with suppress(FileNotFoundError):
             if len({os.path.realpath(each) for each in self.targets}) < len(self.targets):
                 raise typer.BadParameter(
                     "is where the model goes; choose another name", param_hint="--report"
                 )
-            for name in self.asked.samples.held_out:
+            for name in self.samples.held_out:
                 if same_file(self.probes[name], data):
                     raise typer.BadParameter(
                         f"{name} is the file of --data, whose samples steer the search; hold out "
@@ -172,7 +167,7 @@ class Plan:
                     )
             for target in self.targets:
                 check_no_input(target, self._inputs)
-        report = self.asked.files.report
+        report = self.files.report
         if report is not None and report.suffix.lower() not in FORMATS:
             raise typer.BadParameter(
                 f"expected a name that ends in .html or .json; got {str(report)!r}",

@@ -12,8 +12,6 @@ import flain_core as flain
 from flain_core.activation import Statistic
 from flain_core.settings import Crossing, DataSet, Flip, Measure
 
-__all__ = ["SettingOptions"]
-
 # What may be lost where nothing is said: of the score, and of the probability at least and at most.
 _SCORE = flain.Settings().allowed(None)
 _LEAST, _MOST = (flain.Settings().allowed(missing) for missing in (0.0, 1.0))
@@ -46,9 +44,9 @@ class SettingOptions:
         typer.Option(
             metavar="NUMBER",
             rich_help_panel=_SEARCH,
-            help=f"Allowed loss, from 0 to 1. (default: {_LEAST:g} to {_MOST:g} of the "
-            "probability, the more the less sure the model is and the less is flipped for a "
-            f"class; {_SCORE:g} of the accuracy)",
+            help=f"Allowed loss, from 0 to 1. (default: {_SCORE:g} of the accuracy; or "
+            f"{_LEAST:g} to {_MOST:g} of the probability: more for a model that is less sure, and "
+            "more while little is flipped for a class)",
         ),
     ] = None
     flip: Annotated[

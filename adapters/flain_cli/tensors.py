@@ -17,8 +17,6 @@ from flain_core.opening.registry import arrays_of, open_network
 from .models import is_factory, opened
 from .options import ModelOptions
 
-__all__ = ["Difference", "TensorsCompared", "compared", "tensors_of_both"]
-
 Tensors = Mapping[str, Array]
 """Arrays by name."""
 

@@ -11,8 +11,6 @@ import unicodedata
 from rich.console import Console
 from rich.markup import escape
 
-__all__ = ["can_show", "err", "never_fail", "one_line", "out", "plain", "shown"]
-
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 

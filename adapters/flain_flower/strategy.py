@@ -293,14 +293,15 @@ class Purify(Strategy):
             return
         if trained is None and not _is_empty(result.arrays):
             log.error(
-                'FLAIN: nothing is raised in spite of on_error="raise", as the trained model is '
-                "written nowhere; it is returned instead. Look at failure, of the strategy"
+                'FLAIN: not raising although on_error="raise": the trained model could not be '
+                "written to a file, so it is returned instead; failure of the strategy holds the "
+                "error"
             )
             return
         kept = "" if trained is None else f"The trained model is in {trained}. "
         raise PurificationError(
-            f"{message}: {error}. {kept}result, of this error, is what Flower would have returned; "
-            'on_error="keep" returns it instead',
+            f"{message}: {error}. {kept}The result of this error is what Flower would have "
+            'returned; on_error="keep" returns it instead',
             result,
             self.folder or Path(),
         ) from error

@@ -69,27 +69,25 @@ class Job:
         return replace(purified, arrays=_as_parameters(purified.arrays, trained, self.model))
 
 
-def _as_arrays(given: Mapping[str, Any], model: Any) -> dict[str, Array] | list[Array] | Array:
+def _as_arrays(given: Mapping[str, Any], model: Any) -> Mapping[str, Any] | list[Any] | Array:
     """Return parameters that a workflow gave in the form that ``purify_arrays`` takes.
 
     They are arrays or tensors by name: PyTorch's names; ``<layer>_nvf_<position>`` for Keras; or
     the one name ``numpy_key`` for a job whose model is a single array.
     """
-    arrays = {name: _array(name, value) for name, value in given.items()}
-    if list(arrays) == [NPConstants.NUMPY_KEY]:
-        return arrays[NPConstants.NUMPY_KEY].reshape(-1)
+    if list(given) == [NPConstants.NUMPY_KEY]:
+        return np.asarray(given[NPConstants.NUMPY_KEY]).reshape(-1)
     order = _keras_order(given, model)
-    return arrays if order is None else [arrays[name] for name in order]
+    return given if order is None else [given[name] for name in order]
 
 
 def _as_parameters(arrays: Any, given: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """Return arrays with the names, order, shapes and kinds of parameters that were given."""
+    """Return arrays with the names, order and shapes of parameters that were given."""
+    if list(given) == [NPConstants.NUMPY_KEY]:
+        return {name: arrays.reshape(np.shape(value)) for name, value in given.items()}
     order = _keras_order(given, model)
-    if order is not None:
-        arrays = dict(zip(order, arrays, strict=True))
-    elif not isinstance(arrays, Mapping):
-        arrays = {NPConstants.NUMPY_KEY: arrays}
-    return {name: _like(value, arrays[name]) for name, value in given.items()}
+    named = arrays if order is None else dict(zip(order, arrays, strict=True))
+    return {name: named[name] for name in given}
 
 
 def _keras_order(given: Mapping[str, Any], model: Any) -> list[str] | None:
@@ -108,34 +106,3 @@ def _keras_order(given: Mapping[str, Any], model: Any) -> list[str] | None:
             f"of the two has {missing}"
         )
     return order
-
-
-def _array(name: str, value: Any) -> Array:
-    # Averaging an array without axes makes a NumPy number of it.
-    if isinstance(value, (np.ndarray, np.generic)):
-        return np.asarray(value)
-    if _is_tensor(value):
-        try:
-            array: Array = value.detach().cpu().numpy()
-        except TypeError as error:
-            raise WeightsError(
-                f"NumPy has no type for {name!r}, {value.dtype}; let the server hold NumPy arrays "
-                "(server_expected_format), or train in float32"
-            ) from error
-        return array
-    raise WeightsError(
-        f"expected the parameter {name!r} to be an array; got a {type(value).__name__}. Encrypted "
-        "or nested parameters cannot be purified"
-    )
-
-
-def _like(value: Any, array: Array) -> Any:
-    if _is_tensor(value):
-        import torch
-
-        return torch.from_numpy(np.array(array)).to(value.device)
-    return array.reshape(np.shape(value))
-
-
-def _is_tensor(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach")

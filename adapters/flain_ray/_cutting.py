@@ -15,8 +15,6 @@ from flain_core.network import Batch
 from flain_core.sample_source import SampleFacts
 from flain_core.score import Score, accuracy
 
-__all__ = ["Plan", "Shard", "cut"]
-
 _SAMPLES_TO_COMPARE = 8
 
 Shard: TypeAlias = Mapping[str, LocalSamples]

@@ -18,8 +18,6 @@ from flain_core.score import accuracy
 from ._cutting import Plan, cut
 from ._shipping import LACKS_FLAIN, failed, lacks_flain
 
-__all__ = ["cut_there", "is_dataset"]
-
 _ROWS_AT_ONCE = 64
 
 

@@ -16,8 +16,6 @@ from .binning import positive_range, spans_orders
 from .palette import Palette
 from .text import visible
 
-__all__ = ["LOST", "SHARE", "Scale", "label", "legend", "new_axes", "polish"]
-
 _LONGEST = 18
 _SHORT = 12
 _MOST_DECADES = 3  # between the first and the last tick with a name

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from .svg import Box, Drawing
 from .text import visible
 
-__all__ = ["Cell", "Chart", "Reading", "Table"]
-
 Cell = str | tuple[str, str]
 """What stands in a cell of a table; of two texts the second one is the lesser."""
 

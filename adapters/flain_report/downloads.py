@@ -13,8 +13,6 @@ from flain_core.outcome.outcome import Outcome
 
 from .text import visible
 
-__all__ = ["Download", "outcome_as_json", "steps_as_csv", "steps_as_json"]
-
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

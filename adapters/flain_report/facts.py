@@ -12,19 +12,6 @@ from flain_core.outcome.layer import LayerOutcome, Step
 from flain_core.outcome.measurement import ClassOutcome
 from flain_core.outcome.outcome import Outcome
 
-__all__ = [
-    "Baseline",
-    "allowed_losses",
-    "baseline",
-    "chosen_step",
-    "classes_shown",
-    "layer_of",
-    "lost_at",
-    "mosaic_columns",
-    "share_of_each",
-    "what_steps_are",
-]
-
 _MOST_CLASSES = 40
 
 

@@ -32,8 +32,6 @@ from .score_charts import score
 from .svg import Drawing, draw
 from .text import counted, number, percent
 
-__all__ = ["layer_charts", "norms_table", "steps_table"]
-
 _MOST_STEPS = 400
 _HEIGHT = 3.1
 _MOST_LISTED = 12

@@ -26,8 +26,6 @@ from .facts import (
 )
 from .palette import PAPER, Palette
 
-__all__ = ["activations", "curves", "inputs", "losses", "updates"]
-
 MOST_VECTORS = 600
 _MOST_MARKERS = 60
 _STYLES = (("--", "s"), ("-.", "^"), (":", "D"), ((0, (5, 1, 1, 1, 1, 1)), "v"))

@@ -24,8 +24,6 @@ from .layer_charts import layer_charts, norms_table, steps_table
 from .score_charts import classes_chart, classes_table, scores_chart, scores_table
 from .text import percent, visible
 
-__all__ = ["render", "render_fragment"]
-
 _MEANINGS = {
     "measure": "What may be lost: the probability of the true class, or the score",
     "tolerance": "How much of it may be lost; none given means that the model decides",

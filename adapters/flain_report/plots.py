@@ -17,17 +17,6 @@ from flain_core.outcome.outcome import Outcome
 from .layer_plots import activations, curves, inputs, losses, updates
 from .score_plots import classes, scores
 
-__all__ = [
-    "activations",
-    "classes",
-    "curves",
-    "inputs",
-    "losses",
-    "overview",
-    "scores",
-    "updates",
-]
-
 
 def overview(result: Outcome) -> Figure:
     """Draw all there is to draw into one new figure, two plots to a row."""

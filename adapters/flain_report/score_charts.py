@@ -15,8 +15,6 @@ from .palette import THEMED
 from .svg import draw
 from .text import counted, number, percent, points
 
-__all__ = ["classes_chart", "classes_table", "score", "scores_chart", "scores_table"]
-
 _MARKS = "Open circles: before. Full circles: after."
 _BARS = " Bars are 95 % confidence intervals."
 

@@ -15,8 +15,6 @@ from .facts import classes_shown
 from .intervals import interval
 from .palette import PAPER, Palette
 
-__all__ = ["classes", "scores"]
-
 _APART = 0.15
 
 

@@ -14,8 +14,6 @@ from matplotlib.figure import Figure
 
 from .palette import VARIABLES
 
-__all__ = ["Box", "Drawing", "draw"]
-
 Box = tuple[float, float, float, float]
 """Left, top, width and height of a part of a drawing, in its units."""
 

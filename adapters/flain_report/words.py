@@ -13,8 +13,6 @@ from .facts import factor_of
 from .score_charts import score
 from .text import counted, number, percent
 
-__all__ = ["duration", "headline", "intro", "layer_words", "promise_words", "what_it_means"]
-
 
 def headline(result: Outcome) -> str:
     """Return the verdict in one sentence."""

@@ -27,7 +27,7 @@ def check_declared(source: Path) -> None:
 
     On damaged files, zipfile and h5py raise anything.
     """
-    check_unpacked(source, error=WeightsError)
+    check_unpacked(source)
     check_readable(source)
     if source.suffix == _HDF5:
         with h5py.File(source, "r") as file:

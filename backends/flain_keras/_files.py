@@ -16,7 +16,7 @@ from flain_core.backend_kit import kind_of, shortened
 from flain_core.errors import FlainError, ModelError, OutputError, WeightsError
 from flain_core.provenance.mark import KEY, MOST_BYTES
 from flain_core.provenance.purified_before import carry
-from flain_core.provenance.zip_member import add_member, read_member
+from flain_core.provenance.zip_member import mark_in, put_mark
 from flain_core.storage.files import readable, written_whole
 
 from ._allowance import allowance
@@ -130,7 +130,7 @@ def save(
 
 def _put_mark(path: Path, mark: str) -> None:
     if path.suffix == _ARCHIVE:
-        add_member(path, KEY, mark)
+        put_mark(path, mark)
         return
     with h5py.File(path, "r+") as file:
         file.attrs[KEY] = np.bytes_(mark)
@@ -138,7 +138,7 @@ def _put_mark(path: Path, mark: str) -> None:
 
 def _mark_in(path: Path) -> bytes | None:
     if path.suffix == _ARCHIVE:
-        return read_member(path, KEY, MOST_BYTES)
+        return mark_in(path)
     with h5py.File(path, "r") as file:
         if KEY not in file.attrs:
             return None

@@ -17,9 +17,8 @@ import numpy as np
 
 from flain_core.errors import ModelError, WeightsError, listed
 from flain_core.network import Array
-from flain_core.provenance.mark import KEY, MOST_BYTES
 from flain_core.provenance.purified_before import carry
-from flain_core.provenance.zip_member import add_member, read_member
+from flain_core.provenance.zip_member import mark_in, put_mark
 from flain_core.storage.files import readable, written_whole
 from flain_core.storage.npz import opened
 
@@ -82,7 +81,7 @@ def save(
         np.savez(file, **entries)
         file.close()
         if mark is not None:
-            add_member(scratch, KEY, mark)
+            put_mark(scratch, mark)
 
 
 def load(path: str | os.PathLike[str]) -> Network:
@@ -100,7 +99,7 @@ def load(path: str | os.PathLike[str]) -> Network:
     try:
         with opened(source, error=WeightsError) as entries:
             network = _network(entries)
-        carry(network, read_member(source, KEY, MOST_BYTES))
+        carry(network, mark_in(source))
     # On damaged bytes the parsers raise anything, from BadZipFile to TokenError and SystemError.
     except Exception as error:
         raise WeightsError(

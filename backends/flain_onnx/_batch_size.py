@@ -1,8 +1,8 @@
 """Finds out how many samples a model takes at once.
 
 Exporters that are not told otherwise fix the batch size of the example they were given, often 1.
-Mostly nothing but the shapes that are written down depends on it; then any number of samples can
-run together, which is tried, and believed only if it gives the same scores.
+Usually only the shapes stored in the file depend on it; then any number of samples can run
+together, which is tried, and believed only if it gives the same scores.
 """
 
 from __future__ import annotations

@@ -9,8 +9,6 @@ from flain_core.network import Array
 from ._model import OnnxModel
 from ._stored import Stored, read
 
-__all__ = ["stored_tensors"]
-
 
 def stored_tensors(model: OnnxModel | ModelProto) -> dict[str, Array]:
     """Return the initializers of a model's main graph, by name, those in external files too.

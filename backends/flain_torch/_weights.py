@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from flain_core.backend_kit import kind_of, shortened, whole_numbers
 from flain_core.errors import ModelError, OutputError, WeightsError
 from flain_core.network import Array
-from flain_core.provenance.mark import KEY, MOST_BYTES
+from flain_core.provenance.mark import KEY
 from flain_core.provenance.purified_before import carry
-from flain_core.provenance.zip_member import add_member, read_member
+from flain_core.provenance.zip_member import mark_in, put_mark
 from flain_core.storage.archives import check_unpacked
 from flain_core.storage.files import readable, written_whole
 
@@ -229,14 +229,14 @@ def save(
         except Exception as error:
             raise OutputError(f"cannot write {target}: {shortened(str(error))}") from error
         if mark is not None:
-            add_member(scratch, KEY, mark)
+            put_mark(scratch, mark)
 
 
 def _read(source: Path) -> Mapping[str, Any]:
     if source.suffix not in (_SAFETENSORS, *_TORCH):
         raise WeightsError(f"cannot read {source}: {_SUFFIX}")
     readable(source)
-    check_unpacked(source, error=WeightsError)
+    check_unpacked(source)
     parse = partial(torch.load, map_location="cpu", weights_only=True)
     if source.suffix == _SAFETENSORS:
         parse = _safetensors().load_file
@@ -261,7 +261,7 @@ def _read(source: Path) -> Mapping[str, Any]:
 
 def _mark_in(source: Path) -> str | bytes | None:
     if source.suffix != _SAFETENSORS:
-        return read_member(source, KEY, MOST_BYTES)
+        return mark_in(source)
     with import_module("safetensors").safe_open(source, framework="pt") as file:
         metadata: dict[str, str] | None = file.metadata()
     return (metadata or {}).get(KEY)

@@ -18,7 +18,6 @@ PyTorch count as arrays."""
 Form: TypeAlias = Literal["arrays by name", "arrays in order", "a flat vector"]
 
 _NUMBERS = "fiub"
-_LISTED_AT_MOST = 6
 
 
 def form_of(which: str, given: object) -> Form:
@@ -105,12 +104,9 @@ def fitting(
         if problem is not None:
             problems.append(f"{name!r} {problem}")
     if problems:
-        more = len(problems) - _LISTED_AT_MOST
-        others = f"; and {more} more" if more > 0 else ""
         raise WeightsError(
-            f"{which}: the arrays do not fit the model: {'; '.join(problems[:_LISTED_AT_MOST])}"
-            f"{others}. Give all arrays of this architecture, by its own names or as a list in its "
-            "order"
+            f"{which}: the arrays do not fit the model: {listed(problems, '; ')}. Give all arrays "
+            "of this architecture, by its own names or as a list in its order"
         )
     return cast
 
@@ -244,8 +240,9 @@ def _unusable(given: Any, held: Array) -> str | None:
     # Averaging an array without axes makes a NumPy number of it.
     if not isinstance(given, (np.ndarray, np.generic)):
         kind = type(given).__name__
-        convert = "; convert it, in PyTorch with .cpu().numpy()" if hasattr(given, "numpy") else ""
-        return f"is a {kind}, not a NumPy array{convert}"
+        if hasattr(given, "numpy"):
+            return f"is a {kind}, not a NumPy array; convert it, in PyTorch with .cpu().numpy()"
+        return f"is a {kind}, not a NumPy array; encrypted or nested ones cannot be purified"
     if isinstance(given, np.ma.MaskedArray):
         return "is a masked array, of which some numbers may be missing; fill them in first"
     if given.shape != held.shape:
@@ -265,4 +262,4 @@ def _not_finite(given: Array, cast: Array, held: Array) -> str | None:
 
 
 def _names(names: Collection[object]) -> str:
-    return listed([repr(name) for name in names], most=_LISTED_AT_MOST)
+    return listed([repr(name) for name in names])

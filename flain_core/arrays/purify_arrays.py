@@ -31,8 +31,6 @@ from .forms import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_LISTED_AT_MOST = 6
-
 
 @dataclass(frozen=True, eq=False)
 class PurifiedArrays:
@@ -85,8 +83,9 @@ def purify_arrays(
             PyTorch are arrays as well, and come back as tensors. If the model has a LoRA adapter,
             the arrays may be those of the adapter alone, by the names of its file or of the state
             dict, or in their order.
-        model: The architecture: a model, or the path of one. Weights of it that are given do not
-            matter, those beside an adapter that is given alone do; and it is never changed.
+        model: The architecture: a model, or the path of one. It is never changed. Its own weights
+            do not matter where arrays are given for them; beside an adapter that is given alone,
+            they are used as they are.
         data: The clean samples, as :func:`purify` takes them.
         options: Every option of :func:`purify`, such as ``layers``, ``settings`` or ``probes``.
 
@@ -229,7 +228,7 @@ def _on_filled(names: Sequence[str]) -> Iterator[str]:
     if names:
         yield (
             f"{len(names)} arrays were not given and are the model's own, as it was passed: "
-            f"{listed([repr(name) for name in names], most=_LISTED_AT_MOST)}; the clean samples "
+            f"{listed([repr(name) for name in names])}; the clean samples "
             "were scored with them, so they should be those of a client or of a model in use"
         )
 

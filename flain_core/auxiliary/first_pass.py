@@ -14,8 +14,6 @@ from flain_core.network import Array, Batch
 from .items import check_inputs, hashes, leaves
 from .pixel_look import are_pixels, brightest
 
-__all__ = ["FirstPass"]
-
 
 class FirstPass:
     """Notes of a first pass, by which later ones are known to give the same samples.

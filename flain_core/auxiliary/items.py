@@ -12,20 +12,6 @@ from flain_core.errors import DataError, listed
 from flain_core.network import Array, Batch
 from flain_core.score_checks import LABELS_ARE_PLACES
 
-__all__ = [
-    "array_of",
-    "check_inputs",
-    "class_indices",
-    "each_leaf",
-    "fits_a_batch",
-    "hashes",
-    "is_one_hot_sample",
-    "leaf_lengths",
-    "leaves",
-    "pair_of",
-    "together",
-]
-
 _LARGEST_LABEL = 2**31
 _LABEL_COLUMNS = ("label", "labels", "y", "target")
 

@@ -10,8 +10,6 @@ from flain_core.network import Array, Batch
 
 from .items import pair_of
 
-__all__ = ["Pairs"]
-
 
 class Pairs:
     """Pairs ``(x, y)`` of arrays, read anew in each pass.

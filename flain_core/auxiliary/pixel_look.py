@@ -9,8 +9,6 @@ import numpy as np
 
 from flain_core.network import Array
 
-__all__ = ["are_pixels", "brightest"]
-
 _DARK, _BRIGHTEST = 30, 255
 
 

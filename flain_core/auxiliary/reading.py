@@ -25,8 +25,6 @@ from .items import (
 from .pairs import Pairs
 from .stream import SampleStream
 
-__all__ = ["read"]
-
 
 def read(data: Any, name: str, most: int | None) -> tuple[Batch, Array] | SampleStream:
     """Return the inputs and labels that data hold, or a stream of more inputs than may be kept.

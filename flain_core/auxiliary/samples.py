@@ -19,8 +19,6 @@ from .pixel_look import are_pixels, brightest
 from .reading import read
 from .stream import SHARE_KEPT, SampleStream
 
-__all__ = ["Samples"]
-
 _BATCH_BYTES = 8 * 2**20
 _LARGEST_BATCH = 256
 

@@ -14,8 +14,6 @@ from .first_pass import FirstPass
 from .items import each_leaf, fits_a_batch, is_one_hot_sample, leaf_lengths, together
 from .pairs import Pairs
 
-__all__ = ["SHARE_KEPT", "SampleStream"]
-
 SHARE_KEPT = 8
 """An eighth of the memory limit is for the inputs of a loader."""
 

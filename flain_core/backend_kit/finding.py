@@ -7,8 +7,6 @@ from typing import TypeVar
 
 from flain_core.errors import LayerError, ModelError, nearest
 
-__all__ = ["chosen_output", "find_layer", "refusals", "usable"]
-
 Entry = TypeVar("Entry")
 """A layer as a backend keeps it; a string in its place is the reason why it is refused."""
 

@@ -10,8 +10,6 @@ from flain_core.blocks import largest_of
 from flain_core.errors import DataError, LayerError
 from flain_core.network import Array
 
-__all__ = ["DenseInput", "check_in_range", "read_only", "split_samples", "stacked_calls"]
-
 
 def check_in_range(samples: Array, dtype: Any, most: float | None = None) -> None:
     """Raise :class:`DataError` if samples leave the range of the type in which a model computes.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["AS_TRAINED", "CHANGED_MEANWHILE", "RECURRENT", "kind_of", "shortened"]
-
 AS_TRAINED = "give samples of the shape and layout that the model was trained on"
 """What to do about a model that fails on samples."""
 

@@ -7,8 +7,6 @@ from contextlib import contextmanager, suppress
 from threading import RLock
 from typing import Any
 
-__all__ = ["switched", "switches_of"]
-
 _switching = RLock()
 
 

@@ -10,16 +10,6 @@ from flain_core.blocks import is_handed_over, row_blocks
 from flain_core.errors import WeightsError
 from flain_core.network import Array
 
-__all__ = [
-    "check_floating",
-    "exchange_channels",
-    "fitting_bias",
-    "fitting_weight",
-    "no_bias",
-    "not_finite",
-    "whole_numbers",
-]
-
 
 def fitting_weight(name: str, weight: Any, shape: tuple[int, ...], dtype: Any) -> Array:
     """Return a weight in a layer's type, rounded once.

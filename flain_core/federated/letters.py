@@ -15,18 +15,6 @@ from flain_core.errors import DataError
 from flain_core.network import Array
 from flain_core.provenance.fingerprint import of_tensor
 
-__all__ = [
-    "LACKING",
-    "Letter",
-    "Memory",
-    "asks_for_all",
-    "keeps",
-    "letter_of",
-    "opened",
-    "shortened",
-    "with_memory",
-]
-
 Letter: TypeAlias = "dict[str, tuple[Array, str]]"
 """A whole letter: each array by name, with its hash in hexadecimal, or "" if not worth keeping."""
 

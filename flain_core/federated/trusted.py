@@ -28,6 +28,7 @@ __all__ = ["MissedError", "Reply", "Trusted"]
 _MOST_TRIES = 10
 
 Id = TypeVar("Id", int, str)
+T = TypeVar("T")
 
 Reply: TypeAlias = Callable[[], Mapping[str, Array]]
 """Reads the arrays that a holder sent; raises the reason why there are none."""
@@ -245,35 +246,33 @@ class _TrustedHolders(Generic[Id]):
     def _read(self, reply: Reply | None, timeout: float) -> Mapping[str, Array] | FlainError:
         if reply is None:
             return MissedError(f"no answer came within {timeout:g} seconds")
-        try:
-            return dict(reply())
-        except MissedError as error:
-            return MissedError(printable(str(error)))
-        except FlainError as error:
-            return DataError(printable(str(error)))
-        except Exception as error:
-            # Whatever a holder has sent, the others' samples can still be used.
-            return _unreadable(error)
+        return _or_error(lambda: dict(reply()))
 
     def _answer(self, holder: Id, reply: Mapping[str, Array] | FlainError) -> Answer | FlainError:
         if isinstance(reply, FlainError):
             return reply
-        try:
+
+        def read() -> Answer:
             self._kept[holder] = keeps(reply)
             if asks_for_all(reply):
-                return DataError("it lacks something of a question that left nothing out")
+                raise DataError("it lacks something of a question that left nothing out")
             return read_answer(reply)
-        except FlainError as error:
-            return DataError(printable(str(error)))
-        except Exception as error:
-            return _unreadable(error)
+
+        return _or_error(read)
 
     def _name(self, holder: Id) -> str:
         return holder if isinstance(holder, str) else f"{self._trusted.kind} {holder}"
 
 
-def _unreadable(error: Exception) -> DataError:
-    return DataError(f"its answer cannot be read ({type(error).__name__})")
+def _or_error(read: Callable[[], T]) -> T | FlainError:
+    """Whatever a holder has sent, the others' samples can still be used."""
+    try:
+        return read()
+    except FlainError as error:
+        kind = MissedError if isinstance(error, MissedError) else DataError
+        return kind(printable(str(error)))
+    except Exception as error:
+        return DataError(f"its answer cannot be read ({type(error).__name__})")
 
 
 def _bytes(arrays: Mapping[str, Array]) -> int:

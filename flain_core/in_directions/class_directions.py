@@ -2,10 +2,11 @@
 
 A backdoor leads to one class. What speaks for that is quiet on clean data more than is usual
 (:mod:`.quiet_excess`), and quiet inputs vote for it (:mod:`.votes`). The update is flipped at the
-full strength in the direction of the class that stands out most by both. The next class may be the
-attacker's instead, the more likely the less it stands behind. At a tie it is flipped as strongly,
-as far as its direction is its own; behind a clear lead, no more than all else. All else is flipped
-at less than a hundredth of the strength: what that spares of the tolerance is left to these two.
+full strength in the direction of the class that stands out most by both. The attacker's class may
+be the second instead; the closer the two stand, the more likely that is. If they tie, the second is
+flipped as strongly as the first, along whatever of its direction the first does not share. If the
+first leads clearly, the second is flipped no more than the rest: at less than a hundredth of the
+strength, which leaves nearly all of the tolerance to these two.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from flain_core.network import Array
-
-__all__ = ["FURTHEST_BEHIND", "QUIET_AT", "QUIET_BETWEEN_TWO", "class_directions", "parts_of"]
 
 FURTHEST_BEHIND = 12
 QUIET_AT = 63  # the candidate that says what is quiet: about thrice the inputs' mean variance

@@ -47,8 +47,6 @@ from .input_space import CANDIDATES, InputSpace
 from .quiet_excess import quiet_excess
 from .votes import standing_by_votes, votes_of, weights_of
 
-__all__ = ["Directions", "Flipping"]
-
 
 @dataclass(frozen=True, eq=False)
 class Directions:

@@ -15,8 +15,6 @@ from flain_core.updates import difference
 from .input_space import InputSpace
 from .ridge import Ridge
 
-__all__ = ["Fits"]
-
 _BYTES_KEPT = 32 * 2**20
 _BLOCKS_PER_PART = 4
 

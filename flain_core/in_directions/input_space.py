@@ -16,8 +16,6 @@ from flain_core.blocks import column_blocks
 from flain_core.errors import LayerError
 from flain_core.network import Array
 
-__all__ = ["CANDIDATES", "RATIO", "InputSpace", "rows_of"]
-
 RATIO = 1.5
 # So weak, as a single input or sample in other units can raise the variance of all.
 _WEAKEST, _STRONGEST = 4e-4 * RATIO**-40, 8.0

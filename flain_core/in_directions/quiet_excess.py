@@ -10,10 +10,10 @@ harder than the rest may still come first.
 
 The outputs move the score of a class along ``g``, so ``g D`` is what the update ``D`` says for it.
 With the quiet part ``K`` of the update, ``|g K|^2 / |g D|^2`` is the share that is quiet. Shares
-are measured of each class, and of the differences of two, where ``g`` is that of theirs, of each
-class with ten others at most. What training remembers of a hard class sets it apart from the few
-that resemble it; what a backdoor adds sets its class apart from every other. So of the differences
-the mean is taken as it is.
+are measured for each class and for pairs of classes, where ``g`` is the difference of their two
+directions; each class is paired with ten others at most. What training remembers of a hard class
+sets it apart from the few that resemble it; what a backdoor adds sets its class apart from every
+other. So the mean over the pairs of a class is taken as it is.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ import numpy as np
 
 from flain_core.errors import LayerError
 from flain_core.network import Array
-
-__all__ = ["quiet_excess", "standing_out"]
 
 _RIVALS = 10  # each class is compared with so many others, at most
 # By how much the logarithm of a share usually changes with those of the two reasons.

@@ -17,8 +17,6 @@ from flain_core.network import Array
 
 from .input_space import InputSpace
 
-__all__ = ["Ridge", "inverse_of_lower", "without_each"]
-
 _LEAST_KEPT = 1e-3
 _SMALL_BLOCK = 48
 _ROWS_AT_ONCE = 1024
@@ -123,7 +121,7 @@ class Ridge:
 
         Args:
             solved: The solution for the update.
-            without: Judge each sample as if it had had no part in the fit; None judges it by all.
+            without: Leaves each sample out of the fit that judges it; None leaves none out.
         """
         size = self.strength / self.space.scale
         if without is None:

@@ -12,8 +12,6 @@ from flain_core.network import Array
 
 from .quiet_excess import standing_out
 
-__all__ = ["standing_by_votes", "votes_of", "weights_of"]
-
 _VOTES = (2, 1, 1)  # for the first choice, the second and the third
 _FEW, _SHARPLY = 16, 4
 _TINY = float(np.finfo(float).tiny)

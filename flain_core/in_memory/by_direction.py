@@ -22,8 +22,6 @@ from flain_core.tallies import Scored
 from .cut_batch import CutBatch, cuts_of, pre_activation, scores_of
 from .grader import Graded, Grader
 
-__all__ = ["by_direction", "takes_outputs"]
-
 _ERROR_ALLOWED = 1e-5
 _ORDER_ERROR_ALLOWED = 1e-2
 

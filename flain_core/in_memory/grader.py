@@ -15,8 +15,6 @@ from flain_core.score import Margins, Score, accuracy, check_by_sample, margins,
 from flain_core.settings import Measure
 from flain_core.tallies import Loss, Scored, Tally
 
-__all__ = ["Graded", "Grader", "naming"]
-
 Graded: TypeAlias = "tuple[str | None, Array, Array]"
 """The name of a batch's probe (None for the auxiliary samples), its labels and its scores."""
 

@@ -14,8 +14,6 @@ from flain_core.settings import Settings
 
 from .grader import Grader
 
-__all__ = ["HeldBack", "split"]
-
 _MOST_SEARCHING = 1024
 _HELD_BACK = 0.2
 _MOST_HELD_BACK = 0.6

@@ -34,8 +34,6 @@ from .grader import Graded, Grader, naming
 from .held_back import HeldBack
 from .toward_classes import toward_classes
 
-__all__ = ["LocalScorer", "Stepper"]
-
 _SAMPLES_FOR_PROOF = 32
 _RUNS_SEVERAL_TIMES = Proof(False, "the layer runs several times in one pass")
 
@@ -43,7 +41,7 @@ Stepper: TypeAlias = "ByBatch | BySample"
 """Steps from candidate to candidate at the cut, at the cost of the neurons that each flips."""
 
 
-class SteeringSamples(Protocol):
+class _SteeringSamples(Protocol):
     """The samples that a scorer works with, and how they are measured.
 
     :class:`~flain_core.local_samples.LocalSamples` says what each part is.
@@ -77,7 +75,7 @@ class LocalScorer:
 
     def __init__(
         self,
-        samples: SteeringSamples,
+        samples: _SteeringSamples,
         *,
         measure: Measure = "score",
         keeps_inputs: bool = False,

@@ -1,10 +1,10 @@
 """Finds out how the outputs of a layer move the score of each class.
 
 The pre-activations of all samples are pushed by pseudo-random amounts, there and back, and the
-differences of the scores are fitted by least squares. A push is as large as what a trigger does, so
-that outputs count which clean samples leave inactive; no gradient is needed. Where the update of an
-output is far larger than that of the others, so are its pushes: what is flipped is the product of
-both, and an output that moves nothing must not seem to move a little.
+differences of the scores are fitted by least squares; no gradient is needed. A push is as large as
+that of a trigger, so that outputs count that clean samples leave inactive. If the update of an
+output is far larger than those of the others, its pushes are larger too: what is flipped is the
+product of both, and an output that moves nothing must not seem to move a little.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from flain_core.outputs import Reading
 
 from .cut_batch import CutBatch, pre_activation, scores_of
 from .grader import Grader
-
-__all__ = ["toward_classes"]
 
 _PUSH = 2.0  # in units of how far pre-activations lie from their mean
 _PUSHES_PER_OUTPUT = 3

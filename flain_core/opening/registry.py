@@ -149,17 +149,17 @@ def adapter_names(model: Any) -> dict[str, str]:
     return {} if give is None else dict(give(model))
 
 
-def imported(name: str, *, what: str, remedy: str) -> Callable[[], Any]:
-    """Import the function or class that builds a model.
+def imported(name: str, *, what: str, remedy: str) -> Any:
+    """Import a function, a class, or a mapping of some.
 
     Args:
-        name: ``"package.module:factory"``; the factory takes no arguments.
+        name: ``"package.module:name"``.
         what: The option that ``name`` was given to, for messages.
         remedy: What to do if the module cannot be imported, for the message.
 
     Raises:
-        ModelError: The name has another form, the module cannot be imported, or it has no such
-            function or class.
+        ModelError: The name has another form, the module cannot be imported, or it has nothing
+            such of that name.
 
     >>> imported("collections:Counter", what="--architecture", remedy="install it")()
     Counter()
@@ -179,10 +179,10 @@ def imported(name: str, *, what: str, remedy: str) -> Callable[[], Any]:
         raise ModelError(
             f"cannot import {module_name!r} for {what} ({type(error).__name__}: {error}); {remedy}"
         ) from error
-    factory: Callable[[], Any] | None = getattr(module, attribute, None)
-    if not callable(factory):
+    found = getattr(module, attribute, None)
+    if not (callable(found) or isinstance(found, Mapping)):
         raise ModelError(f"{module_name!r} has no function or class {attribute!r} for {what}")
-    return factory
+    return found
 
 
 def built(name: str, *, what: str, remedy: str) -> Any:

@@ -27,11 +27,11 @@ StopReason = Literal[
     "too many of one class",
     "samples of one class",
 ]
-"""The reason why a search ended: the tolerance was crossed; the next candidate would have broken
-the promise; every candidate stayed within both; not even the first candidate did; training had not
-changed the layer; every input neuron has a negative mean activation, so that none is low; or the
-samples cannot steer, as the model is right about them no more often than by chance, or is wrong
-about most and takes far too many for one class, or as all are of one class."""
+"""The reason why a search ended. In this order: the tolerance was crossed; the next candidate would
+have broken the promise; every candidate stayed within both; not even the first one did; training
+had not changed the layer; every input neuron has a negative mean activation, so none is low. The
+last three say why the samples cannot steer: the model is right about them no more often than by
+chance; it is wrong about most and assigns far too many to one class; all are of one class."""
 
 
 @dataclass(frozen=True)

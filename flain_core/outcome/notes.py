@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from flain_core.binomial import binomial_tail
 from flain_core.errors import FlainWarning, Note, listed
@@ -30,8 +30,7 @@ _BROUGHT_ABOUT = 0.1
 def notes_on(
     purified: Purified,
     context: SearchContext,
-    left_out: Mapping[str, str],
-    passed_by: Note | None,
+    choice: Iterable[Note],
     promise: Promise | None,
     by_class: Sequence[ClassOutcome],
 ) -> Iterator[Note]:
@@ -40,8 +39,7 @@ def notes_on(
     Args:
         purified: What was done.
         context: What the searches shared.
-        left_out: Layers that were asked for as a group and cannot be purified, with the reasons.
-        passed_by: What ``"auto"`` passed by.
+        choice: What is to be said of the choice of layers.
         promise: What can be promised of new samples.
         by_class: How many samples of each class were right, and are.
     """
@@ -49,10 +47,7 @@ def notes_on(
     held_back = len(context.scorer.held_back or ())
     reading = context.scorer.reading
     yield from notes_on_samples(facts, settings, before, held_back, reading)
-    if passed_by:
-        yield passed_by
-    for name, reason in left_out.items():
-        yield f"{name!r} was left out, as it cannot be purified: {reason}"
+    yield from choice
     for outcome in purified.outcomes:
         yield from _on_layer(outcome)
         yield from _on_neurons(outcome, purified.network, facts, settings)
@@ -128,8 +123,9 @@ def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
     elif far_beyond:
         yield FlainWarning(
             f"the purified model lost {lost:.2%} of the accuracy, far beyond the tolerance of "
-            f"{tolerance:.2%} of the probability: the model's probabilities differ too little from "
-            'class to class to steer the search, or it kept what crosses. Say measure="score"'
+            f"{tolerance:.2%} of the probability: either the model's probabilities differ too "
+            "little between classes to steer the search, or crossing='keep' returned a candidate "
+            'beyond the tolerance. Use measure="score"'
         )
     if first and settings.crossing == "keep" and len(first.steps) == 1:
         yield FlainWarning(

@@ -10,8 +10,6 @@ from flain_core.sample_source import SampleFacts
 from flain_core.settings import Settings, as_fraction
 from flain_core.tallies import Tally
 
-__all__ = ["notes_on_samples"]
-
 _TOO_FEW_SAMPLES = 75
 _GREAT_TOLERANCE = 0.05
 _OVERSURE = 1.5  # beside how often a model is right
@@ -85,10 +83,11 @@ def _on_favoured(before: Tally, reading: Reading | None) -> Iterator[Note]:
     if favoured is None or reading is None:
         return
     yield FlainWarning(
-        f"the model takes {reading.excess[favoured]:.0%} of the clean samples too many for class "
-        f"{favoured}, and is right about {before.mean:.0%}: are they scaled and laid out as in "
-        "training, labelled in the order of the model's classes, and without a trigger, whose "
-        f"target class {favoured} would be? If so, the model itself favours that class: train it "
+        f"the model assigns class {favoured} to too many clean samples, by "
+        f"{reading.excess[favoured]:.0%} of them all, and is right about {before.mean:.0%}. Are "
+        "they scaled and laid out as in training, labelled in the order of the model's classes, "
+        f"and free of a trigger that leads to class {favoured}? If so, the model itself favours "
+        "that class: train it "
         'further, or say measure="score" to go by its accuracy'
     )
 

@@ -10,8 +10,6 @@ from dataclasses import asdict
 from flain_core.outcome.outcome import Outcome
 from flain_core.outcome.verdict import reason_for
 
-__all__ = ["card"]
-
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from flain_core.network import Array, Layer
 
-__all__ = ["of_model", "of_tensor"]
-
 
 def of_tensor(tensor: Array) -> bytes:
     """Return the SHA-256 of a tensor's type, shape and numbers, ``(32,)`` bytes.

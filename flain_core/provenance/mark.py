@@ -15,8 +15,6 @@ from flain_core.errors import WeightsError, listed
 from flain_core.outcome.outcome import Outcome
 from flain_core.outcome.verdict import Verdict
 
-__all__ = ["KEY", "MOST_BYTES", "mark_of", "read_mark"]
-
 KEY = "flain.purified"
 """Name of the mark in a file: a key of its metadata, an attribute, or a member."""
 

@@ -20,8 +20,6 @@ from flain_core.outcome.layer import LayerOutcome
 from .fingerprint import of_tensor
 from .mark import read_mark
 
-__all__ = ["carried", "carry", "check_not_purified", "remember"]
-
 _REMEMBERED_AT_MOST = 100_000
 # Insertion order is age; the values say nothing.
 _made_here: dict[bytes, None] = {}

@@ -19,8 +19,6 @@ from flain_core.updates import norm, norm_by_neuron
 
 from .input_grid import find_grid
 
-__all__ = ["by_class", "with_details"]
-
 _SAMPLES_FOR_PLACES = 16
 
 

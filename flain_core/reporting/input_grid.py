@@ -9,8 +9,6 @@ import numpy as np
 
 from flain_core.network import Array, Batch, Layer, Network
 
-__all__ = ["InputGrid", "find_grid"]
-
 _VISIBLE = 1e-4
 
 

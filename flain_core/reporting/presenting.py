@@ -11,8 +11,6 @@ from flain_core.extras import how_to_install
 from flain_core.outcome.outcome import Outcome
 from flain_core.storage.files import check_writable, target_of, written_whole
 
-__all__ = ["FORMATS", "Plots", "check_report", "html_or_none", "write_report"]
-
 _PAGES = (".html", ".htm")
 FORMATS = (*_PAGES, ".json")
 _NEEDED = ("jinja2", "matplotlib", "markupsafe")

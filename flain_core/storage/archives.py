@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flain_core.errors import FlainError
+from flain_core.errors import WeightsError
 
 from .limits import check_memory
 
@@ -20,11 +20,10 @@ def is_archive(path: str | os.PathLike[str]) -> bool:
         return True
 
 
-def check_unpacked(path: str | os.PathLike[str], *, error: type[FlainError]) -> None:
-    """Raise ``error`` if a file is an archive whose members would take too much memory together.
+def check_unpacked(path: str | os.PathLike[str]) -> None:
+    """Raise :class:`WeightsError` if the members of an archive would take too much memory together.
 
-    >>> from flain_core import WeightsError
-    >>> check_unpacked(__file__, error=WeightsError)
+    >>> check_unpacked(__file__)
     """
     from zipfile import BadZipFile, ZipFile
 
@@ -34,6 +33,6 @@ def check_unpacked(path: str | os.PathLike[str], *, error: type[FlainError]) -> 
         with ZipFile(path) as archive:
             declared = sum(member.file_size for member in archive.infolist())
     except (BadZipFile, OSError, ValueError, NotImplementedError) as broken:
-        raise error(f"cannot read {os.fspath(path)}: it is damaged ({broken})") from broken
+        raise WeightsError(f"cannot read {os.fspath(path)}: it is damaged ({broken})") from broken
     what = os.fspath(path)
-    check_memory(declared, size=os.path.getsize(path), what=what, error=error)
+    check_memory(declared, size=os.path.getsize(path), what=what, error=WeightsError)

@@ -168,7 +168,7 @@ def test_a_model_that_can_be_written_nowhere_is_returned(tmp_path, monkeypatch, 
     assert result.arrays is strategy.trained_arrays
     assert isinstance(strategy.failure, flain.WeightsError)
     assert "in memory only" in caplog.text
-    assert 'in spite of on_error="raise"' in caplog.text
+    assert 'not raising although on_error="raise"' in caplog.text
 
 
 class Ends(flower.FedAvg):

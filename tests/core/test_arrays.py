@@ -260,7 +260,7 @@ def test_a_purified_weight_beyond_the_given_type_is_refused():
 
 def test_of_many_arrays_that_do_not_fit_the_first_are_named():
     spoilt = {name: array[None] for name, array in arrays_of(FINAL).items()} | {"x": np.ones(1)}
-    with pytest.raises(WeightsError, match=r"; and 1 more\. Give") as raised:
+    with pytest.raises(WeightsError, match=r" and 1 more\. Give") as raised:
         call(arrays_of(INITIAL), spoilt)
     assert "'fc3.weight' has shape" in str(raised.value)
     assert "fc3.bias" not in str(raised.value)

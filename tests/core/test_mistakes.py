@@ -196,7 +196,7 @@ def test_samples_that_the_model_takes_for_one_class_leave_it_as_it_is():
     assert result.verdict == "not flipped"
     assert result.promise is None
     assert result.layers[0].stop_reason == "too many of one class"
-    assert said(result.warnings, "takes 52% of the clean samples too many for class 1")
+    assert said(result.warnings, "assigns class 1 to too many clean samples, by 52% of them all")
     assert said(result.notes, "takes far too many for one class cannot say when")
     assert said(result.notes, "nothing is promised")
     assert len(raised) == 2
@@ -205,7 +205,7 @@ def test_samples_that_the_model_takes_for_one_class_leave_it_as_it_is():
 
 def test_by_its_accuracy_a_model_is_purified_all_the_same():
     x, y = CLEAN
-    with pytest.warns(FlainWarning, match=r'takes 51% of .* say measure="score"'):
+    with pytest.warns(FlainWarning, match=r'by 51% of .* say measure="score"'):
         result = purify(data=(weakened(x), y), settings=Settings(measure="score"))
     assert result.layers[0].steps
 

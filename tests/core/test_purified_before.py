@@ -12,8 +12,8 @@ import pytest
 import flain_core as flain
 import flain_numpy
 from flain_core.provenance import purified_before
-from flain_core.provenance.mark import KEY
-from flain_core.provenance.zip_member import add_member, read_member
+from flain_core.provenance.mark import KEY, MOST_BYTES
+from flain_core.provenance.zip_member import mark_in, put_mark
 
 CLEAN = backdoored.samples(300, seed=11)
 ASR = backdoored.triggered(300, seed=12)
@@ -101,7 +101,7 @@ def test_only_so_many_are_remembered(monkeypatch):
 def test_a_file_says_that_it_was_purified(result, tmp_path, monkeypatch):
     path = tmp_path / "purified.npz"
     result.save(path)
-    assert json.loads(read_member(path, KEY, 10**6))["verdict"] == "flipped"
+    assert json.loads(mark_in(path))["verdict"] == "flipped"
     np.testing.assert_array_equal(
         flain_numpy.load(path).predict(CLEAN[0]), result.model.predict(CLEAN[0])
     )
@@ -119,7 +119,7 @@ def test_a_file_says_that_it_was_purified(result, tmp_path, monkeypatch):
 
 def test_a_file_that_was_not_purified_carries_no_mark(tmp_path):
     flain_numpy.save(FINAL, tmp_path / "plain.npz")
-    assert read_member(tmp_path / "plain.npz", KEY, 10**6) is None
+    assert mark_in(tmp_path / "plain.npz") is None
 
 
 @pytest.mark.parametrize("mark", ["", "{}", "[" * 100_000, '{"format": 1}', "__import__('os')"])
@@ -127,7 +127,7 @@ def test_a_forged_mark_is_refused_with_one_error_and_never_run(mark, tmp_path, m
     forget(monkeypatch)
     path = tmp_path / "forged.npz"
     flain_numpy.save(FINAL, path)
-    add_member(path, KEY, mark)
+    put_mark(path, mark)
     with pytest.raises(flain.ModelError, match=r"damaged or forged.*again=True"):
         purify(path)
     assert purify(path, again=True).verdict == "flipped"
@@ -137,15 +137,15 @@ def test_of_a_mark_that_inflates_little_is_read(tmp_path):
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(KEY, "0" * 50_000_000)
-    assert len(read_member(path, KEY, 1000)) == 1001
+    assert len(mark_in(path)) == MOST_BYTES + 1
 
 
 def test_a_damaged_member_counts_as_a_mark(tmp_path):
     path = tmp_path / "damaged.npz"
     flain_numpy.save(FINAL, path)
-    add_member(path, KEY, "x" * 1000)
+    put_mark(path, "x" * 1000)
     path.write_bytes(path.read_bytes().replace(b"x" * 1000, b"y" * 1000))
-    assert read_member(path, KEY, 10_000) == b""
+    assert mark_in(path) == b""
 
 
 def test_a_mark_is_forgotten_with_its_model():

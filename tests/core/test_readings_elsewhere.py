@@ -51,14 +51,14 @@ def test_samples_that_the_model_takes_for_one_class_leave_it_as_it_is(rule):
     assert result.verdict == "not flipped"
     assert result.layers[0].stop_reason == "too many of one class"
     assert expected.layers[0].stop_reason == "too many of one class"
-    assert any("too many for class 1" in warning for warning in result.warnings)
+    assert any("assigns class 1 to too many" in warning for warning in result.warnings)
 
 
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
 def test_what_is_said_of_them_is_what_one_place_says():
     data = weakened(CLEAN[0]), CLEAN[1]
     told = [
-        next(each for each in result.warnings if "too many for" in each)
+        next(each for each in result.warnings if "assigns class 1 to too many" in each)
         for result in (purify(data), in_one_place(data))
     ]
     assert told[0] == told[1]
