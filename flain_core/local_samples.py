@@ -155,10 +155,15 @@ def source_of(data: Any, **options: Unpack[SampleOptions]) -> SampleSource:
     if not is_sample_source(data):
         return LocalSamples.of(data, **options)
     given = [name for name, value in options.items() if not _is_default(name, value)]
+    kind, takes = type(data).__name__, signature(type(data)).parameters
+    if lacking := [name for name in given if name not in takes and "sample_options" not in takes]:
+        raise SettingsError(
+            f"expected no {', '.join(lacking)}, as samples behind a {kind} are scored where they "
+            "lie; its documentation says what can be said there"
+        )
     if given:
         raise SettingsError(
-            f"give {', '.join(given)} to the {type(data).__name__}, which holds the samples, and "
-            "not to purify"
+            f"give {', '.join(given)} to the {kind}, which holds the samples, and not to purify"
         )
     return cast("SampleSource", data)
 

@@ -159,8 +159,9 @@ def _purify_layers(
 def _for_later_layers(settings: Settings, first: Purified) -> Settings:
     """Return settings that allow as much as the first layer's candidate was allowed."""
     (outcome,), loss = first.outcomes, first.before.loss
-    missing = loss.missing if loss else None
-    return replace(settings, tolerance=settings.allowed(missing, outcome.limiting_share))
+    if loss is None:
+        return settings
+    return replace(settings, tolerance=settings.allowed(loss.missing, outcome.limiting_share))
 
 
 def _purify_layer(

@@ -102,9 +102,10 @@ class Settings:
             gave one, or where the model is so much less sure than it is right that its
             probabilities say little of what it loses.
         tolerance: Allowed loss of what is measured, a fraction from 0 to 1; with several layers
-            they share it. None allows 0.002 of the score (0.01 is one point of accuracy); or, of
-            the probability, half the cube of 1 minus the trained model's mean probability, but at
-            least 0.003 and at most 0.03: 0.004 for a mean of 0.8, and 0.03 for 0.6 or less. A
+            they share it. None allows 0.002 of the score (0.01 is one point of accuracy), and at
+            least one sample where ``"auto"`` falls back to that; or, of the probability, half the
+            cube of 1 minus the trained model's mean probability, but at least 0.003 and at most
+            0.03: 0.004 for a mean of 0.8, and 0.03 for 0.6 or less. A
             candidate that flips less than 0.35 of what the update says for the class that is
             flipped most strongly may lose up to four times as much, but no more than 0.03. That
             part removes most of a backdoor, and more of it removes little. Later layers get the
@@ -289,6 +290,24 @@ class Settings:
         flipped = ENOUGH_OF_A_CLASS if class_share is None else class_share
         times = max(ENOUGH_OF_A_CLASS / max(flipped, _LITTLE_OF_A_CLASS), 1.0) ** 3
         return min(usual * times, _MOST_OF_PROBABILITY)
+
+    def allowed_of_score(self, samples: int) -> Fraction:
+        """Return how much all samples together may lose of the score.
+
+        Where the accuracy steers as the probability cannot, that is a whole sample, unless they are
+        few: less would end the search at the first that is lost.
+
+        Args:
+            samples: Number of samples that steer the search.
+
+        Example:
+            >>> Settings().allowed_of_score(400), Settings(measure="score").allowed_of_score(400)
+            (Fraction(1, 1), Fraction(4, 5))
+        """
+        allowed = as_fraction(self.allowed(None)) * samples
+        if self.tolerance is None and self.measure == "auto":
+            return max(allowed, min(as_fraction(1), as_fraction(_MOST_OF_PROBABILITY) * samples))
+        return allowed
 
     @classmethod
     def published(cls, data_set: DataSet) -> Settings:

@@ -50,7 +50,9 @@ class Kept:
         return save_arrays(arrays, self.path / f"{name}.npz")
 
     def write_anywhere(self, name: str, arrays: ArrayRecord) -> Path:
-        """Write arrays into the run's folder, or else among the system's temporary files.
+        """Write arrays into the run's folder, or else into one of the system's temporary files.
+
+        That is the run's folder from then on.
 
         Raises:
             OutputError: Neither can be done; it says why the first cannot.
@@ -59,9 +61,12 @@ class Kept:
             return self.write(name, arrays)
         except OutputError as error:
             try:
-                return save_arrays(arrays, _new_folder(_spare()) / f"{name}.npz")
+                spare = _new_folder(_spare())
+                where = save_arrays(arrays, spare / f"{name}.npz")
             except OutputError:
                 raise error from None
+            self.path = spare
+            return where
 
 
 def save_arrays(arrays: ArrayRecord, path: Path) -> Path:

@@ -15,6 +15,7 @@ from flwr.serverapp.strategy import Result, Strategy
 import flain_core as flain
 from flain_core.local_samples import source_of
 from flain_core.options import SampleOptions, check_names
+from flain_core.outcome.verdict import reason_for
 from flain_core.reporting.metrics import metrics_of
 from flain_core.settings import settings_or_default
 
@@ -38,7 +39,7 @@ class PurificationError(flain.FlainError, RuntimeError):
     Attributes:
         result: The result that Flower would have returned, with the trained model; with the
             purified one if only its evaluation failed.
-        folder: The folder with the trained model, as ``trained.npz``, and what else the run kept.
+        folder: The folder with the trained model, as ``trained.npz``.
     """
 
     def __init__(self, message: str, result: Result, folder: Path) -> None:
@@ -231,6 +232,7 @@ class Purify(Strategy):
         result = train()
         self.trained_arrays = result.arrays
         where = self._keep_trained(kept, result.arrays)
+        self.folder = kept.path
         try:
             self._purify_result(result, initial, kept)
             if self.metrics is not None:
@@ -269,23 +271,31 @@ class Purify(Strategy):
         with warnings_logged(instead=True) as told:
             purified = self._purify(initial, result.arrays)
         self.purification = purified.purification
+        log_purification(self.purification, told)
+        if self._is_unpurified:
+            _write_report(self.purification, kept.path)
+            raise flain.FlainError(reason_for(self.purification.layers))
         self.metrics = MetricRecord({**metrics_of(self.purification)})
         result.arrays = purified.arrays
-        log_purification(self.purification, told)
         try:
-            where = kept.write("purified", purified.arrays)
-            self.purification.to_json(kept.path / "report.json")
+            where = kept.write_anywhere("purified", purified.arrays)
         except flain.OutputError as error:
-            log.error("FLAIN: the model was purified, but not everything was written: %s", error)
+            log.error("FLAIN: the model was purified, but is in memory only: %s", error)
         else:
-            log.info("FLAIN: the purified model is in %s, its report beside it", where)
+            log.info("FLAIN: the purified model is in %s", where)
+        _write_report(self.purification, kept.path)
+
+    @property
+    def _is_unpurified(self) -> bool:
+        """Whether the result is the trained model, as it was."""
+        return self.purification is None or self.purification.verdict == "not flipped"
 
     def _fail(self, error: Exception, result: Result, trained: Path | None) -> None:
         """Log a failure, and raise it if that is wanted and loses nothing."""
         self.failure = error
         message = (
             "the trained model was not purified"
-            if self.purification is None
+            if self._is_unpurified
             else "the model was purified, but evaluating it failed"
         )
         log.error("FLAIN: %s: %s", message, error)
@@ -299,9 +309,10 @@ class Purify(Strategy):
             )
             return
         kept = "" if trained is None else f"The trained model is in {trained}. "
+        holds = "what Flower would have returned" if self._is_unpurified else "the purified model"
         raise PurificationError(
-            f"{message}: {error}. {kept}The result of this error is what Flower would have "
-            'returned; on_error="keep" returns it instead',
+            f"{message}: {error}. {kept}The result of this error holds {holds}; "
+            'on_error="keep" returns it instead',
             result,
             self.folder or Path(),
         ) from error
@@ -337,6 +348,15 @@ class Purify(Strategy):
     def summary(self) -> None:
         """Log the summary of the wrapped strategy."""
         self.strategy.summary()
+
+
+def _write_report(purification: flain.Purification, folder: Path) -> None:
+    try:
+        purification.to_json(folder / "report.json")
+    except flain.OutputError as error:
+        log.error("FLAIN: the report was not written: %s", error)
+    else:
+        log.info("FLAIN: the report is in %s", folder)
 
 
 def _is_empty(arrays: object) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from nvflare.apis.analytix import AnalyticsDataType
@@ -27,6 +28,7 @@ from flain_core import (
     SettingsError,
     WeightsError,
 )
+from flain_core.outcome.verdict import reason_for
 from flain_core.outputs import OUTPUTS, Outputs
 from flain_core.reporting.metrics import metrics_of
 from flain_core.settings import one_of
@@ -152,7 +154,7 @@ class Purify(ModelController):
             check(fl_ctx)
         except Exception as error:
             # Whatever is wrong now would still be wrong after hours of training.
-            reason = f"the model could not be purified after training: {error}"
+            reason = f"nothing is trained, as the model could not be purified then: {error}"
             self.log_exception(fl_ctx, reason)
             self.system_panic(reason, fl_ctx)
 
@@ -199,8 +201,13 @@ class Purify(ModelController):
         trained = saved.read() or self._training.announced
         weights = trained[ModelLearnableKey.WEIGHTS]
         result = self._job.purify(self._training.initial, weights, self._watch)
+        report = None if self.report is None else run_folder(self.fl_ctx) / self.report
+        if result.purification.verdict == "not flipped":
+            if report is not None:
+                result.purification.to_json(report)
+            raise FlainError(reason_for(result.purification.layers))
         self.info(f"the unpurified model is in {saved.keep(weights)}")
-        self._replace(trained, result)
+        self._replace(trained, result, report)
         self.info(repr(result.purification))
         self._track(result.purification)
         for note in result.purification.notes:
@@ -214,9 +221,10 @@ class Purify(ModelController):
         if self.is_aborted():
             raise FlainError("the job was aborted")
 
-    def _replace(self, trained: Mapping[str, Any], result: PurifiedArrays) -> None:
+    def _replace(
+        self, trained: Mapping[str, Any], result: PurifiedArrays, report: Path | None
+    ) -> None:
         meta = trained[ModelLearnableKey.META]
-        report = None if self.report is None else run_folder(self.fl_ctx) / self.report
         if report is not None:
             result.purification.to_json(report)
         self._announce(make_model_learnable(result.arrays, meta))

@@ -93,7 +93,10 @@ def allowed_losses(result: Outcome, outcome: LayerOutcome) -> list[float]:
     """
     settings, probability = result.settings, result.before.probability
     if settings.measure == "score" or (settings.measure == "auto" and probability is None):
-        return [settings.allowed(None)] * (len(outcome.steps) + 1)
+        allowed = settings.allowed(None)
+        if samples := result.before.samples.get("clean"):
+            allowed = float(settings.allowed_of_score(samples) / samples)
+        return [allowed] * (len(outcome.steps) + 1)
     if settings.tolerance is None and probability is None:
         return []
     missing = None if probability is None else 1 - probability

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from flain_core.activation import ActivationStatistics
-from flain_core.errors import DataError, FlainError, FlainWarning, SettingsError
+from flain_core.errors import DataError, FlainError, FlainWarning, SettingsError, listed
 from flain_core.flipping_order import FlippingOrder
 from flain_core.in_directions.directions import Flipping
 from flain_core.network import Array, Network
@@ -290,9 +290,10 @@ class Coordinator:
         least = max(self.samples.least, merging.least)
         if len(members) < least:
             why = f" (merging={merging.rule!r} needs {least})" if least == merging.least > 1 else ""
+            left_out = f". {listed(self.left_out, '; ', most=3)}" if self.left_out else ""
             raise DataError(
                 f"expected at least {least} holders of auxiliary samples to answer{why}; "
-                f"{len(members)} did"
+                f"{len(members)} did{left_out}"
             )
         before, self._members = self._members, members
         if before is not None and before != members:

@@ -6,6 +6,7 @@ anything else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from itertools import count, takewhile
@@ -36,6 +37,8 @@ __all__ = [
 _WEIGHT = "weight of "
 _TRAINED = "trained "
 _LONGEST_TEXT = 500
+_LONGEST_START = 100
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 _FEWEST_CLASSES = 2
 _BESIDE_EXCESS = ("single", "doubtful", "decided", "confidence")
 _OUTPUTS: Mapping[str, Outputs] = {outputs: outputs for outputs in OUTPUTS}
@@ -183,10 +186,17 @@ def read_answer(arrays: Mapping[str, Array]) -> Answer:
 def printable(text: str) -> str:
     """Return what others wrote, cut short and so that it cannot drive a terminal.
 
+    What is long loses its middle, as a traceback has its reason at the end.
+
     >>> printable("no samples" + chr(27) + "[2J")
     'no samples?[2J'
+    >>> len(printable("a" * 1000)), printable("a" * 1000 + " no samples")[-12:]
+    (500, 'a no samples')
     """
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST_TEXT])
+    text = _COLOUR.sub("", text)
+    if len(text) > _LONGEST_TEXT:
+        text = f"{text[:_LONGEST_START]} ... {text[_LONGEST_START + 5 - _LONGEST_TEXT :]}"
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _scored(arrays: Mapping[str, Array]) -> tuple[Scored, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from flain_core.errors import FlainWarning, Note
 from flain_core.outputs import Reading
 from flain_core.sample_source import SampleFacts
-from flain_core.settings import Settings, as_fraction
+from flain_core.settings import Settings
 from flain_core.tallies import Tally
 
 _TOO_FEW_SAMPLES = 75
@@ -40,7 +40,8 @@ def notes_on_samples(
         )
     if not facts.classify:
         return
-    yield from _on_tolerance(settings, before)
+    by_accuracy = reading is not None and reading.is_unsure(before.mean)
+    yield from _on_tolerance(settings, before, by_accuracy=by_accuracy)
     yield from _on_favoured(before, reading)
     classes = reading.classes if reading else 0
     if before.count < _TOO_FEW_SAMPLES:
@@ -62,9 +63,9 @@ def notes_on_samples(
     yield from _on_classes(facts, before.count + held_back, classes)
 
 
-def _on_tolerance(settings: Settings, before: Tally) -> Iterator[Note]:
-    if settings.measure == "score":
-        allowed = as_fraction(settings.allowed(None)) * before.count
+def _on_tolerance(settings: Settings, before: Tally, *, by_accuracy: bool) -> Iterator[Note]:
+    if settings.measure == "score" or (settings.measure == "auto" and by_accuracy):
+        allowed = settings.allowed_of_score(before.count)
         yield (
             f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; "
             f"the tolerance is worth {float(allowed):.3g} of them"

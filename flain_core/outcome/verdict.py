@@ -34,9 +34,10 @@ _NOT_FLIPPED = {
 }
 _TRY_ELSE = "try another layer, more samples, or a larger tolerance"
 _TRY_NEXT = (
-    "Give more samples, or name another layer, or allow a larger loss, such as tolerance=0.04 in "
+    "Give more samples, or name another layer, or allow a larger loss, such as tolerance={} in "
     "the settings; or use another defence beside this one"
 )
+_LARGER_OF_PROBABILITY, _LARGER_OF_SCORE = 0.04, 0.01
 
 
 def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
@@ -98,14 +99,14 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             )
         return (
             f"partly flipped: {flipped}. {of_backdoors}. Only a probe with its trigger shows that. "
-            f"{_TRY_NEXT}"
+            f"{_try_next(outcomes)}"
         )
     if verdict == "hardly flipped":
         return (
             f"hardly flipped: {flipped} before clean samples suffered. They use nearly all of the "
             "layer's inputs, as they do of small layers, behind recurrent ones and behind batch "
             "normalisation, or they are too few. A backdoor is probably still there, if there was "
-            f"one. {_TRY_NEXT}"
+            f"one. {_try_next(outcomes)}"
         )
     several = most.most_flipped_class is not None
     stays = "stays, and one that leads to another class may" if several else "stays"
@@ -113,3 +114,8 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
         f"flipped: {flipped}, where clean samples hardly use it. A backdoor elsewhere {stays}; "
         "only a probe with its trigger shows whether one is gone"
     )
+
+
+def _try_next(outcomes: Sequence[LayerOutcome]) -> str:
+    by_score = any(step.loss is None for outcome in outcomes for step in outcome.steps)
+    return _TRY_NEXT.format(_LARGER_OF_SCORE if by_score else _LARGER_OF_PROBABILITY)

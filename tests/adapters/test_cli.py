@@ -98,9 +98,9 @@ def test_the_help_says_what_goes_in_and_what_is_taken_if_nothing_is_said(run):
     shown = " ".join(run("purify", "--help").out.replace("│", " ").split())
     assert "FINAL is the file of the trained global model: .npz, .onnx, .keras, .h5" in shown
     least, most = (flain.Settings().allowed(missing) for missing in (0.0, 1.0))
-    allowed = f"(default: {least:g} to {most:g} of the probability, the more the less sure"
-    assert f"Allowed loss, from 0 to 1. {allowed}" in shown
-    assert f"{flain.Settings(measure='score').allowed(None):g} of the accuracy)" in shown
+    of_score = flain.Settings(measure="score").allowed(None)
+    allowed = f"{of_score:g} of the accuracy; or {least:g} to {most:g} of the probability: more"
+    assert f"Allowed loss, from 0 to 1. (default: {allowed}" in shown
     by_flip = "2 for neurons, 3 in directions"
     for default in ("auto", by_flip, "revert", "mean", "probability", "0.95", "recognised"):
         assert f"(default: {default})" in shown

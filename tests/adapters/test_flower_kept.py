@@ -157,7 +157,27 @@ def test_a_folder_that_is_gone_after_training_is_made_up_for(tmp_path, monkeypat
     assert str(kept) in caplog.text
     assert same(flain_flower.load_arrays(kept), strategy.trained_arrays)
     assert strategy.failure is None
-    assert "not everything was written" in caplog.text
+    assert strategy.folder == kept.parent
+    files = {each.name for each in kept.parent.iterdir()}
+    assert files == {"trained.npz", "purified.npz", "report.json"}
+
+
+@pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+@pytest.mark.parametrize("on_error", ["raise", "keep"])
+def test_a_model_of_which_nothing_was_flipped_is_not_called_purified(on_error, caplog):
+    caplog.set_level(logging.INFO, "flwr")
+    x, y = samples(400, seed=5)
+    strategy = wrapped(data=(x, np.random.default_rng(0).permutation(y)), on_error=on_error)
+    if on_error == "raise":
+        with pytest.raises(flain_flower.PurificationError, match="not purified: not flipped: "):
+            run(strategy)
+    else:
+        assert run(strategy).arrays is strategy.trained_arrays
+    assert "not flipped" in str(strategy.failure)
+    assert strategy.purification.verdict == "not flipped"
+    assert "purified model" not in caplog.text
+    files = {each.name for each in strategy.folder.iterdir()}
+    assert files == {"initial.npz", "trained.npz", "report.json"}
 
 
 def test_a_model_that_can_be_written_nowhere_is_returned(tmp_path, monkeypatch, caplog):

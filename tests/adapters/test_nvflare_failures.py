@@ -1,6 +1,7 @@
 """What can go wrong with the NVIDIA FLARE workflow: before training, and after it."""
 
 import io
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -188,6 +189,16 @@ class TestFailuresAfterTraining:
         broken = averaged(FINAL | {"fc1.bias": np.full(10, np.nan, np.float32)})
         server = self.assert_kept(disk, "'fc1.bias' holds NaN", Rounds(broken), on_error, caplog)
         assert np.isnan(saved(server.folder / "FL_global_model.pt")["fc1.bias"]).all()
+
+    @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
+    def test_samples_with_which_nothing_can_be_flipped(self, disk, on_error, caplog):
+        rng = np.random.default_rng(0)
+        np.savez(disk / "shuffled.npz", x=CLEAN[0], y=rng.permutation(CLEAN[1]))
+        options = {"data": str(disk / "shuffled.npz"), "report": str(disk / "report.json")}
+        rounds = Rounds(averaged(FINAL))
+        server = self.assert_kept(disk, "not flipped: ", rounds, on_error, caplog, **options)
+        assert_as_trained(server)
+        assert json.loads((disk / "report.json").read_text())["verdict"] == "not flipped"
 
     def test_data_that_vanishes_during_training(self, disk, on_error, caplog):
         class Vandal(Rounds):

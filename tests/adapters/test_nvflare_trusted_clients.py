@@ -241,7 +241,7 @@ def test_options_are_checked_at_once(options, match):
 def test_probes_belong_to_who_has_the_samples(tmp_path, monkeypatch):
     purify = Purify(data=TrustedClients("all"), probes={"ASR": "triggered.npz"})
     server = Server(tmp_path, purify).run(monkeypatch)
-    assert "give probes" in server.panics[0]
+    assert "no probes, as samples behind a TrustedClients" in server.panics[0]
 
 
 @pytest.mark.parametrize("settings", [{"flip": "directions"}, {"promise": 0.1}])

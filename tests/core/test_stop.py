@@ -88,6 +88,23 @@ def test_a_model_that_is_unsure_may_lose_more(probability, allowed):
         assert not crossed(settings(tolerance=0.05), BEFORE, lost([0.0499] * 4, before=probability))
 
 
+@pytest.mark.parametrize(
+    ("settings", "samples", "fewest"),
+    [
+        (Settings(), 400, 2),  # a whole sample, where the accuracy steers for lack of a better
+        (Settings(), 1000, 3),
+        (Settings(), 34, 2),
+        (Settings(), 33, 1),  # one would be more than 0.03
+        (Settings(measure="score"), 400, 1),
+        (Settings(tolerance=0.002), 400, 1),
+    ],
+)
+def test_how_many_samples_of_the_accuracy_may_be_lost(settings, samples, fewest):
+    before = Scored(Tally(samples, samples))
+    lost = [crossed(settings, before, Scored(Tally(samples - n, samples))) for n in range(5)]
+    assert lost.index(True) == fewest
+
+
 def test_what_may_be_lost_lies_between_a_floor_and_a_ceiling():
     settings = Settings()
     assert settings.allowed((0.003 / 0.5) ** (1 / 3) - 1e-9) == 0.003

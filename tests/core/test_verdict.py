@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flain_core.outcome.layer import LayerOutcome
+from flain_core.outcome.layer import LayerOutcome, Step
 from flain_core.outcome.measurement import Measurement
 from flain_core.outcome.verdict import reason_for, verdict_on
 from flain_core.purification import Purification
@@ -127,3 +127,10 @@ def test_a_promise_that_allows_nothing_is_the_reason():
     kept = replace(outcome(0.0), stop_reason="promise")
     assert "promise" in reason_for([kept])
     assert "promise" not in reason_for([outcome(0.0)])
+
+
+@pytest.mark.parametrize(("loss", "tolerance"), [(0.001, "0.04"), (None, "0.01")])
+def test_the_larger_tolerance_that_is_advised_is_one_of_what_steered(loss, tolerance):
+    step = Step(0.1, neurons_flipped=1, clean=1.0, probes={}, loss=loss)
+    told = reason_for([replace(outcome(0.02), steps=(step,))])
+    assert f"such as tolerance={tolerance} in" in told
