@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 ENOUGH_OF_A_CLASS = 0.35
-"""Once this share of what an update says for a class is flipped, a backdoor is mostly gone."""
+"""A backdoor is usually mostly gone once this share of what an update says for it is flipped."""
 
 _MOST_THRESHOLDS = 10_000_000
 

@@ -27,10 +27,10 @@ def split(samples: Samples, settings: Settings, seed: int) -> tuple[Samples, Sam
         The samples that search: they show how clean data activates a layer, and decide when to
         stop; more than some thousand would cost time and hardly change what is found. And those
         held back, which bear out a promise, no two alike, and none like one that searches; None
-        for none.
+        for none, as where only samples of one class would be left to search.
 
     Raises:
-        DataError: There are too few samples to divide.
+        DataError: There are too few samples to divide, of all classes but one too.
     """
     if settings.measure == "score":
         return samples, None
@@ -51,8 +51,20 @@ def split(samples: Samples, settings: Settings, seed: int) -> tuple[Samples, Sam
         )
     alike = samples.first_alike
     searching = np.flatnonzero(~np.isin(alike, alike[kept_apart]))
+    of_one_class = searching.size > 1 and _all_alike(samples.y[searching])
+    if of_one_class and not _all_alike(samples.y):
+        if settings.promise is not None or settings.held_back:
+            raise DataError(
+                "expected auxiliary samples of several classes after some are held back; got so "
+                "few of all but one class that none of them would search. Give more of them"
+            )
+        return samples, None
     apart = samples.part(np.sort(kept_apart)) if kept_apart.size else None
     return samples.part(searching), apart
+
+
+def _all_alike(labels: Array) -> bool:
+    return bool((labels == labels[:1]).all())
 
 
 def _without_copies(samples: Samples, shuffled: Array, held_back: int) -> Array:

@@ -128,9 +128,10 @@ def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
     elif far_beyond:
         yield FlainWarning(
             f"the purified model lost {lost:.2%} of the accuracy, far beyond the tolerance of "
-            f"{tolerance:.2%} of the probability: either the model's probabilities differ too "
-            "little between classes to steer the search, or crossing='keep' returned a candidate "
-            'beyond the tolerance. Use measure="score"'
+            f"{tolerance:.2%} of the probability: other samples gained some meanwhile, the model's "
+            "probabilities differ too little between classes to steer the search, or "
+            "crossing='keep' returned a candidate beyond the tolerance. Look at what each class "
+            'lost, and give more samples of those that lost most, or use measure="score"'
         )
     if first and settings.crossing == "keep" and len(first.steps) == 1:
         yield FlainWarning(
@@ -174,12 +175,16 @@ def _on_few_of_a_class(
     samples = {each.label: each.samples for each in by_class}
     for outcome in outcomes:
         label = outcome.most_flipped_class
+        of_two = label is None and len(samples) == 2
+        if of_two:  # what speaks for one of them speaks against the other
+            label = min(samples, key=lambda each: samples[each])
         if outcome.share and label in samples and samples[label] < _FEW_OF_A_CLASS:
-            yield (
+            told = (
                 f"what {outcome.name!r} says for class {label} was flipped most strongly, and the "
                 f"search saw only {samples[label]} of that class, so what it loses hardly shows; "
                 "give more samples of it"
             )
+            yield FlainWarning(told) if of_two else told
 
 
 def _on_promise(promise: Promise | None, context: SearchContext) -> Iterator[Note]:

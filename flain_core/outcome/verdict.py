@@ -18,6 +18,7 @@ probably still there, if there was one.
 ``"not flipped"``: the model is as it was."""
 
 _FAIR_SHARE = 0.1
+_LITTLE_LOST = 0.01
 
 _NOT_FLIPPED = {
     "promise": (
@@ -46,12 +47,20 @@ def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
         return "not flipped"
     # What does not move the scores removes nothing.
     moving = [outcome for outcome in outcomes if outcome.moves_scores and outcome.share]
+    moving = [outcome for outcome in moving if not _matters_little(outcome)]
     if not moving:
         return "hardly flipped"
     if any(outcome.share >= _FAIR_SHARE for outcome in moving):
         return "flipped"
     of_a_class = flipped_for_a_class(moving).class_share or 0.0
     return "partly flipped" if of_a_class >= _FAIR_SHARE else "hardly flipped"
+
+
+def _matters_little(outcome: LayerOutcome) -> bool:
+    """Return whether all was flipped that can be in directions, and clean samples lost little."""
+    if outcome.flip != "directions" or outcome.stop_reason != "exhausted":
+        return False
+    return (outcome.steps[-1].loss or 0.0) < _LITTLE_LOST
 
 
 def flipped_for_a_class(outcomes: Sequence[LayerOutcome]) -> LayerOutcome:
@@ -62,7 +71,7 @@ def flipped_for_a_class(outcomes: Sequence[LayerOutcome]) -> LayerOutcome:
 def what_is_left(outcome: LayerOutcome) -> str:
     """Say how much may be left of a backdoor for the class of which most was flipped."""
     enough = (outcome.class_share or 0.0) >= ENOUGH_OF_A_CLASS
-    return "is mostly gone" if enough else "may be left in part"
+    return "is usually mostly gone" if enough else "may be left in part"
 
 
 def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
@@ -86,6 +95,12 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             f"{verdict}: {flipped}, which does not move the scores, so nothing was removed: the "
             "layer's update, or the factor, is too small to matter. A backdoor is probably still "
             "there, if there was one. Choose another layer"
+        )
+    if all(_matters_little(outcome) for outcome in outcomes if outcome.share):
+        return (
+            f"{verdict}: {flipped}, all that could be, and clean samples lost next to nothing: "
+            "what training added there matters little to the scores. A backdoor is probably "
+            "elsewhere, if there was one. Choose another layer"
         )
     if verdict == "partly flipped":
         left = what_is_left(most)

@@ -262,8 +262,17 @@ def test_options_of_samples_belong_to_the_source_that_holds_them(options):
     elsewhere = Elsewhere()
     assert source_of(elsewhere) is elsewhere
     (name,) = options
-    with pytest.raises(flain.SettingsError, match=f"give {name} to the Elsewhere"):
+    with pytest.raises(flain.SettingsError, match=f"no {name}, as samples behind a Elsewhere"):
         source_of(elsewhere, **options)
+
+
+def test_a_source_that_has_an_option_is_to_be_given_it():
+    class Probing(Elsewhere):
+        def __init__(self, probes):
+            self.probes = probes
+
+    with pytest.raises(flain.SettingsError, match="give probes to the Probing"):
+        source_of(Probing({}), probes={})
 
 
 def test_a_class_or_a_sequence_that_answers_everything_is_no_source():

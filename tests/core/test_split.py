@@ -41,6 +41,19 @@ def test_each_sample_has_exactly_one_use(count, share, seed):
     assert (np.diff(held_back) > 0).all()
 
 
+def test_a_search_that_would_see_one_class_alone_has_all_samples():
+    x, y = np.arange(200, dtype=np.float32)[:, None], np.zeros(200, dtype=int)
+    rare = int(np.random.default_rng(0).permutation(200)[0])
+    y[rare] = 1
+    samples = Samples.of((x, y))
+    searching, kept = split(samples, PROBABILITY, 0)
+    assert (len(searching), kept) == (200, None)
+    with pytest.raises(flain.DataError, match="so few of all but one class"):
+        split(samples, Settings(measure="probability", promise=0.1), 0)
+    y[:] = 0
+    assert len(split(Samples.of((x, y)), PROBABILITY, 0)[1]) == 40
+
+
 @pytest.mark.parametrize(
     ("count", "held_back"),
     [(1, 0), (199, 0), (200, 40), (300, 60), (1280, 256), (1281, 257), (5000, 5000 - 1024)],

@@ -1,13 +1,16 @@
 """A verdict on what was flipped."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from flain_core.errors import FlainWarning
+from flain_core.outcome import notes as notes_module
 from flain_core.outcome.layer import LayerOutcome, Step
-from flain_core.outcome.measurement import Measurement
+from flain_core.outcome.measurement import ClassOutcome, Measurement
 from flain_core.outcome.verdict import reason_for, verdict_on
 from flain_core.purification import Purification
 from flain_core.settings import Settings
@@ -82,7 +85,10 @@ def test_the_reason_tells_what_was_flipped_for_one_class_from_the_whole():
     assert "4.0% of the update (31.0% of what it says for class 7) was flipped" in told
     assert "A backdoor that leads to that class may be left in part. One that leads to an" in told
     told = reason_for([outcome(0.04, class_share=0.35)])
-    assert "A backdoor that leads to that class is mostly gone. One that leads to another" in told
+    assert (
+        "A backdoor that leads to that class is usually mostly gone. One that leads to another"
+        in told
+    )
 
 
 def test_of_two_classes_none_is_named():
@@ -134,3 +140,46 @@ def test_the_larger_tolerance_that_is_advised_is_one_of_what_steered(loss, toler
     step = Step(0.1, neurons_flipped=1, clean=1.0, probes={}, loss=loss)
     told = reason_for([replace(outcome(0.02), steps=(step,))])
     assert f"such as tolerance={tolerance} in" in told
+
+
+@pytest.mark.parametrize(
+    ("flip", "stop_reason", "loss", "verdict"),
+    [
+        ("directions", "exhausted", 0.002, "hardly flipped"),
+        ("directions", "exhausted", None, "hardly flipped"),
+        ("directions", "exhausted", 0.05, "flipped"),  # as far as a large tolerance allows
+        ("directions", "tolerance", 0.002, "flipped"),
+        ("neurons", "exhausted", 0.002, "flipped"),  # thresholds may end anywhere
+    ],
+)
+def test_a_layer_that_clean_samples_hardly_miss_is_not_where_a_backdoor_was(
+    flip, stop_reason, loss, verdict
+):
+    step = Step(8.0, neurons_flipped=3, clean=1.0, probes={}, loss=loss)
+    gate = replace(outcome(0.7), flip=flip, stop_reason=stop_reason, steps=(step,))
+    assert verdict_on([gate]) == verdict
+    assert ("Choose another layer" in reason_for([gate])) == (verdict == "hardly flipped")
+    assert verdict_on([gate, outcome(0.3, "fc2")]) == "flipped"
+
+
+@pytest.mark.parametrize(
+    ("label", "samples", "told", "kind"),
+    [
+        (7, {3: 30, 7: 9}, "class 7 was flipped most strongly, and the search saw only 9", str),
+        (7, {3: 9, 7: 10}, None, None),
+        # Of two classes, what speaks for one speaks against the other.
+        (None, {0: 9, 1: 91}, "class 0 was flipped most strongly, .* only 9", FlainWarning),
+        (None, {0: 10, 1: 90}, None, None),
+        (None, {0: 9, 1: 50, 2: 41}, None, None),
+    ],
+)
+def test_a_class_of_which_few_samples_searched_is_told_of(label, samples, told, kind):
+    flipped = replace(outcome(0.5, class_share=0.5), most_flipped_class=label)
+    by_class = [ClassOutcome(each, count, count, count) for each, count in samples.items()]
+    notes = list(notes_module._on_few_of_a_class([flipped], by_class))
+    if told is None:
+        assert notes == []
+    else:
+        (note,) = notes
+        assert type(note) is kind
+        assert re.search(told, str(note))
