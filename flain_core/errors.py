@@ -82,3 +82,15 @@ def listed(items: Collection[str], separator: str = ", ", *, most: int = 6) -> s
     shown = separator.join(list(items)[:most])
     more = len(items) - most
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def levels_to_caller() -> int:
+    """Return the ``stacklevel`` at which a warning points to the code that called flain."""
+    from inspect import currentframe
+
+    frame, level, ours = currentframe(), 0, 0
+    while frame:  # others' wrappers may lie between our functions
+        if frame.f_globals.get("__name__", "").startswith(("flain.", "flain_")):
+            ours = level
+        frame, level = frame.f_back, level + 1
+    return ours + 1

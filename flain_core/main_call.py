@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import FlainWarning
+from .errors import FlainWarning, levels_to_caller
 from .layer_choice import initial_weights, notes_on_choice
 from .local_samples import source_of
 from .opening import registry
@@ -157,7 +157,7 @@ def purify(
     serious = [note for note in notes if isinstance(note, FlainWarning)]
     for note in serious:
         if str(note) not in scorer.left_out:
-            warnings.warn(note, stacklevel=4)  # beyond the wrappers
+            warnings.warn(note, stacklevel=levels_to_caller())
     asked = scorer.asked
     # The trained model makes room for the copy that is returned.
     del network, start, weights, scorer, held_back, context

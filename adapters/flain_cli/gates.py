@@ -101,11 +101,18 @@ class CheckedGate:
         return self.value is not None and _COMPARE[self.gate.sign](self.value, self.gate.limit)
 
     def __str__(self) -> str:
-        if self.met:
-            return f"gate met: {self.gate} ({self.gate.name} is {self.value:.4g})"
         if self.value is None:
             return f"gate not met: {self.gate}, and nothing can be promised of new samples"
-        return f"gate not met: {self.gate}, and {self.gate.name} is {self.value:.4g}"
+        value = self._told(self.value)
+        if self.met:
+            return f"gate met: {self.gate} ({self.gate.name} is {value})"
+        return f"gate not met: {self.gate}, and {self.gate.name} is {value}"
+
+    def _told(self, value: float) -> str:
+        """Write the value with as many digits as it takes to see which side it is on."""
+        compare, limit = _COMPARE[self.gate.sign], float(f"{self.gate.limit:g}")
+        texts = (f"{value:.{digits}g}" for digits in range(4, 18))
+        return next((text for text in texts if compare(float(text), limit) == self.met), str(value))
 
     def to_dict(self) -> dict[str, object]:
         """Return it in types that JSON knows."""

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import typer
+
 import flain_core as flain
 from flain_core.opening.known_backends import built_in
 from flain_core.opening.registry import built, imported
@@ -72,6 +74,8 @@ def _built(name: str) -> Any:
 
 
 def _imported(name: str, what: str) -> Any:
+    if not _FACTORY.fullmatch(name):
+        raise typer.BadParameter(f"expected module:name; got {name!r}", param_hint=what)
     _find_here()
     return imported(name, what=what, remedy=_REMEDY)
 
@@ -108,9 +112,6 @@ def _custom_objects(names: list[str]) -> dict[str, Any]:
     """Import classes and functions by their own names, or dicts of some."""
     found: dict[str, Any] = {}
     for name in names:
-        module, colon, attribute = name.partition(":")
-        if not (module and colon and attribute):
-            raise flain.ModelError(f"expected --custom-objects to be module:name; got {name!r}")
         value = _imported(name, "--custom-objects")
-        found |= value if isinstance(value, Mapping) else {attribute: value}
+        found |= value if isinstance(value, Mapping) else {name.partition(":")[2]: value}
     return found

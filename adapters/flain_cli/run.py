@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -66,6 +67,9 @@ def ended_with(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:
         if debugging.asked_for():
             display.unexpected(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            display.problem("no space is left where the output goes; what was written before stays")
+            return ExitCode.ERROR
         display.problem(
             f"unexpected {type(error).__name__}: {error}; --debug shows where. Please report it"
         )

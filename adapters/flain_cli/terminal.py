@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import re
 import sys
 import unicodedata
@@ -54,8 +55,13 @@ def shown(text: str) -> str:
 
 
 def never_fail() -> None:
-    """Let stdout and stderr write what their encoding lacks in ASCII, instead of failing."""
+    """Let stdout and stderr write what their encoding lacks in ASCII, instead of failing.
+
+    What was closed takes all and keeps nothing.
+    """
     codecs.register_error(_READABLE, _readable)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_READABLE)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from flain_core.outcome.layer import LayerOutcome
 from flain_core.outcome.outcome import Outcome
-from flain_core.outcome.verdict import flipped_for_a_class, what_is_left
+from flain_core.outcome.verdict import flipped_for_a_class, matters_little, what_is_left
 
 from .facts import factor_of
 from .score_charts import score
@@ -27,6 +27,12 @@ def headline(result: Outcome) -> str:
             f"“{most.name}”{more}, does not move the model's scores. A backdoor is probably still "
             "there, if there was one."
         )
+    if all(matters_little(layer) for layer in result.layers if layer.share):
+        return (
+            f"What was changed, {percent(most.share)} of what training had added to the layer "
+            f"“{most.name}”{more}, matters little: clean samples lost next to nothing. A backdoor "
+            "is probably elsewhere, if there was one."
+        )
     if result.verdict == "hardly flipped":
         return (
             f"Hardly anything was changed: {percent(most.share)} of what training had added to the "
@@ -37,18 +43,21 @@ def headline(result: Outcome) -> str:
         most = flipped_for_a_class(result.layers)
         left = what_is_left(most)
         changed = (
-            f"The model was changed in part: {percent(most.share)} of what training had added to "
-            f"the layer “{most.name}” was {how}, and {percent(most.class_share)} of what "
+            f"The purified model differs in part: {percent(most.share)} of what training had added "
+            f"to the layer “{most.name}” was {how}, and {percent(most.class_share)} of what "
         )
+        tells = " The probes below tell more." if result.before.probes else ""
         if most.most_flipped_class is None:
-            return f"{changed}tells the classes apart there. A backdoor in this layer {left}."
+            return (
+                f"{changed}tells the classes apart there. A backdoor in this layer {left}.{tells}"
+            )
         return (
             f"{changed}speaks for class {most.most_flipped_class} there. A backdoor that leads to "
             f"that class {left}; one that leads to another is probably still there, if there was "
-            "one."
+            f"one.{tells}"
         )
     return (
-        f"The model was changed: {percent(most.share)} of what training had added to the layer "
+        f"In the purified model, {percent(most.share)} of what training had added to the layer "
         f"“{most.name}” was {how}{more}, where clean samples hardly use it."
     )
 

@@ -154,7 +154,8 @@ def class_indices(y: Array, name: str) -> tuple[Array, bool]:
         if not ((y == 0) | (y == 1)).all() or not (ones == 1).all():
             raise DataError(
                 f"{name}: expected class labels (n,), or one-hot labels (n, classes) with a single "
-                f"1 in each row; got an array of shape {y.shape} that is neither"
+                f"1 in each row; got an array of shape {y.shape} that is neither. For another "
+                "task, as with several labels a sample, give a score function (score=, in Python)"
             )
         return y.argmax(axis=1), True
     if y.ndim != 1 or y.dtype.kind not in "fiub":

@@ -17,7 +17,14 @@ from typing import Protocol
 import numpy as np
 
 from flain_core.activation import ActivationStatistics
-from flain_core.errors import DataError, FlainError, FlainWarning, SettingsError, listed
+from flain_core.errors import (
+    DataError,
+    FlainError,
+    FlainWarning,
+    SettingsError,
+    levels_to_caller,
+    listed,
+)
 from flain_core.flipping_order import FlippingOrder
 from flain_core.in_directions.directions import Flipping
 from flain_core.network import Array, Network
@@ -354,4 +361,4 @@ class Coordinator:
             raise DataError(f"{name}, which holds auxiliary samples, failed: {error}") from error
         told = f"{name}, which holds auxiliary samples, is left out from now on: {error}"
         self.left_out.append(told)
-        warnings.warn(told, FlainWarning, stacklevel=2)
+        warnings.warn(told, FlainWarning, stacklevel=levels_to_caller())

@@ -242,8 +242,9 @@ def _on_layer(outcome: LayerOutcome) -> Iterator[Note]:
     if outcome.stop_reason == "exhausted":
         yield FlainWarning(
             f"no candidate of {name!r} crossed the tolerance, so the last one was taken, with "
-            f"{int(outcome.flipped.sum())} of {width} neurons flipped; the samples may be too few "
-            "or too easy to steer the search, or the thresholds may end too early"
+            f"{int(outcome.flipped.sum())} of {width} neurons flipped; the layer may matter little "
+            "to the scores, the samples may be too few or too easy to steer the search"
+            + (", or the thresholds may end too early" if outcome.flip == "neurons" else "")
         )
     if outcome.method == "whole network":
         yield f"{name!r}: every candidate was run in full, as {outcome.why_method}"

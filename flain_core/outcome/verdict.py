@@ -47,7 +47,7 @@ def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
         return "not flipped"
     # What does not move the scores removes nothing.
     moving = [outcome for outcome in outcomes if outcome.moves_scores and outcome.share]
-    moving = [outcome for outcome in moving if not _matters_little(outcome)]
+    moving = [outcome for outcome in moving if not matters_little(outcome)]
     if not moving:
         return "hardly flipped"
     if any(outcome.share >= _FAIR_SHARE for outcome in moving):
@@ -56,7 +56,7 @@ def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
     return "partly flipped" if of_a_class >= _FAIR_SHARE else "hardly flipped"
 
 
-def _matters_little(outcome: LayerOutcome) -> bool:
+def matters_little(outcome: LayerOutcome) -> bool:
     """Return whether all was flipped that can be in directions, and clean samples lost little."""
     if outcome.flip != "directions" or outcome.stop_reason != "exhausted":
         return False
@@ -96,7 +96,7 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             "layer's update, or the factor, is too small to matter. A backdoor is probably still "
             "there, if there was one. Choose another layer"
         )
-    if all(_matters_little(outcome) for outcome in outcomes if outcome.share):
+    if all(matters_little(outcome) for outcome in outcomes if outcome.share):
         return (
             f"{verdict}: {flipped}, all that could be, and clean samples lost next to nothing: "
             "what training added there matters little to the scores. A backdoor is probably "

@@ -267,7 +267,7 @@ def test_a_command_that_is_not_there_is_suggested_once(run):
         ({"--report": "no/../purified.npz"}, "another name"),
         ({"-o": "purified.onnx"}, ".npz"),
         ({"-o": "no/such/folder/a.npz"}, "folder does not exist"),
-        ({"--architecture": "nothing"}, "module:factory"),
+        ({"--architecture": "nothing"}, "module:name"),
         ({"--architecture": "no_such_module:net"}, "no_such_module"),
     ],
 )

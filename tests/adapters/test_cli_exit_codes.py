@@ -1,6 +1,9 @@
 """What the command returns, and which files are there when it did."""
 
 import json
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -323,3 +326,33 @@ def test_overwrite_does_not_replace_what_is_read(files, flain, name, option):
         assert ran.code == 1
         assert "it is one of the files that were read" in ran.err
         assert files.there() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "told"),
+    [
+        ("ACC>=0.9719", 0.97188, "ACC is 0.97188"),
+        ("ACC>=0.9719", 0.97194, "ACC is 0.9719)"),
+        ("ASR<=0.02", 0.02000001, "ASR is 0.02000001"),
+        ("ASR<=0.02", 0.01, "ASR is 0.01)"),
+    ],
+)
+def test_the_digits_of_a_value_show_on_which_side_of_a_gate_it_is(text, value, told):
+    assert told in str(CheckedGate(Gate.of(text), value))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such redirections")
+@pytest.mark.parametrize(
+    ("into", "code", "told"),
+    [(">&-", 0, ""), ("> /dev/full", 1, "error: no space is left where the output goes")],
+)
+def test_output_that_nobody_takes_is_no_fault_of_ours(into, code, told):
+    ran = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m flain_cli --version {into}",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == code
+    assert ran.stderr.startswith(told)
+    assert "unexpected" not in ran.stderr

@@ -13,7 +13,7 @@ import pytest
 import flain_core as flain
 from flain_core import FlainWarning, Settings
 from flain_core.outputs import Reading
-from flain_numpy import Dense, Network, Tanh
+from flain_numpy import Dense, Network, Tanh, arrays_of
 
 CLEAN = backdoored.samples(400, seed=11)
 ASR = backdoored.triggered(300, seed=12)
@@ -361,3 +361,15 @@ def test_how_numpy_is_told_to_treat_errors_changes_nothing():
 def test_a_score_whose_sum_is_too_large_is_told_so():
     with pytest.raises(flain.DataError, match=r"sum of what the score function.*up to 1\.0e\+308"):
         purify(score=lambda scores, y: np.full(len(y), 1e308))
+
+
+def test_a_warning_points_to_the_code_that_called():
+    few = CLEAN[0][:50], CLEAN[1][:50]
+    arrays = arrays_of(INITIAL), arrays_of(FINAL)
+    for call in (
+        lambda: purify(few),
+        lambda: flain.purify_arrays(*arrays, FINAL, data=few),
+    ):
+        with pytest.warns(FlainWarning) as told:
+            call()
+        assert {warning.filename for warning in told} == {__file__}
