@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -126,9 +126,38 @@ def chosen_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
     return names
 
 
-def notes_on_choice(network: Network, layers: str | Sequence[str]) -> Iterator[Note]:
-    """Yield what ``"auto"`` or a group leaves out; a warning if ``"auto"`` could not take it."""
+def further_layers(final: Network, initial: Network, layers: str | Sequence[str]) -> list[str]:
+    """Return the layers that ``"auto"`` takes, in order, where the one before matters little.
+
+    Training changed each of them.
+    """
+    ours, theirs = final.layers(), initial.layers()
+    if layers != "auto" or "auto" in ours:
+        return []
+    return [
+        name
+        for name in _of_kind(final, ours, "dense")[1:]
+        if not np.array_equal(ours[name].weight, theirs[name].weight)
+    ]
+
+
+def notes_on_choice(
+    network: Network, layers: str | Sequence[str], taken: Iterable[str], passed_by: Sequence[str]
+) -> Iterator[Note]:
+    """Yield what ``"auto"`` or a group leaves out; a warning if ``"auto"`` could not take it.
+
+    Args:
+        network: The trained network.
+        layers: As in :func:`initial_weights`.
+        taken: Names of the layers that were purified.
+        passed_by: Names of those that were left, as they matter little.
+    """
     found = network.layers()
+    if passed_by:
+        yield (
+            f'"auto" passed by {listed([repr(name) for name in passed_by])}, of which everything '
+            "could be flipped at next to no loss"
+        )
     if not isinstance(layers, str) or layers in found:
         return
     refused = refused_layers(network)
@@ -137,18 +166,19 @@ def notes_on_choice(network: Network, layers: str | Sequence[str]) -> Iterator[N
             yield f"{name!r} was left out, as it cannot be purified: {reason}"
     if layers != "auto":
         return
-    (taken,) = _of_kind(network, found, "auto")
+    (first,) = taken
+    and_matters = " and matters" if passed_by else ""
     dense = [name for name, layer in found.items() if layer.kind == "dense"]
     if refused:
         yield FlainWarning(
-            f'"auto" took {taken!r}, the first dense layer that can be purified; others cannot, '
-            f"which may come before it: {_reasons(refused)}"
+            f'"auto" took {first!r}, the first dense layer that can be purified{and_matters}; '
+            f"others cannot, which may come before it: {_reasons(refused)}"
         )
     elif len(dense) >= _MANY_DENSE:
         yield (
-            f'"auto" took {taken!r}, the first of {len(dense)} dense layers; in a transformer that '
-            "is a projection inside the first block, where a backdoor need not be. Name another "
-            f"layer, such as {dense[-1]!r}, or several"
+            f'"auto" took {first!r}, the first of {len(dense)} dense layers{and_matters}; in a '
+            "transformer that is a projection inside the first block, where a backdoor need not "
+            f"be. Name another layer, such as {dense[-1]!r}, or several"
         )
 
 

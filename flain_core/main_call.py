@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from .errors import FlainWarning, levels_to_caller
-from .layer_choice import initial_weights, notes_on_choice
+from .layer_choice import further_layers, initial_weights, notes_on_choice
 from .local_samples import source_of
 from .opening import registry
 from .options import MEMORY_LIMIT, explains_wrong_calls
 from .outcome.measurement import Measurement
 from .outcome.notes import notes_on
+from .outcome.verdict import matters_little
 from .outputs import Outputs
 from .per_layer import SearchContext, purify_layers
 from .progress import OnProgress, listening
@@ -71,7 +72,8 @@ def purify(
         data: A few hundred clean samples with labels: ``(x, y)``, a loader or dataset of such
             pairs, or the path of an ``.npz`` file with ``x`` and ``y``. Or an
             :class:`~flain_core.sample_source.SampleSource`, where the samples lie elsewhere.
-        layers: ``"auto"`` (the first dense layer), ``"dense"``, ``"conv"``, ``"all"``, or names.
+        layers: ``"auto"`` (the first dense layer that matters), ``"dense"``, ``"conv"``, ``"all"``,
+            or names.
             Several layers are purified in order, each on the result of the one before, and share
             the tolerance.
         settings: Decides how the search goes; the defaults are the same for every model.
@@ -135,11 +137,17 @@ def purify(
     weights = initial_weights(network, start, layers)
     known_before = check_not_purified(mark, network.layers(), start.layers(), again=again)
     unpurified = of_model(network.layers())
-    choice = tuple(notes_on_choice(network, layers))
     with one_blas_thread(), listening(progress) as on_progress:
         scorer = source.scorer(network, settings, seed)
         context = SearchContext(scorer, settings, source.facts, on_progress, seed)
-        purified = purify_layers(network, weights, context)
+        purified, passed_by = purify_layers(network, weights, context), []
+        for name in further_layers(network, start, layers):
+            (outcome,) = purified.outcomes
+            if not matters_little(outcome):
+                break
+            passed_by.append(outcome.name)
+            weights = initial_weights(network, start, [name])
+            purified = purify_layers(network, weights, context)
         classes = by_class(scorer)
         outcomes = tuple(
             with_details(purified.outcomes, network, weights, purified.network, scorer)
@@ -149,6 +157,7 @@ def purify(
         if held_back and context.bears_out_a_promise(purified.before.clean):
             promise = held_back.promise(purified.network)
     check_not_swapped(scorer, source.facts, start, purified.before.clean)
+    choice = notes_on_choice(network, layers, weights, passed_by)
     notes = tuple(notes_on(purified, context, choice, promise, classes))
     notes = (known_before, *notes) if known_before else notes
     remember(purified.network, purified.outcomes)
