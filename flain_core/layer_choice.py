@@ -37,6 +37,8 @@ def initial_weights(
     ours, theirs = final.layers(), initial.layers()
     names = chosen_layers(final, layers)
     _check_same_architecture(ours, theirs)
+    if all(np.array_equal(ours[name].weight, theirs[name].weight) for name in names):
+        names = further_layers(final, initial, layers)[:1] or names
     # A backend may know that weights alone do not tell what training changed.
     if (check := getattr(final, "check_initial", None)) is not None:
         check(initial, names)
@@ -141,34 +143,43 @@ def further_layers(final: Network, initial: Network, layers: str | Sequence[str]
     ]
 
 
+def refused_of_group(network: Network, layers: str | Sequence[str]) -> Mapping[str, str]:
+    """Return why layers are refused where ``"auto"`` or a group was asked for, by name."""
+    by_name = not isinstance(layers, str) or layers in network.layers()
+    return {} if by_name else refused_layers(network)
+
+
 def notes_on_choice(
-    network: Network, layers: str | Sequence[str], taken: Iterable[str], passed_by: Sequence[str]
+    network: Network,
+    layers: str | Sequence[str],
+    refused: Mapping[str, str],
+    taken: Iterable[str],
+    passed_by: Sequence[str],
 ) -> Iterator[Note]:
     """Yield what ``"auto"`` or a group leaves out; a warning if ``"auto"`` could not take it.
 
     Args:
         network: The trained network.
         layers: As in :func:`initial_weights`.
+        refused: As :func:`refused_of_group` returns it.
         taken: Names of the layers that were purified.
         passed_by: Names of those that were left, as they matter little.
     """
     found = network.layers()
-    if passed_by:
-        yield (
-            f'"auto" passed by {listed([repr(name) for name in passed_by])}, of which everything '
-            "could be flipped at next to no loss"
-        )
-    if not isinstance(layers, str) or layers in found:
-        return
-    refused = refused_layers(network)
-    if layers in _GROUPS:
+    if layers != "auto" or "auto" in found:
         for name, reason in refused.items():
             yield f"{name!r} was left out, as it cannot be purified: {reason}"
-    if layers != "auto":
         return
     (first,) = taken
     and_matters = " and matters" if passed_by else ""
     dense = [name for name, layer in found.items() if layer.kind == "dense"]
+    unchanged = [name for name in dense[: dense.index(first)] if name not in passed_by]
+    for names, why in (
+        (unchanged, "which training did not change"),
+        (passed_by, "of which everything could be flipped at next to no loss"),
+    ):
+        if names:
+            yield f'"auto" passed by {listed([repr(name) for name in names])}, {why}'
     if refused:
         yield FlainWarning(
             f'"auto" took {first!r}, the first dense layer that can be purified{and_matters}; '
@@ -194,8 +205,9 @@ def _of_kind(network: Network, found: Mapping[str, Layer], layers: str) -> list[
     if not names:
         refused = refused_layers(network)
         reasons = f". Refused: {_reasons(refused)}" if refused else ""
+        others = '. Say layers="conv" to take them all' if kind == "dense" and found else ""
         raise LayerError(
-            f"the model has no {kind} layer that can be purified. {_list(found)}{reasons}"
+            f"the model has no {kind} layer that can be purified. {_list(found)}{reasons}{others}"
         )
     return names[:1] if layers == "auto" else names
 

@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 
 from .errors import FlainWarning, levels_to_caller
-from .layer_choice import further_layers, initial_weights, notes_on_choice
+from .layer_choice import (
+    further_layers,
+    initial_weights,
+    notes_on_choice,
+    refused_of_group,
+)
 from .local_samples import source_of
 from .opening import registry
 from .options import MEMORY_LIMIT, explains_wrong_calls
@@ -136,7 +141,7 @@ def purify(
     start = registry.open_network(initial, like=model)
     weights = initial_weights(network, start, layers)
     known_before = check_not_purified(mark, network.layers(), start.layers(), again=again)
-    unpurified = of_model(network.layers())
+    unpurified, refused = of_model(network.layers()), refused_of_group(network, layers)
     with one_blas_thread(), listening(progress) as on_progress:
         scorer = source.scorer(network, settings, seed)
         context = SearchContext(scorer, settings, source.facts, on_progress, seed)
@@ -157,7 +162,7 @@ def purify(
         if held_back and context.bears_out_a_promise(purified.before.clean):
             promise = held_back.promise(purified.network)
     check_not_swapped(scorer, source.facts, start, purified.before.clean)
-    choice = notes_on_choice(network, layers, weights, passed_by)
+    choice = notes_on_choice(network, layers, refused, weights, passed_by)
     notes = tuple(notes_on(purified, context, choice, promise, classes))
     notes = (known_before, *notes) if known_before else notes
     remember(purified.network, purified.outcomes)

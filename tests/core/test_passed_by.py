@@ -42,6 +42,15 @@ def test_one_that_training_did_not_change_is_no_further_layer():
     result = purify(behind(INITIAL, 0.0, 0.0), behind(FINAL, 1e-4, 0.0))
     assert result.layers[0].name == "fc1"
     assert "\"auto\" passed by 'gate0', of" in " ".join(result.notes)
+    assert "\"auto\" passed by 'gate1', which training did not change" in " ".join(result.notes)
+
+
+def test_nor_the_first_one():
+    result = purify(behind(INITIAL, 0.0), behind(FINAL, 0.0))
+    assert result.layers[0].name == "fc1"
+    assert "\"auto\" passed by 'gate0', which training did not change" in " ".join(result.notes)
+    with pytest.raises(flain.WeightsError, match="gate0"):
+        purify(behind(INITIAL, 0.0), behind(FINAL, 0.0), layers="gate0")
 
 
 @pytest.mark.filterwarnings("ignore::flain_core.FlainWarning")
