@@ -42,6 +42,7 @@ def ended_with(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = display.warning
             # Not standalone: what ends the command is told here, in one way.
             returned = app(arguments, prog_name="flain", standalone_mode=False)
+        sys.stdout.flush()
     except BrokenPipeError:
         return _unread()
     except (click.Abort, KeyboardInterrupt):
@@ -69,7 +70,7 @@ def ended_with(arguments: Sequence[str] | None = None) -> int:
             display.unexpected(error)
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             display.problem("no space is left where the output goes; what was written before stays")
-            return ExitCode.ERROR
+            return _unread()
         display.problem(
             f"unexpected {type(error).__name__}: {error}; --debug shows where. Please report it"
         )
@@ -86,7 +87,7 @@ def _is_completion(error: SystemExit) -> bool:
 
 
 def _unread() -> int:
-    """Show nothing more, as who read it has gone; ``head`` does that."""
+    """Show nothing more: the reader has gone, as ``head`` does, or the disk is full."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return ExitCode.ERROR
