@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -37,11 +38,13 @@ def initial_weights(
     ours, theirs = final.layers(), initial.layers()
     names = chosen_layers(final, layers)
     _check_same_architecture(ours, theirs)
-    if all(np.array_equal(ours[name].weight, theirs[name].weight) for name in names):
-        names = further_layers(final, initial, layers)[:1] or names
     # A backend may know that weights alone do not tell what training changed.
     if (check := getattr(final, "check_initial", None)) is not None:
         check(initial, names)
+    if all(np.array_equal(ours[name].weight, theirs[name].weight) for name in names) and (
+        changed := _changed(final, initial, _behind(final, layers, names[0]))
+    ):
+        return initial_weights(final, initial, changed[:1])
     weights = {name: np.asarray(theirs[name].weight) for name in names}
     for name, weight in weights.items():
         for which, each in (("final", ours[name].weight), ("initial", weight)):
@@ -128,19 +131,32 @@ def chosen_layers(network: Network, layers: str | Sequence[str]) -> list[str]:
     return names
 
 
-def further_layers(final: Network, initial: Network, layers: str | Sequence[str]) -> list[str]:
-    """Return the layers that ``"auto"`` takes, in order, where the one before matters little.
+def further_weights(
+    final: Network, initial: Network, layers: str | Sequence[str], taken: str
+) -> dict[str, Array]:
+    """Return the initial weights of the layers to which ``"auto"`` goes on, in order.
 
-    Training changed each of them.
+    They are the dense ones behind the layer that was taken, if training changed them and nothing is
+    wrong with them.
     """
-    ours, theirs = final.layers(), initial.layers()
-    if layers != "auto" or "auto" in ours:
+    found: dict[str, Array] = {}
+    for name in _changed(final, initial, _behind(final, layers, taken)):
+        with suppress(WeightsError):
+            found |= initial_weights(final, initial, [name])
+    return found
+
+
+def _behind(network: Network, layers: str | Sequence[str], taken: str) -> list[str]:
+    found = network.layers()
+    if layers != "auto" or "auto" in found:
         return []
-    return [
-        name
-        for name in _of_kind(final, ours, "dense")[1:]
-        if not np.array_equal(ours[name].weight, theirs[name].weight)
-    ]
+    dense = _of_kind(network, found, "dense")
+    return dense[dense.index(taken) + 1 :]
+
+
+def _changed(final: Network, initial: Network, names: Sequence[str]) -> list[str]:
+    ours, theirs = final.layers(), initial.layers()
+    return [name for name in names if not np.array_equal(ours[name].weight, theirs[name].weight)]
 
 
 def refused_of_group(network: Network, layers: str | Sequence[str]) -> Mapping[str, str]:
@@ -153,8 +169,7 @@ def notes_on_choice(
     network: Network,
     layers: str | Sequence[str],
     refused: Mapping[str, str],
-    taken: Iterable[str],
-    passed_by: Sequence[str],
+    taken: Sequence[str],
 ) -> Iterator[Note]:
     """Yield what ``"auto"`` or a group leaves out; a warning if ``"auto"`` could not take it.
 
@@ -162,35 +177,39 @@ def notes_on_choice(
         network: The trained network.
         layers: As in :func:`initial_weights`.
         refused: As :func:`refused_of_group` returns it.
-        taken: Names of the layers that were purified.
-        passed_by: Names of those that were left, as they matter little.
+        taken: Names of the layers that were searched, in order.
     """
     found = network.layers()
     if layers != "auto" or "auto" in found:
         for name, reason in refused.items():
             yield f"{name!r} was left out, as it cannot be purified: {reason}"
         return
-    (first,) = taken
-    and_matters = " and matters" if passed_by else ""
+    *others, last = taken
+    first = taken[0]
     dense = [name for name, layer in found.items() if layer.kind == "dense"]
-    unchanged = [name for name in dense[: dense.index(first)] if name not in passed_by]
-    for names, why in (
-        (unchanged, "which training did not change"),
-        (passed_by, "of which everything could be flipped at next to no loss"),
-    ):
-        if names:
-            yield f'"auto" passed by {listed([repr(name) for name in names])}, {why}'
+    if unchanged := dense[: dense.index(first)]:
+        yield f'"auto" passed by {_named(unchanged)}, which training did not change'
+    if others:
+        yield (
+            f'"auto" went on from {_named(others)} to {last!r}, as everything could be flipped '
+            "there at next to no loss"
+        )
+    trained = " that training changed" if unchanged else ""
     if refused:
         yield FlainWarning(
-            f'"auto" took {first!r}, the first dense layer that can be purified{and_matters}; '
-            f"others cannot, which may come before it: {_reasons(refused)}"
+            f'"auto" took {first!r}, the first dense layer that can be purified{trained and " and"}'
+            f"{trained}; others cannot, which may come before it: {_reasons(refused)}"
         )
-    elif len(dense) >= _MANY_DENSE:
+    elif len(dense) >= _MANY_DENSE and not others:
         yield (
-            f'"auto" took {first!r}, the first of {len(dense)} dense layers{and_matters}; in a '
+            f'"auto" took {first!r}, the first of {len(dense)} dense layers{trained}; in a '
             "transformer that is a projection inside the first block, where a backdoor need not "
             f"be. Name another layer, such as {dense[-1]!r}, or several"
         )
+
+
+def _named(names: Sequence[str]) -> str:
+    return listed([repr(name) for name in names])
 
 
 def _reasons(refused: Mapping[str, str]) -> str:

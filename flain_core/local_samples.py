@@ -155,8 +155,8 @@ def source_of(data: Any, **options: Unpack[SampleOptions]) -> SampleSource:
     if not is_sample_source(data):
         return LocalSamples.of(data, **options)
     given = [name for name, value in options.items() if not _is_default(name, value)]
-    kind, takes = type(data).__name__, signature(type(data)).parameters
-    if lacking := [name for name in given if name not in takes and "sample_options" not in takes]:
+    kind = type(data).__name__
+    if lacking := [name for name in given if not _takes(type(data), name)]:
         raise SettingsError(
             f"expected no {', '.join(lacking)}, as samples behind a {kind} are scored where they "
             "lie; its documentation says what can be said there"
@@ -166,6 +166,15 @@ def source_of(data: Any, **options: Unpack[SampleOptions]) -> SampleSource:
             f"give {', '.join(given)} to the {kind}, which holds the samples, and not to purify"
         )
     return cast("SampleSource", data)
+
+
+def _takes(kind: type, name: str) -> bool:
+    """Return whether a kind of sources has an option of that name, or may have it."""
+    try:
+        takes = signature(kind).parameters
+    except (TypeError, ValueError):
+        return False
+    return name in takes or any(each.kind is each.VAR_KEYWORD for each in takes.values())
 
 
 def _is_default(name: str, value: object) -> bool:

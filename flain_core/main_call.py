@@ -7,13 +7,14 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .errors import FlainWarning, levels_to_caller
 from .layer_choice import (
-    further_layers,
+    further_weights,
     initial_weights,
     notes_on_choice,
     refused_of_group,
@@ -23,7 +24,6 @@ from .opening import registry
 from .options import MEMORY_LIMIT, explains_wrong_calls
 from .outcome.measurement import Measurement
 from .outcome.notes import notes_on
-from .outcome.verdict import matters_little
 from .outputs import Outputs
 from .per_layer import SearchContext, purify_layers
 from .progress import OnProgress, listening
@@ -77,8 +77,8 @@ def purify(
         data: A few hundred clean samples with labels: ``(x, y)``, a loader or dataset of such
             pairs, or the path of an ``.npz`` file with ``x`` and ``y``. Or an
             :class:`~flain_core.sample_source.SampleSource`, where the samples lie elsewhere.
-        layers: ``"auto"`` (the first dense layer that matters), ``"dense"``, ``"conv"``, ``"all"``,
-            or names.
+        layers: ``"auto"`` (the first dense layer, and the next ones while they matter little),
+            ``"dense"``, ``"conv"``, ``"all"``, or names.
             Several layers are purified in order, each on the result of the one before, and share
             the tolerance.
         settings: Decides how the search goes; the defaults are the same for every model.
@@ -145,15 +145,11 @@ def purify(
     with one_blas_thread(), listening(progress) as on_progress:
         scorer = source.scorer(network, settings, seed)
         context = SearchContext(scorer, settings, source.facts, on_progress, seed)
-        purified, passed_by = purify_layers(network, weights, context), []
-        for name in further_layers(network, start, layers):
-            (outcome,) = purified.outcomes
-            if not matters_little(outcome):
-                break
-            passed_by.append(outcome.name)
-            weights = initial_weights(network, start, [name])
-            purified = purify_layers(network, weights, context)
+        further = partial(further_weights, network, start, layers, next(iter(weights)))
+        purified = purify_layers(network, weights, context, further)
         classes = by_class(scorer)
+        taken = [outcome.name for outcome in purified.outcomes]
+        weights = {name: np.asarray(start.layers()[name].weight) for name in taken}
         outcomes = tuple(
             with_details(purified.outcomes, network, weights, purified.network, scorer)
         )
@@ -162,7 +158,7 @@ def purify(
         if held_back and context.bears_out_a_promise(purified.before.clean):
             promise = held_back.promise(purified.network)
     check_not_swapped(scorer, source.facts, start, purified.before.clean)
-    choice = notes_on_choice(network, layers, refused, weights, passed_by)
+    choice = notes_on_choice(network, layers, refused, taken)
     notes = tuple(notes_on(purified, context, choice, promise, classes))
     notes = (known_before, *notes) if known_before else notes
     remember(purified.network, purified.outcomes)

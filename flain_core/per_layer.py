@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
+from itertools import chain, count
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from .in_directions.directions import Directions, Flipping
 from .in_directions.input_space import InputSpace
 from .network import SINGLE_PRECISION, Array, Layer, Network
 from .outcome.layer import LayerOutcome, Step, StopReason
+from .outcome.verdict import matters_little
 from .progress import OnProgress, Progress
 from .proof import NOT_AS_PROMISED, Proof
 from .sample_source import HolderLostError, SampleFacts, Scorer
@@ -28,6 +30,9 @@ from .settings import Settings
 from .stop import crossed
 from .tallies import Scored, Tally
 from .updates import greatest_by_output, shares_flipped
+
+Further: TypeAlias = Callable[[], Mapping[str, Array]]
+"""Gives the initial weights of layers by name, if they are needed."""
 
 _LEAST_WINDOW = 2e-5
 _WINDOW_PER_ERROR = 4.0
@@ -106,7 +111,7 @@ class Purified:
 
 
 def purify_layers(
-    network: Network, initial: Mapping[str, Array], context: SearchContext
+    network: Network, initial: Mapping[str, Array], context: SearchContext, further: Further = dict
 ) -> Purified:
     """Purify layers in order, each on the result of the one before, within one tolerance.
 
@@ -114,25 +119,26 @@ def purify_layers(
         network: The trained model.
         initial: The initial weights by name of layer; training has changed at least one of them.
         context: What the searches share.
+        further: Gives those of layers that follow for as long as the last one matters little.
 
     Raises:
         ModelError: The model scores differently each time it is run.
     """
     try:
-        return _purify_layers(network, initial, context)
+        return _purify_layers(network, initial, context, further)
     except HolderLostError:
         # Each try has fewer holders, so this ends.
-        return purify_layers(network, initial, context)
+        return purify_layers(network, initial, context, further)
 
 
 def _purify_layers(
-    network: Network, initial: Mapping[str, Array], context: SearchContext
+    network: Network, initial: Mapping[str, Array], context: SearchContext, further: Further
 ) -> Purified:
     settings = context.settings
     done: list[Purified] = []
     outcomes: list[LayerOutcome] = []
     unmeasured: AllNegativeError | None = None
-    for name, weight in initial.items():
+    for name, weight in chain(initial.items(), _while_they_matter_little(outcomes, further)):
         layer = network.layers()[name]
         before = done[0].before if done else None
         if np.array_equal(layer.weight, weight):
@@ -147,6 +153,10 @@ def _purify_layers(
             except AllNegativeError as error:
                 unmeasured = error
                 outcomes.append(_passed_by(layer, "all negative"))
+            except LayerError:
+                if name in initial:
+                    raise
+                break
             else:
                 outcomes.extend(done[-1].outcomes)
                 network = done[-1].network
@@ -154,6 +164,16 @@ def _purify_layers(
     if not done and unmeasured:
         raise unmeasured
     return Purified(network, tuple(outcomes), done[0].before, done[-1].after)
+
+
+def _while_they_matter_little(
+    outcomes: Sequence[LayerOutcome], further: Further
+) -> Iterator[tuple[str, Array]]:
+    if outcomes and matters_little(outcomes[-1]):
+        for each in further().items():
+            yield each
+            if not matters_little(outcomes[-1]):
+                return
 
 
 def _for_later_layers(settings: Settings, first: Purified) -> Settings:

@@ -103,9 +103,9 @@ class Settings:
             probabilities say little of what it loses.
         tolerance: Allowed loss of what is measured, a fraction from 0 to 1; with several layers
             they share it. None allows 0.002 of the score (0.01 is one point of accuracy), and at
-            least one sample where ``"auto"`` falls back to that; or, of the probability, half the
-            cube of 1 minus the trained model's mean probability, but at least 0.003 and at most
-            0.03: 0.004 for a mean of 0.8, and 0.03 for 0.6 or less. A
+            least one of 34 samples or more where ``"auto"`` falls back to that; or, of the
+            probability, half the cube of 1 minus the trained model's mean probability, but at least
+            0.003 and at most 0.03: 0.004 for a mean of 0.8, and 0.03 for 0.6 or less. A
             candidate that flips less than 0.35 of what the update says for the class that is
             flipped most strongly may lose up to four times as much, but no more than 0.03. That
             part removes most of a backdoor, and more of it removes little. Later layers get the

@@ -245,6 +245,8 @@ class Purify(Strategy):
             log_result(result)
         except Exception as error:
             self._fail(error, result, where)
+        finally:
+            self.folder = kept.path
         return result
 
     def _keep_trained(self, kept: Kept, arrays: ArrayRecord) -> Path | None:
@@ -314,7 +316,7 @@ class Purify(Strategy):
             f"{message}: {error}. {kept}The result of this error holds {holds}; "
             'on_error="keep" returns it instead',
             result,
-            self.folder or Path(),
+            self.folder or Path() if trained is None else trained.parent,
         ) from error
 
     def configure_train(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from nvflare.app_common.workflows.model_controller import ModelController
 
 from flain_core import (
     FlainError,
+    OutputError,
     Progress,
     Purification,
     PurifiedArrays,
@@ -203,8 +205,11 @@ class Purify(ModelController):
         result = self._job.purify(self._training.initial, weights, self._watch)
         report = None if self.report is None else run_folder(self.fl_ctx) / self.report
         if result.purification.verdict == "not flipped":
+            for note in result.purification.notes:
+                self.warning(note)
             if report is not None:
-                result.purification.to_json(report)
+                with suppress(OutputError):
+                    result.purification.to_json(report)
             raise FlainError(reason_for(result.purification.layers))
         self.info(f"the unpurified model is in {saved.keep(weights)}")
         self._replace(trained, result, report)

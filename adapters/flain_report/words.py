@@ -7,7 +7,12 @@ from collections.abc import Iterator
 
 from flain_core.outcome.layer import LayerOutcome
 from flain_core.outcome.outcome import Outcome
-from flain_core.outcome.verdict import flipped_for_a_class, matters_little, what_is_left
+from flain_core.outcome.verdict import (
+    flipped_for_a_class,
+    matters_little,
+    those_that_count,
+    what_is_left,
+)
 
 from .facts import factor_of
 from .score_charts import score
@@ -16,22 +21,23 @@ from .text import counted, number, percent
 
 def headline(result: Outcome) -> str:
     """Return the verdict in one sentence."""
-    most = max(result.layers, key=lambda layer: layer.share)
+    counting = those_that_count(result.layers)
+    most = max(counting, key=lambda layer: layer.share)
     if result.verdict == "not flipped":
         return "Nothing was changed: the model is as it was, with a backdoor if it had one."
     others = sum(1 for layer in result.layers if layer.share) - 1
     more = f", and less in {counted(others, 'further layer')}" if others else ""
-    if not any(layer.moves_scores for layer in result.layers if layer.share):
+    if not any(layer.moves_scores for layer in counting):
         return (
             f"What was changed, {percent(most.share)} of what training had added to the layer "
             f"“{most.name}”{more}, does not move the model's scores. A backdoor is probably still "
             "there, if there was one."
         )
-    if all(matters_little(layer) for layer in result.layers if layer.share):
+    if all(matters_little(layer) or not layer.moves_scores for layer in counting):
         return (
             f"What was changed, {percent(most.share)} of what training had added to the layer "
-            f"“{most.name}”{more}, matters little: clean samples lost next to nothing. A backdoor "
-            "is probably elsewhere, if there was one."
+            f"“{most.name}”{more}, is not needed by clean samples or matters little: they lost "
+            "next to nothing. A backdoor may well be elsewhere, if there was one."
         )
     if result.verdict == "hardly flipped":
         return (
@@ -40,7 +46,7 @@ def headline(result: Outcome) -> str:
         )
     how = "taken back" if factor_of(result, most) <= 1 else "turned round"
     if result.verdict == "partly flipped":
-        most = flipped_for_a_class(result.layers)
+        most = flipped_for_a_class(counting)
         left = what_is_left(most)
         changed = (
             f"The purified model differs in part: {percent(most.share)} of what training had added "

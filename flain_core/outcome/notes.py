@@ -16,7 +16,7 @@ from flain_core.settings import Settings
 from .layer import LayerOutcome
 from .measurement import ClassOutcome
 from .notes_on_samples import notes_on_samples
-from .verdict import reason_for, verdict_on
+from .verdict import matters_little, reason_for, verdict_on
 
 _MANY_COPIES = 0.5
 _NOTABLE_LOSS = 0.01
@@ -175,14 +175,16 @@ def _on_few_of_a_class(
     samples = {each.label: each.samples for each in by_class}
     for outcome in outcomes:
         label = outcome.most_flipped_class
-        of_two = label is None and len(samples) == 2
-        if of_two:  # what speaks for one of them speaks against the other
+        # Of two classes what speaks for one speaks against the other.
+        of_two = label is None and outcome.class_share is not None and len(samples) == 2
+        if of_two:
             label = min(samples, key=lambda each: samples[each])
         if outcome.share and label in samples and samples[label] < _FEW_OF_A_CLASS:
+            what = "tells two classes apart" if of_two else f"speaks for class {label}"
             told = (
-                f"what {outcome.name!r} says for class {label} was flipped most strongly, and the "
-                f"search saw only {samples[label]} of that class, so what it loses hardly shows; "
-                "give more samples of it"
+                f"what {what} in {outcome.name!r} was flipped most strongly, and the search saw "
+                f"only {samples[label]} of class {label}, so what that loses hardly shows; give "
+                "more samples of it"
             )
             yield FlainWarning(told) if of_two else told
 
@@ -211,7 +213,8 @@ def _on_promise(promise: Promise | None, context: SearchContext) -> Iterator[Not
         why = (
             f"held_back={settings.held_back:g} holds none back"
             if settings.held_back is not None
-            else "too few were given, or too few that differ, to hold some back"
+            else "too few were given, too few that differ, or too few of all but one class, to "
+            "hold some back"
         )
         yield f"nothing is promised of new samples: {why}"
 
@@ -239,12 +242,11 @@ def _on_layer(outcome: LayerOutcome) -> Iterator[Note]:
             "and were no candidates, as in the published code; the layer does not follow a ReLU: "
             'consider Settings(statistic="mean_abs")'
         )
-    if outcome.stop_reason == "exhausted":
+    if outcome.stop_reason == "exhausted" and not matters_little(outcome):
         yield FlainWarning(
             f"no candidate of {name!r} crossed the tolerance, so the last one was taken, with "
-            f"{int(outcome.flipped.sum())} of {width} neurons flipped; the layer may matter little "
-            "to the scores, the samples may be too few or too easy to steer the search"
-            + (", or the thresholds may end too early" if outcome.flip == "neurons" else "")
+            f"{int(outcome.flipped.sum())} of {width} neurons flipped; the samples may be too few "
+            "or too easy to steer the search, or the thresholds may end too early"
         )
     if outcome.method == "whole network":
         yield f"{name!r}: every candidate was run in full, as {outcome.why_method}"

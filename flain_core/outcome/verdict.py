@@ -45,22 +45,34 @@ def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
     """Return the verdict on all layers together."""
     if not any(outcome.share for outcome in outcomes):
         return "not flipped"
-    # What does not move the scores removes nothing.
-    moving = [outcome for outcome in outcomes if outcome.moves_scores and outcome.share]
-    moving = [outcome for outcome in moving if not matters_little(outcome)]
-    if not moving:
+    counting = those_that_count(outcomes)
+    if not any(outcome.moves_scores and not matters_little(outcome) for outcome in counting):
         return "hardly flipped"
-    if any(outcome.share >= _FAIR_SHARE for outcome in moving):
+    if any(outcome.share >= _FAIR_SHARE for outcome in counting):
         return "flipped"
-    of_a_class = flipped_for_a_class(moving).class_share or 0.0
+    of_a_class = flipped_for_a_class(counting).class_share or 0.0
     return "partly flipped" if of_a_class >= _FAIR_SHARE else "hardly flipped"
 
 
 def matters_little(outcome: LayerOutcome) -> bool:
-    """Return whether all was flipped that can be in directions, and clean samples lost little."""
+    """Return whether all that can be flipped in directions was, and samples hardly noticed.
+
+    That is known only where the probability steers. Of samples that gained, the layer matters.
+    """
     if outcome.flip != "directions" or outcome.stop_reason != "exhausted":
         return False
-    return (outcome.steps[-1].loss or 0.0) < _LITTLE_LOST
+    lost = outcome.steps[-1].loss
+    return lost is not None and abs(lost) < _LITTLE_LOST
+
+
+def those_that_count(outcomes: Sequence[LayerOutcome]) -> Sequence[LayerOutcome]:
+    """Return the layers on which a verdict rests: that were flipped, and matter if any does.
+
+    Flipping what does not move the scores, or matters little to them, removes nothing.
+    """
+    flipped = [outcome for outcome in outcomes if outcome.share]
+    counting = [each for each in flipped if each.moves_scores and not matters_little(each)]
+    return counting or flipped or outcomes
 
 
 def flipped_for_a_class(outcomes: Sequence[LayerOutcome]) -> LayerOutcome:
@@ -76,8 +88,8 @@ def what_is_left(outcome: LayerOutcome) -> str:
 
 def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
     """Return a sentence that explains the verdict."""
-    verdict = verdict_on(outcomes)
-    most = max(outcomes, key=lambda outcome: outcome.share)
+    verdict, counting = verdict_on(outcomes), those_that_count(outcomes)
+    most = max(counting, key=lambda outcome: outcome.share)
     if verdict == "not flipped":
         if not any(outcome.moves_scores for outcome in outcomes):
             return (
@@ -88,19 +100,20 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
         told = next((each for reason, each in _NOT_FLIPPED.items() if reason in reasons), _TRY_ELSE)
         return f"not flipped: the model is as it was, with a backdoor if it had one; {told}"
     if verdict == "partly flipped":
-        most = flipped_for_a_class(outcomes)
+        most = flipped_for_a_class(counting)
     flipped = f"of {most.name!r}, {most.share_in_words()} was flipped"
-    if not any(outcome.moves_scores for outcome in outcomes if outcome.share):
+    if not any(outcome.moves_scores for outcome in counting):
         return (
             f"{verdict}: {flipped}, which does not move the scores, so nothing was removed: the "
             "layer's update, or the factor, is too small to matter. A backdoor is probably still "
             "there, if there was one. Choose another layer"
         )
-    if all(matters_little(outcome) for outcome in outcomes if outcome.share):
+    if all(matters_little(outcome) or not outcome.moves_scores for outcome in counting):
         return (
-            f"{verdict}: {flipped}, all that could be, and clean samples lost next to nothing: "
-            "what training added there matters little to the scores. A backdoor is probably "
-            "elsewhere, if there was one. Choose another layer"
+            f"{verdict}: {flipped}, all that could be, and clean samples lost next to nothing. "
+            "They do not need what training added there, or it matters little to the scores. A "
+            "backdoor may well be elsewhere, if there was one; a probe shows that. Choose another "
+            "layer"
         )
     if verdict == "partly flipped":
         left = what_is_left(most)

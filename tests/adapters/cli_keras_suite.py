@@ -173,12 +173,16 @@ def test_a_class_of_ones_own_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all("fc1" in name for name in changed)
     for name, words in {
         "own_layers:Missing": "has no function or class 'Missing'",
-        "own_layers": "expected --custom-objects to be module:name",
         "no_such_module:It": "cannot import 'no_such_module'",
     }.items():
         ran = purify(tmp_path, ".keras", "--custom-objects", name, "--overwrite")
         assert isinstance(ran.exception, flain.ModelError)
         assert words in str(ran.exception)
+    ran = purify(tmp_path, ".keras", "--custom-objects", "own_layers", "--overwrite")
+    assert ran.exit_code == 2
+    assert "expected module:name; got 'own_layers'" in " ".join(
+        ran.output.replace("│", " ").split()
+    )
 
 
 def never_built(path: Path) -> None:

@@ -176,7 +176,7 @@ def test_few_samples_of_the_class_that_is_flipped_most_strongly_are_pointed_out(
     found = list(notes._on_few_of_a_class(result.layers, by_class))
     assert len(found) == told
     if told:
-        assert f"says for class {layer.most_flipped_class} was" in found[0]
-        assert f"saw only {samples} of that" in found[0]
+        assert f"speaks for class {layer.most_flipped_class} in" in found[0]
+        assert f"saw only {samples} of class {layer.most_flipped_class}" in found[0]
     assert not list(notes._on_few_of_a_class([replace(layer, share=0.0)], by_class))
     assert not list(notes._on_few_of_a_class([replace(layer, most_flipped_class=None)], by_class))

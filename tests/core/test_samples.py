@@ -266,6 +266,16 @@ def test_options_of_samples_belong_to_the_source_that_holds_them(options):
         source_of(elsewhere, **options)
 
 
+def test_a_source_whose_options_nobody_knows_is_taken_without():
+    class Rows(dict, Elsewhere):
+        pass
+
+    rows = Rows()
+    assert source_of(rows) is rows
+    with pytest.raises(flain.SettingsError, match="no probes, as samples behind a Rows"):
+        source_of(rows, probes={})
+
+
 def test_a_source_that_has_an_option_is_to_be_given_it():
     class Probing(Elsewhere):
         def __init__(self, probes):

@@ -105,6 +105,12 @@ def test_how_many_samples_of_the_accuracy_may_be_lost(settings, samples, fewest)
     assert lost.index(True) == fewest
 
 
+@pytest.mark.parametrize(("lost", "crosses"), [(Tally(1, 500), False), (Tally(1, 100), True)])
+def test_a_fraction_that_several_holders_lost_is_no_number_of_samples(lost, crosses):
+    now = Scored(Tally(3000, 3000), score_lost=lost)
+    assert crossed(Settings(), Scored(Tally(3000, 3000)), now) is crosses
+
+
 def test_what_may_be_lost_lies_between_a_floor_and_a_ceiling():
     settings = Settings()
     assert settings.allowed((0.003 / 0.5) ** (1 / 3) - 1e-9) == 0.003

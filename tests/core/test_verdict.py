@@ -146,7 +146,8 @@ def test_the_larger_tolerance_that_is_advised_is_one_of_what_steered(loss, toler
     ("flip", "stop_reason", "loss", "verdict"),
     [
         ("directions", "exhausted", 0.002, "hardly flipped"),
-        ("directions", "exhausted", None, "hardly flipped"),
+        ("directions", "exhausted", None, "flipped"),  # not known
+        ("directions", "exhausted", -0.02, "flipped"),  # samples gained, so it matters
         ("directions", "exhausted", 0.05, "flipped"),  # as far as a large tolerance allows
         ("directions", "tolerance", 0.002, "flipped"),
         ("neurons", "exhausted", 0.002, "flipped"),  # thresholds may end anywhere
@@ -160,15 +161,18 @@ def test_a_layer_that_clean_samples_hardly_miss_is_not_where_a_backdoor_was(
     assert verdict_on([gate]) == verdict
     assert ("Choose another layer" in reason_for([gate])) == (verdict == "hardly flipped")
     assert verdict_on([gate, outcome(0.3, "fc2")]) == "flipped"
+    if verdict == "hardly flipped":
+        assert "of 'fc2', 30.0%" in reason_for([gate, outcome(0.3, "fc2")])
+        assert reason_for([gate, outcome(0.02, "fc2")]).startswith("hardly flipped: of 'fc2', 2.0%")
 
 
 @pytest.mark.parametrize(
     ("label", "samples", "told", "kind"),
     [
-        (7, {3: 30, 7: 9}, "class 7 was flipped most strongly, and the search saw only 9", str),
+        (7, {3: 30, 7: 9}, "speaks for class 7 in 'fc1' .* saw only 9 of class 7", str),
         (7, {3: 9, 7: 10}, None, None),
         # Of two classes, what speaks for one speaks against the other.
-        (None, {0: 9, 1: 91}, "class 0 was flipped most strongly, .* only 9", FlainWarning),
+        (None, {0: 9, 1: 91}, "tells two classes apart .* only 9 of class 0", FlainWarning),
         (None, {0: 10, 1: 90}, None, None),
         (None, {0: 9, 1: 50, 2: 41}, None, None),
     ],
