@@ -194,15 +194,15 @@ def notes_on_choice(
             f'"auto" went on from {_named(others)} to {last!r}, as everything could be flipped '
             "there at next to no loss"
         )
-    trained = " that training changed" if unchanged else ""
+    of_changed = ", of those that training changed" if unchanged else ""
     if refused:
         yield FlainWarning(
-            f'"auto" took {first!r}, the first dense layer that can be purified{trained and " and"}'
-            f"{trained}; others cannot, which may come before it: {_reasons(refused)}"
+            f'"auto" took {first!r}, the first dense layer that can be purified{of_changed}; '
+            f"others cannot, which may come before it: {_reasons(refused)}"
         )
     elif len(dense) >= _MANY_DENSE and not others:
         yield (
-            f'"auto" took {first!r}, the first of {len(dense)} dense layers{trained}; in a '
+            f'"auto" took {first!r}, the first of {len(dense)} dense layers{of_changed}; in a '
             "transformer that is a projection inside the first block, where a backdoor need not "
             f"be. Name another layer, such as {dense[-1]!r}, or several"
         )
@@ -282,6 +282,6 @@ def _equal(final: Network, initial: Network, names: list[str]) -> str:
         )
     return (
         f"training did not change {', '.join(map(repr, names))}, so there is no weight update to "
-        f"flip; it did change {listed([repr(name) for name in trained])}: choose layers among "
+        f"flip; it did change {_named(trained)}: choose layers among "
         f"those, such as {trained[0]!r}"
     )

@@ -149,7 +149,8 @@ def purify(
         purified = purify_layers(network, weights, context, further)
         classes = by_class(scorer)
         taken = [outcome.name for outcome in purified.outcomes]
-        weights = {name: np.asarray(start.layers()[name].weight) for name in taken}
+        untrained = start.layers()
+        weights = {name: np.asarray(untrained[name].weight) for name in taken}
         outcomes = tuple(
             with_details(purified.outcomes, network, weights, purified.network, scorer)
         )

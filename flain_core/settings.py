@@ -292,7 +292,7 @@ class Settings:
         return min(usual * times, _MOST_OF_PROBABILITY)
 
     def allowed_of_score(self, samples: int) -> Fraction:
-        """Return how much all samples together may lose of the score.
+        """Return how much of the score may be lost, as a mean over the samples.
 
         Where the accuracy steers as the probability cannot, that is a whole sample, unless they are
         few: less would end the search at the first that is lost.
@@ -302,11 +302,11 @@ class Settings:
 
         Example:
             >>> Settings().allowed_of_score(400), Settings(measure="score").allowed_of_score(400)
-            (Fraction(1, 1), Fraction(4, 5))
+            (Fraction(1, 400), Fraction(1, 500))
         """
-        allowed = as_fraction(self.allowed(None)) * samples
+        allowed = as_fraction(self.allowed(None))
         if self.tolerance is None and self.measure == "auto":
-            return max(allowed, min(as_fraction(1), as_fraction(_MOST_OF_PROBABILITY) * samples))
+            return max(allowed, min(as_fraction(1) / samples, as_fraction(_MOST_OF_PROBABILITY)))
         return allowed
 
     @classmethod

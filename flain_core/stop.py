@@ -68,9 +68,8 @@ def _lost_and_allowed(
             before.clean.total - now.clean.total, now.clean.count, now.clean.uncertain
         )
         lost = tally.total + roundings * tally.uncertain
-        # What several holders lost may be a fraction, of samples of which it is no count.
-        samples = now.clean.count
-        return lost, settings.allowed_of_score(samples) / samples * tally.count
+        # What several holders lost may be a fraction, whose denominator counts no samples.
+        return lost, settings.allowed_of_score(now.clean.count) * tally.count
     loss = now.loss
     # Rounding moves the standard error by no more than it moves the mean.
     lost = loss.mean + loss.standard_error + 2 * roundings * loss.uncertain / loss.count

@@ -232,7 +232,6 @@ class Purify(Strategy):
         result = train()
         self.trained_arrays = result.arrays
         where = self._keep_trained(kept, result.arrays)
-        self.folder = kept.path
         try:
             self._purify_result(result, initial, kept)
             if self.metrics is not None:

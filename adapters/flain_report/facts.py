@@ -95,7 +95,7 @@ def allowed_losses(result: Outcome, outcome: LayerOutcome) -> list[float]:
     if settings.measure == "score" or (settings.measure == "auto" and probability is None):
         allowed = settings.allowed(None)
         if samples := result.before.samples.get("clean"):
-            allowed = float(settings.allowed_of_score(samples) / samples)
+            allowed = float(settings.allowed_of_score(samples))
         return [allowed] * (len(outcome.steps) + 1)
     if settings.tolerance is None and probability is None:
         return []

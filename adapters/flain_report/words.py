@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from flain_core.outcome.layer import LayerOutcome
 from flain_core.outcome.outcome import Outcome
 from flain_core.outcome.verdict import (
+    counts,
     flipped_for_a_class,
-    matters_little,
     those_that_count,
     what_is_left,
 )
@@ -33,7 +33,7 @@ def headline(result: Outcome) -> str:
             f"“{most.name}”{more}, does not move the model's scores. A backdoor is probably still "
             "there, if there was one."
         )
-    if all(matters_little(layer) or not layer.moves_scores for layer in counting):
+    if not any(map(counts, counting)):
         return (
             f"What was changed, {percent(most.share)} of what training had added to the layer "
             f"“{most.name}”{more}, is not needed by clean samples or matters little: they lost "

@@ -111,12 +111,8 @@ def _on_result(purified: Purified, settings: Settings) -> Iterator[Note]:
     lost, loss = purified.before.clean.mean - purified.after.clean.mean, purified.after.loss
     first = next((outcome for outcome in purified.outcomes if outcome.steps), None)
     share = first.limiting_share if first else None
-    samples = purified.before.clean.count
-    tolerance = (
-        float(settings.allowed_of_score(samples)) / samples
-        if loss is None
-        else settings.allowed(loss.missing, share)
-    )
+    of_score = settings.allowed_of_score(purified.before.clean.count)
+    tolerance = float(of_score) if loss is None else settings.allowed(loss.missing, share)
     far_beyond = lost > tolerance + _NOTABLE_LOSS
     if far_beyond and loss is None:
         yield FlainWarning(

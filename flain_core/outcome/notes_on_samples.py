@@ -65,7 +65,7 @@ def notes_on_samples(
 
 def _on_tolerance(settings: Settings, before: Tally, *, by_accuracy: bool) -> Iterator[Note]:
     if settings.measure == "score" or (settings.measure == "auto" and by_accuracy):
-        allowed = settings.allowed_of_score(before.count)
+        allowed = settings.allowed_of_score(before.count) * before.count
         yield (
             f"one of the {before.count} clean samples is worth {1 / before.count:.4%} of accuracy; "
             f"the tolerance is worth {float(allowed):.3g} of them"

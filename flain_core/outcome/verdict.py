@@ -46,7 +46,7 @@ def verdict_on(outcomes: Sequence[LayerOutcome]) -> Verdict:
     if not any(outcome.share for outcome in outcomes):
         return "not flipped"
     counting = those_that_count(outcomes)
-    if not any(outcome.moves_scores and not matters_little(outcome) for outcome in counting):
+    if not any(map(counts, counting)):
         return "hardly flipped"
     if any(outcome.share >= _FAIR_SHARE for outcome in counting):
         return "flipped"
@@ -65,14 +65,18 @@ def matters_little(outcome: LayerOutcome) -> bool:
     return lost is not None and abs(lost) < _LITTLE_LOST
 
 
-def those_that_count(outcomes: Sequence[LayerOutcome]) -> Sequence[LayerOutcome]:
-    """Return the layers on which a verdict rests: that were flipped, and matter if any does.
+def counts(outcome: LayerOutcome) -> bool:
+    """Return whether a verdict may rest on a layer that was flipped.
 
     Flipping what does not move the scores, or matters little to them, removes nothing.
     """
+    return outcome.moves_scores and not matters_little(outcome)
+
+
+def those_that_count(outcomes: Sequence[LayerOutcome]) -> Sequence[LayerOutcome]:
+    """Return the layers on which a verdict rests: of those that were flipped, what counts."""
     flipped = [outcome for outcome in outcomes if outcome.share]
-    counting = [each for each in flipped if each.moves_scores and not matters_little(each)]
-    return counting or flipped or outcomes
+    return list(filter(counts, flipped)) or flipped or outcomes
 
 
 def flipped_for_a_class(outcomes: Sequence[LayerOutcome]) -> LayerOutcome:
@@ -108,7 +112,7 @@ def reason_for(outcomes: Sequence[LayerOutcome]) -> str:
             "layer's update, or the factor, is too small to matter. A backdoor is probably still "
             "there, if there was one. Choose another layer"
         )
-    if all(matters_little(outcome) or not outcome.moves_scores for outcome in counting):
+    if not any(map(counts, counting)):
         return (
             f"{verdict}: {flipped}, all that could be, and clean samples lost next to nothing. "
             "They do not need what training added there, or it matters little to the scores. A "
